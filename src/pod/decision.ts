@@ -1,0 +1,25 @@
+/** The result of the plugin's decision about a pod. */
+import type { RedirectConfig } from "../redirect/config.ts";
+
+/** Why a pod is passed through untouched; texts are for people, the code is for metrics. */
+export interface Skip {
+  readonly kind: "skip";
+  readonly code:
+    | "not-a-pod"
+    | "excluded-namespace"
+    | "init-container"
+    | "no-sidecar"
+    | "not-injected";
+  readonly reason: string;
+}
+
+/** The pod is meshed; this is its configuration. */
+export interface Redirect {
+  readonly kind: "redirect";
+  readonly config: RedirectConfig;
+  /** Settings of the pod's author that were ignored or bounded, one sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/** What to do with a pod. */
+export type Decision = Skip | Redirect;
