@@ -1,0 +1,267 @@
+/**
+ * Debian's real containerd, started by hand in a network namespace of its own, with all its state in
+ * one folder, and driven over the Container Runtime Interface as a kubelet would.
+ */
+import { CriClient } from "./cri_client.ts";
+import { ociImage } from "./oci_image.ts";
+
+const IMAGE = "kuma-test.local/pause:1";
+
+/** A pod sandbox that runs. */
+export interface Sandbox {
+  readonly id: string;
+  /** Host path of its network namespace. */
+  readonly networkNamespace: string;
+  readonly ip: string;
+}
+
+/** What a kubelet tells about a pod. */
+export interface SandboxRequest {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly dnsServers?: readonly string[];
+}
+
+/** A running containerd; dispose of it to remove every sandbox, process, mount and namespace. */
+export class Containerd implements AsyncDisposable {
+  private constructor(
+    readonly folder: string,
+    readonly networkNamespace: string,
+    private readonly process: Deno.ChildProcess,
+    private readonly client: CriClient,
+  ) {}
+
+  /** Folder that containerd loads network configurations from. */
+  get netDir(): string {
+    return `${this.folder}/net.d`;
+  }
+
+  /** Folder that containerd runs plugins from. */
+  get binDir(): string {
+    return `${this.folder}/bin`;
+  }
+
+  /** What containerd has logged so far. */
+  get log(): string {
+    return Deno.readTextFileSync(`${this.folder}/log`);
+  }
+
+  /**
+   * Starts containerd with the plugins of Debian's `containernetworking-plugins`.
+   *
+   * @param options.conflists Network configurations, by file name, that are there from the start.
+   */
+  static async start(
+    options: { readonly conflists?: Readonly<Record<string, string>> } = {},
+  ): Promise<Containerd> {
+    const folder = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "kuma-test-containerd-" });
+    const networkNamespace = folder.slice(folder.lastIndexOf("/") + 1);
+    for (const name of ["root", "state", "net.d", "bin"]) Deno.mkdirSync(`${folder}/${name}`);
+    for (const plugin of Deno.readDirSync("/usr/lib/cni")) {
+      await Deno.copyFile(`/usr/lib/cni/${plugin.name}`, `${folder}/bin/${plugin.name}`);
+    }
+    for (const [name, text] of Object.entries(options.conflists ?? {})) {
+      Deno.writeTextFileSync(`${folder}/net.d/${name}`, text);
+    }
+    Deno.writeTextFileSync(`${folder}/config.toml`, configuration(folder));
+    Deno.writeFileSync(
+      `${folder}/pause.tar`,
+      ociImage(IMAGE, ["/bin/busybox", "sleep", "1000000"], [
+        { path: "/bin/busybox", data: Deno.readFileSync("/bin/busybox") },
+      ]),
+    );
+    run("ip", "netns", "add", networkNamespace);
+    run("ip", "-n", networkNamespace, "link", "set", "lo", "up");
+    // `ip netns exec` would remount /sys and so hide the cgroup tree that runc needs.
+    const process = new Deno.Command("nsenter", {
+      args: [
+        `--net=/run/netns/${networkNamespace}`,
+        "sh",
+        "-c",
+        'exec containerd -c "$0/config.toml" >"$0/log" 2>&1',
+        folder,
+      ],
+      clearEnv: true,
+      env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/root" },
+      stdin: "null",
+    }).spawn();
+    const socket = `${folder}/containerd.sock`;
+    const containerd = new Containerd(folder, networkNamespace, process, new CriClient(socket));
+    try {
+      await until(`socket ${socket}`, () => exists(socket));
+      run("ctr", "-a", socket, "-n", "k8s.io", "images", "import", `${folder}/pause.tar`);
+    } catch (error) {
+      await containerd[Symbol.asyncDispose]();
+      throw error;
+    }
+    return containerd;
+  }
+
+  /** Starts a pod sandbox; throws what the runtime says when a plugin fails. */
+  async runPodSandbox(request: SandboxRequest): Promise<Sandbox> {
+    const { pod_sandbox_id: id } = await this.client.call("RunPodSandbox", {
+      config: {
+        metadata: {
+          name: request.name,
+          uid: request.uid,
+          namespace: request.namespace,
+          attempt: 0,
+        },
+        hostname: request.name,
+        log_directory: `${this.folder}/pods`,
+        dns_config: { servers: request.dnsServers ?? ["10.96.0.10"] },
+        annotations: request.annotations ?? {},
+        labels: {
+          "io.kubernetes.pod.name": request.name,
+          "io.kubernetes.pod.namespace": request.namespace,
+          "io.kubernetes.pod.uid": request.uid,
+        },
+        linux: { cgroup_parent: `/kubepods/besteffort/pod${request.uid}` },
+      },
+    });
+    const { status, info } = await this.client.call("PodSandboxStatus", {
+      pod_sandbox_id: id,
+      verbose: true,
+    }) as { status: { network: { ip: string } }; info: { info: string } };
+    const spec = JSON.parse(info.info).runtimeSpec as {
+      linux: { namespaces: { type: string; path?: string }[] };
+    };
+    const path = spec.linux.namespaces.find(({ type }) => type === "network")?.path;
+    if (path === undefined) throw new Error(`Sandbox "${id}" has no network namespace`);
+    return { id: id as string, networkNamespace: path, ip: status.network.ip };
+  }
+
+  /** Stops a sandbox: the runtime calls DEL. */
+  async stopPodSandbox(id: string): Promise<void> {
+    await this.client.call("StopPodSandbox", { pod_sandbox_id: id });
+  }
+
+  /** Removes a sandbox: the runtime calls DEL again, without a network namespace. */
+  async removePodSandbox(id: string): Promise<void> {
+    await this.client.call("RemovePodSandbox", { pod_sandbox_id: id });
+  }
+
+  /** Ids of all sandboxes, ready or not. */
+  async listPodSandboxes(): Promise<string[]> {
+    const { items } = await this.client.call("ListPodSandbox", {}) as { items: { id: string }[] };
+    return items.map(({ id }) => id);
+  }
+
+  /** Whether the runtime says that its network is ready, with its reason when not. */
+  async networkReady(): Promise<{ ready: boolean; message: string }> {
+    const { status } = await this.client.call("Status", {}) as {
+      status: { conditions: { type: string; status: boolean; message: string }[] };
+    };
+    const condition = status.conditions.find(({ type }) => type === "NetworkReady");
+    return { ready: condition?.status === true, message: condition?.message ?? "" };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      for (const id of await this.listPodSandboxes()) {
+        await this.stopPodSandbox(id);
+        await this.removePodSandbox(id);
+      }
+    } catch {
+      // A runtime that never came up, or whose plugin is gone: what is left is swept below.
+    }
+    this.client.close();
+    try {
+      this.process.kill("SIGTERM");
+    } catch {
+      // Has ended by itself.
+    }
+    await this.process.status;
+    this.#killLeftovers();
+    const mounts = Deno.readTextFileSync("/proc/self/mounts").split("\n")
+      .map((line) => line.split(" ")[1] ?? "")
+      .filter((path) => path.startsWith(this.folder + "/"));
+    for (const path of mounts.reverse()) tryRun("umount", path);
+    for (const root of Deno.readDirSync("/sys/fs/cgroup")) {
+      removeCgroups(`/sys/fs/cgroup/${root.name}/kubepods`);
+    }
+    tryRun("ip", "netns", "del", this.networkNamespace);
+    await Deno.remove(this.folder, { recursive: true }).catch(() => {});
+  }
+
+  /** Kills shims that outlived containerd; they carry our folder in their arguments. */
+  #killLeftovers(): void {
+    for (const { name } of Deno.readDirSync("/proc")) {
+      if (!/^\d+$/.test(name)) continue;
+      try {
+        if (Deno.readTextFileSync(`/proc/${name}/cmdline`).includes(this.folder)) {
+          Deno.kill(Number(name), "SIGKILL");
+        }
+      } catch {
+        // Has ended meanwhile.
+      }
+    }
+  }
+}
+
+function configuration(folder: string): string {
+  return `version = 2
+root = "${folder}/root"
+state = "${folder}/state"
+disabled_plugins = ["io.containerd.internal.v1.opt"]
+[grpc]
+  address = "${folder}/containerd.sock"
+[ttrpc]
+  address = "${folder}/containerd.sock.ttrpc"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "${IMAGE}"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "${folder}/bin"
+    conf_dir = "${folder}/net.d"
+    max_conf_num = 1
+`;
+}
+
+function removeCgroups(path: string): void {
+  try {
+    for (const entry of Deno.readDirSync(path)) {
+      if (entry.isDirectory) removeCgroups(`${path}/${entry.name}`);
+    }
+    Deno.removeSync(path);
+  } catch {
+    // Not there, or still in use by somebody else's pod.
+  }
+}
+
+function run(command: string, ...args: string[]): void {
+  const { success, stderr } = new Deno.Command(command, { args, stdin: "null" }).outputSync();
+  if (!success) {
+    throw new Error(
+      `"${command} ${args.join(" ")}" failed: ${new TextDecoder().decode(stderr).trim()}`,
+    );
+  }
+}
+
+function tryRun(command: string, ...args: string[]): void {
+  new Deno.Command(command, { args, stdin: "null", stdout: "null", stderr: "null" }).outputSync();
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  for (let attempt = 0; attempt < 500; attempt++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`Waited 10 s in vain for ${what}`);
+}
