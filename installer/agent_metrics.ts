@@ -1,0 +1,88 @@
+/** Every metric of the node agent, declared once; `docs/operations.md` lists the same names. */
+import type { Outcome } from "../src/agent/messages.ts";
+import { type Counter, type Gauge, type Histogram, type MetricsRegistry } from "./metrics.ts";
+
+const LATENCY_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+/** Phases and reasons that become label values: a bounded set, whatever a client sends. */
+const LABEL_VALUE = /^[a-z0-9-]{1,32}$/;
+
+/** The metrics of one node agent. */
+export class AgentMetrics {
+  readonly installs: Counter;
+  readonly heals: Counter;
+  readonly healSeconds: Histogram;
+  readonly conflicts: Counter;
+  readonly tokenTimestamp: Gauge;
+  readonly calls: Counter;
+  readonly skips: Counter;
+  readonly phaseSeconds: Histogram;
+  readonly socketErrors: Counter;
+  readonly podRequests: Counter;
+  readonly watchRestarts: Counter;
+
+  constructor(readonly registry: MetricsRegistry) {
+    this.installs = registry.counter(
+      "kuma_cni_installs_total",
+      "Complete installations of the plugin by this process",
+    );
+    this.heals = registry.counter(
+      "kuma_cni_heals_total",
+      "Repairs of what other software changed, by cause",
+    );
+    this.healSeconds = registry.histogram(
+      "kuma_cni_heal_duration_seconds",
+      "From noticing a foreign change to the plugin being in place again",
+      [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
+    );
+    this.conflicts = registry.counter(
+      "kuma_cni_conflicts_total",
+      "Writes that were given up because another program changed the file meanwhile",
+    );
+    this.tokenTimestamp = registry.gauge(
+      "kuma_cni_token_refresh_timestamp_seconds",
+      "When the kubeconfig on the host last got a fresh service account token",
+    );
+    this.calls = registry.counter(
+      "kuma_cni_plugin_calls_total",
+      "Calls of the plugin by command and result",
+    );
+    this.skips = registry.counter(
+      "kuma_cni_skipped_pods_total",
+      "Pods that were passed through untouched, by reason",
+    );
+    this.phaseSeconds = registry.histogram(
+      "kuma_cni_plugin_phase_duration_seconds",
+      "Duration of the plugin's phases, by command and phase",
+      LATENCY_SECONDS,
+    );
+    this.socketErrors = registry.counter(
+      "kuma_cni_agent_socket_errors_total",
+      "Connections to the agent's socket that were dropped, by cause",
+    );
+    this.podRequests = registry.counter(
+      "kuma_cni_agent_pod_requests_total",
+      "Requests for a pod over the agent's socket, by source of the answer",
+    );
+    this.watchRestarts = registry.counter(
+      "kuma_cni_agent_watch_restarts_total",
+      "Restarts of the watch on this node's pods, by cause",
+    );
+  }
+
+  /** Counts how one call of the plugin ended. */
+  recordOutcome(outcome: Outcome): void {
+    const command = labelValue(outcome.command.toLowerCase());
+    this.calls.increment({ command, result: outcome.result });
+    if (outcome.result === "skipped") {
+      this.skips.increment({ reason: labelValue(outcome.reason ?? "unknown") });
+    }
+    for (const [phase, milliseconds] of Object.entries(outcome.phases)) {
+      this.phaseSeconds.observe(milliseconds / 1000, { command, phase: labelValue(phase) });
+    }
+  }
+}
+
+function labelValue(value: string): string {
+  return LABEL_VALUE.test(value) ? value : "other";
+}
