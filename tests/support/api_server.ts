@@ -1,0 +1,418 @@
+/**
+ * A stand-in for the Kubernetes API server: real TLS with an authority and a leaf, bearer tokens,
+ * the real JSON shapes for get, list and watch, and faults on demand. It runs on the event loop of
+ * its creator, so a child process that talks to it must not be waited for synchronously.
+ */
+import { formatKubeconfig } from "../../src/kubernetes/kubeconfig_format.ts";
+import { ApiFailure, ApiStore, failure, type ListQuery, type WatchEvent } from "./api_store.ts";
+import { type Authority, makeAuthority } from "./certificates.ts";
+import { type Exchange, type HttpRequest, HttpServer } from "./http_server.ts";
+import type { KubernetesObject } from "./pods.ts";
+
+/** Choices of a stand-in. */
+export interface ApiServerOptions {
+  /** Address to listen on; `127.0.0.1` unless told. The certificate is for 127.0.0.1 and ::1. */
+  readonly hostname?: string;
+  /** Port to listen on; any free one unless told. */
+  readonly port?: number;
+  /** Objects that exist from the beginning. */
+  readonly objects?: readonly KubernetesObject[];
+  /** The bearer token that is accepted; random unless told. */
+  readonly token?: string;
+  /** Signs the server's certificate; a new one unless told. */
+  readonly authority?: Authority;
+}
+
+/** What the server does instead of, or before, the right answer. */
+export type Fault =
+  /** Takes the request and never answers. */
+  | { readonly kind: "hang" }
+  /** Closes the connection without an answer. */
+  | { readonly kind: "close" }
+  /** Closes the connection after that many bytes of the body. */
+  | { readonly kind: "cut"; readonly afterBytes: number }
+  /** Answers rightly, but that many milliseconds later. */
+  | { readonly kind: "delay"; readonly milliseconds: number }
+  /** Answers rightly, in pieces of `bytes` every `milliseconds`. */
+  | { readonly kind: "trickle"; readonly bytes: number; readonly milliseconds: number }
+  /** Answers with a Status object of that code. */
+  | {
+    readonly kind: "status";
+    readonly code: number;
+    readonly reason?: string;
+    readonly message?: string;
+    readonly retryAfterSeconds?: number;
+  }
+  /** Answers with exactly this. */
+  | {
+    readonly kind: "body";
+    readonly status?: number;
+    readonly contentType?: string;
+    readonly body: string | Uint8Array<ArrayBuffer>;
+  };
+
+/** What a proxy or a captive portal between client and server would say. */
+export const htmlFault: Fault = {
+  kind: "body",
+  status: 200,
+  contentType: "text/html; charset=utf-8",
+  body: "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Sign in</body></html>",
+};
+
+/** Where and how often a fault happens. */
+export interface FaultScope {
+  /** Number of requests that meet the fault; all unless told. */
+  readonly times?: number;
+  /** Only requests of this verb. */
+  readonly verb?: "get" | "list" | "watch";
+  /** Only requests whose path has this part. */
+  readonly path?: string;
+}
+
+/** One request that arrived, in order. */
+export interface RequestRecord {
+  readonly method: string;
+  /** Path and query. */
+  readonly target: string;
+  readonly verb: string;
+  /** Milliseconds since the epoch. */
+  readonly time: number;
+  readonly headers: Headers;
+}
+
+interface ActiveFault {
+  readonly fault: Fault;
+  readonly scope: FaultScope;
+  left: number;
+}
+
+interface Watcher {
+  readonly bookmarks: boolean;
+  /** Queues an event behind those that are on their way. */
+  readonly send: (event: WatchEvent) => void;
+}
+
+/** A running stand-in; dispose of it to stop it. */
+export class ApiServer implements AsyncDisposable {
+  /** Everything the API serves; change it here and the watchers hear of it. */
+  readonly store: ApiStore;
+  /** Certificate authority of the server's certificate, PEM. */
+  readonly certificateAuthority: string;
+  /** Requests so far, for assertions; may be emptied. */
+  readonly requests: RequestRecord[] = [];
+  #http: HttpServer;
+  #token: string;
+  #faults: ActiveFault[] = [];
+  #forbidden = new Set<string>();
+  #watchers = new Set<Watcher>();
+
+  private constructor(
+    options: ApiServerOptions,
+    certificateAuthority: string,
+    identity: { certificate: string; key: string },
+  ) {
+    this.store = new ApiStore(options.objects ?? []);
+    this.certificateAuthority = certificateAuthority;
+    this.#token = options.token ?? newToken();
+    this.#http = new HttpServer(
+      (request, exchange) => this.#handle(request, exchange),
+      identity,
+      options.hostname ?? "127.0.0.1",
+      options.port ?? 0,
+    );
+  }
+
+  /** Makes the certificates and starts to listen. */
+  static async start(options: ApiServerOptions = {}): Promise<ApiServer> {
+    const authority = options.authority ?? await makeAuthority();
+    const identity = await authority.issue({
+      commonName: "kube-apiserver",
+      ips: ["127.0.0.1", "::1"],
+      dnsNames: ["localhost", "kubernetes", "kubernetes.default.svc"],
+    });
+    return new ApiServer(options, authority.certificate, identity);
+  }
+
+  /** The TCP port. */
+  get port(): number {
+    return this.#http.port;
+  }
+
+  /** The server's address as a kubeconfig spells it. */
+  get url(): string {
+    const host = this.#http.hostname;
+    return `https://${host.includes(":") ? `[${host}]` : host}:${this.port}`;
+  }
+
+  /** The bearer token that is accepted now. */
+  get token(): string {
+    return this.#token;
+  }
+
+  /** How many connections are open now. */
+  get connections(): number {
+    return this.#http.connections;
+  }
+
+  /** How many watches run now. */
+  get watches(): number {
+    return this.#watchers.size;
+  }
+
+  /** A kubeconfig for this server, in the installer's form. */
+  kubeconfig(overrides: { token?: string; certificateAuthority?: string } = {}): string {
+    return formatKubeconfig({
+      server: this.url,
+      certificateAuthority: overrides.certificateAuthority ?? this.certificateAuthority,
+      token: overrides.token ?? this.token,
+    });
+  }
+
+  /** Writes the kubeconfig to a file of mode 0600. */
+  async writeKubeconfig(path: string, overrides: { token?: string } = {}): Promise<void> {
+    await Deno.writeTextFile(path, this.kubeconfig(overrides), { mode: 0o600 });
+  }
+
+  /** Replaces the accepted token by a new one, which it returns; the old one is refused with 401. */
+  rotateToken(): string {
+    return this.#token = newToken();
+  }
+
+  /** Takes away a right, for example `forbid("get", "pods")`; requests for it are answered 403. */
+  forbid(verb: string, resource: string): void {
+    this.#forbidden.add(`${verb} ${resource}`);
+  }
+
+  /** Gives a right back. */
+  allow(verb: string, resource: string): void {
+    this.#forbidden.delete(`${verb} ${resource}`);
+  }
+
+  /** Adds a fault; of several that fit a request the oldest counts. */
+  inject(fault: Fault, scope: FaultScope = {}): void {
+    this.#faults.push({ fault, scope, left: scope.times ?? Infinity });
+  }
+
+  /** Removes all faults. */
+  clearFaults(): void {
+    this.#faults = [];
+  }
+
+  /** Tells the watchers that asked for bookmarks how far they have come. */
+  bookmark(): void {
+    for (const watcher of this.#watchers) {
+      if (watcher.bookmarks) watcher.send(this.store.bookmark());
+    }
+  }
+
+  /** Cuts every connection, as a restarting API server does. */
+  closeConnections(): void {
+    this.#http.closeConnections();
+  }
+
+  /** Stops listening and cuts every connection. */
+  async close(): Promise<void> {
+    await this.#http.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #handle(request: HttpRequest, exchange: Exchange): Promise<void> {
+    const call = parseCall(request.url);
+    const verb = call === undefined ? request.method.toLowerCase() : call.verb;
+    this.requests.push({
+      method: request.method,
+      target: request.url.pathname + request.url.search,
+      verb,
+      time: Date.now(),
+      headers: request.headers,
+    });
+    const fault = this.#takeFault(verb, request.url.pathname);
+    if (fault?.kind === "hang") return;
+    if (fault?.kind === "close") return exchange.close();
+    if (fault?.kind === "delay") await sleep(fault.milliseconds, exchange.gone);
+    if (fault?.kind === "body") {
+      const type = fault.contentType ?? "application/json";
+      return await exchange.respond(fault.status ?? 200, { "content-type": type }, fault.body);
+    }
+    if (fault?.kind === "status") {
+      const status = new ApiFailure(
+        fault.code,
+        fault.reason ?? "",
+        fault.message ?? `the server answered ${fault.code} because a test told it to`,
+        fault.retryAfterSeconds === undefined
+          ? undefined
+          : { retryAfterSeconds: fault.retryAfterSeconds },
+      );
+      return await respondFailure(exchange, status, fault.retryAfterSeconds);
+    }
+    try {
+      await this.#answer(request, call, exchange, fault);
+    } catch (error) {
+      if (!(error instanceof ApiFailure)) throw error;
+      await respondFailure(exchange, error);
+    }
+  }
+
+  async #answer(
+    request: HttpRequest,
+    call: Call | undefined,
+    exchange: Exchange,
+    fault: Fault | undefined,
+  ): Promise<void> {
+    const user = this.#authenticate(request);
+    if (/^\/(livez|readyz|healthz)$/.test(request.url.pathname)) {
+      return await exchange.respond(200, { "content-type": "text/plain; charset=utf-8" }, "ok");
+    }
+    if (request.url.pathname === "/version") {
+      return await respondJson(exchange, { major: "1", minor: "31", gitVersion: "v1.31.4" }, fault);
+    }
+    if (call === undefined) throw failure.unknownPath();
+    if (request.method !== "GET") throw failure.methodNotAllowed();
+    const { resource, namespace, name } = call;
+    if (user === anonymous || this.#forbidden.has(`${call.verb} ${resource}`)) {
+      throw failure.forbidden(user, call.verb, resource, namespace, name);
+    }
+    if (name !== undefined) {
+      return await respondJson(exchange, this.store.get(resource, namespace, name), fault);
+    }
+    const parameters = request.url.searchParams;
+    const query: ListQuery = { resource, namespace, parameters };
+    if (call.verb === "list") return await respondJson(exchange, this.store.list(query), fault);
+    await this.#watch(query, exchange);
+  }
+
+  #authenticate(request: HttpRequest): string {
+    const header = request.headers.get("authorization");
+    if (header === null) return anonymous;
+    if (header !== `Bearer ${this.#token}`) throw failure.unauthorized();
+    return "system:serviceaccount:kuma-system:kuma-cni";
+  }
+
+  /** Streams what happens from the given version on, in order, until somebody ends it. */
+  async #watch(query: ListQuery, exchange: Exchange): Promise<void> {
+    const { parameters } = query;
+    const queue: WatchEvent[] = [];
+    let wake = () => {};
+    const send = (event: WatchEvent) => {
+      queue.push(event);
+      wake();
+    };
+    const stop = this.store.watch(query, send);
+    const watcher = { send, bookmarks: parameters.get("allowWatchBookmarks") === "true" };
+    const seconds = Number(parameters.get("timeoutSeconds") ?? "1800");
+    const timedOut = AbortSignal.timeout(seconds * 1000);
+    const ended = AbortSignal.any([timedOut, exchange.gone]);
+    ended.addEventListener("abort", () => wake());
+    try {
+      await exchange.startChunked(200, jsonHeaders);
+      this.#watchers.add(watcher);
+      while (!ended.aborted) {
+        const event = queue.shift();
+        if (event === undefined) {
+          const woken = Promise.withResolvers<void>();
+          wake = woken.resolve;
+          if (!ended.aborted) await woken.promise;
+          continue;
+        }
+        await sendEvent(exchange, event);
+        if (event.type === "ERROR") break;
+      }
+      await exchange.chunk("");
+    } finally {
+      stop();
+      this.#watchers.delete(watcher);
+    }
+  }
+
+  #takeFault(verb: string, path: string): Fault | undefined {
+    const found = this.#faults.find(({ scope, left }) =>
+      left > 0 && (scope.verb === undefined || scope.verb === verb) &&
+      (scope.path === undefined || path.includes(scope.path))
+    );
+    if (found !== undefined) found.left--;
+    return found?.fault;
+  }
+}
+
+const anonymous = "system:anonymous";
+
+const jsonHeaders = {
+  "content-type": "application/json",
+  "cache-control": "no-cache, private",
+} as const;
+
+/** What a path asks for. */
+interface Call {
+  readonly verb: "get" | "list" | "watch";
+  readonly resource: string;
+  readonly namespace: string | undefined;
+  readonly name: string | undefined;
+}
+
+function parseCall(url: URL): Call | undefined {
+  const found =
+    /^\/(?:api\/v1|apis\/[^/]+\/[^/]+)(?:\/namespaces\/([^/]+)(?=\/))?\/([a-z]+)(?:\/([^/]+))?$/
+      .exec(url.pathname);
+  if (found === null) return undefined;
+  const [, namespace, resource = "", name] = found.map((part) =>
+    part === undefined ? undefined : decodeURIComponent(part)
+  );
+  const watch = url.searchParams.get("watch");
+  const verb = name !== undefined ? "get" : watch === "1" || watch === "true" ? "watch" : "list";
+  return { verb, resource, namespace, name };
+}
+
+async function respondJson(exchange: Exchange, value: unknown, fault?: Fault): Promise<void> {
+  const body = new TextEncoder().encode(JSON.stringify(value) + "\n");
+  if (fault?.kind !== "cut" && fault?.kind !== "trickle") {
+    return await exchange.respond(200, jsonHeaders, body);
+  }
+  const head = Object.entries(jsonHeaders).map(([name, text]) => `${name}: ${text}\r\n`).join("");
+  await exchange.write(`HTTP/1.1 200 OK\r\n${head}content-length: ${body.length}\r\n\r\n`);
+  if (fault.kind === "cut") {
+    await exchange.write(body.subarray(0, fault.afterBytes));
+    return exchange.close();
+  }
+  for (let at = 0; at < body.length && !exchange.gone.aborted; at += fault.bytes) {
+    await exchange.write(body.subarray(at, at + fault.bytes));
+    await sleep(fault.milliseconds, exchange.gone);
+  }
+}
+
+async function respondFailure(
+  exchange: Exchange,
+  error: ApiFailure,
+  retryAfterSeconds?: number,
+): Promise<void> {
+  await exchange.respond(error.code, {
+    ...jsonHeaders,
+    ...(retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) }),
+  }, JSON.stringify(error.status()) + "\n");
+}
+
+async function sendEvent(exchange: Exchange, event: WatchEvent): Promise<void> {
+  await exchange.chunk(JSON.stringify(event) + "\n");
+}
+
+function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, milliseconds);
+  signal.addEventListener("abort", () => {
+    clearTimeout(timer);
+    resolve();
+  }, { once: true });
+  return promise;
+}
+
+/** A token in the three-part form of a service account's. */
+function newToken(): string {
+  const random = (bytes: number) =>
+    crypto.getRandomValues(new Uint8Array(bytes)).toBase64({
+      alphabet: "base64url",
+      omitPadding: true,
+    });
+  return `eyJhbGciOiJSUzI1NiIsImtpZCI6InRlc3QifQ.${random(300)}.${random(256)}`;
+}
