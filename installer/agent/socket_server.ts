@@ -1,0 +1,248 @@
+/**
+ * The agent's end of the Unix socket: takes over the log records of plugin calls, so that they show
+ * in `kubectl logs`, and answers which pod a call is about.
+ */
+import { LineStream } from "../../src/agent/lines.ts";
+import {
+  type AgentResponse,
+  type FinishRequest,
+  parseRequest,
+  type PodRequest,
+} from "../../src/agent/messages.ts";
+import type { Pod } from "../../src/kubernetes/pod.ts";
+
+/** Where the server gets pods from. */
+export interface PodProvider {
+  /** The pod, if it is known already and no question remains about it. */
+  cached(request: PodRequest): Pod | undefined;
+  /** Asks the API server, with all patience that one call may have. */
+  fetch(request: PodRequest, signal: AbortSignal): Promise<Pod>;
+}
+
+/** What the server tells its owner. */
+export interface SocketObserver {
+  /** A plugin call has ended; its records and outcome are here. */
+  finished(request: FinishRequest): void;
+  /** A pod was asked for; `source` says who answered. */
+  podAnswered(source: "cache" | "api" | "error"): void;
+  /** A connection was dropped, or the socket could not be served. */
+  failed(cause: "protocol" | "timeout" | "overload" | "accept" | "write", error: unknown): void;
+}
+
+/** Bounds of the server. */
+export interface SocketLimits {
+  /** Connections at once; further ones are closed unanswered, and the plugin helps itself. */
+  readonly connections: number;
+  /** Milliseconds that a connection may be idle between its words. */
+  readonly idleMilliseconds: number;
+  /** Milliseconds for one question to the API server. */
+  readonly fetchMilliseconds: number;
+}
+
+const DEFAULT_LIMITS: SocketLimits = {
+  connections: 256,
+  idleMilliseconds: 60_000,
+  fetchMilliseconds: 10_000,
+};
+
+/** Serves the agent's socket until closed. */
+export class SocketServer {
+  readonly #connections = new Set<Deno.Conn>();
+  #listener: Deno.UnixListener | undefined;
+  #identity: string | undefined;
+
+  /**
+   * @param path Path of the socket as this process sees it; its folder must belong to root alone.
+   */
+  constructor(
+    readonly path: string,
+    private readonly pods: PodProvider,
+    private readonly observer: SocketObserver,
+    private readonly limits: SocketLimits = DEFAULT_LIMITS,
+  ) {}
+
+  /** Whether the socket is there and it is ours. */
+  isServing(): boolean {
+    return this.#listener !== undefined && socketIdentity(this.path) === this.#identity;
+  }
+
+  /**
+   * Makes the socket unless it is being served already; replaces a stale one. Cheap when nothing is
+   * to be done, so that every reconcile may call it.
+   *
+   * @throws {Error} when the folder is not safe to put a socket in.
+   */
+  ensureServing(): void {
+    if (this.isServing()) return;
+    this.#closeListener();
+    const folder = this.path.slice(0, this.path.lastIndexOf("/"));
+    const info = Deno.lstatSync(folder);
+    if (!info.isDirectory || info.uid !== Deno.uid() || ((info.mode ?? 0o777) & 0o077) !== 0) {
+      throw new Error(
+        `Could not serve the agent's socket: "${folder}" must be a directory with mode 0700 of ` +
+          `user ${Deno.uid()}, but its mode is ${((info.mode ?? 0) & 0o7777).toString(8)} ` +
+          `and its owner ${info.uid}`,
+      );
+    }
+    // A listener that died leaves its file behind, and bind(2) would fail with EADDRINUSE.
+    removeIfPresent(this.path);
+    const listener = Deno.listen({ transport: "unix", path: this.path });
+    Deno.chmodSync(this.path, 0o600);
+    this.#listener = listener;
+    this.#identity = socketIdentity(this.path);
+    this.#accept(listener);
+  }
+
+  /** Stops serving and removes the socket. */
+  close(): void {
+    const ours = this.isServing();
+    this.#closeListener();
+    for (const connection of this.#connections) closeQuietly(connection);
+    if (ours) removeIfPresent(this.path);
+  }
+
+  #closeListener(): void {
+    const listener = this.#listener;
+    this.#listener = undefined;
+    if (listener === undefined) return;
+    // Closing unlinks the path, which may belong to a successor by now.
+    const foreign = socketIdentity(this.path) !== this.#identity;
+    const aside = `${this.path}.aside`;
+    if (foreign && renameIfPresent(this.path, aside)) {
+      closeQuietly(listener);
+      renameIfPresent(aside, this.path);
+    } else {
+      closeQuietly(listener);
+    }
+  }
+
+  async #accept(listener: Deno.UnixListener): Promise<void> {
+    while (this.#listener === listener) {
+      let connection: Deno.UnixConn;
+      try {
+        connection = await listener.accept();
+      } catch (error) {
+        if (this.#listener !== listener) return;
+        this.observer.failed("accept", error);
+        // Out of file descriptors, most likely: some will be closed soon.
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        continue;
+      }
+      if (this.#connections.size >= this.limits.connections) {
+        closeQuietly(connection);
+        this.observer.failed("overload", new Error("Too many connections"));
+        continue;
+      }
+      this.#connections.add(connection);
+      this.#serve(connection).finally(() => {
+        this.#connections.delete(connection);
+        closeQuietly(connection);
+      });
+    }
+  }
+
+  async #serve(connection: Deno.UnixConn): Promise<void> {
+    const lines = new LineStream(connection);
+    while (true) {
+      let line: string | undefined;
+      const idle = setTimeout(() => {
+        this.observer.failed("timeout", new Error("Client was idle for too long"));
+        closeQuietly(connection);
+      }, this.limits.idleMilliseconds);
+      try {
+        line = await lines.readLine();
+      } catch (error) {
+        if (error instanceof RangeError) this.observer.failed("protocol", error);
+        return;
+      } finally {
+        clearTimeout(idle);
+      }
+      if (line === undefined) return;
+      try {
+        const request = parseRequest(line);
+        if (request.type === "finish") {
+          this.observer.finished(request);
+          await this.#send(lines, { type: "finished" });
+        } else {
+          await this.#answer(lines, request);
+        }
+      } catch (error) {
+        this.observer.failed(error instanceof TypeError ? "protocol" : "write", error);
+        return;
+      }
+    }
+  }
+
+  async #answer(lines: LineStream, request: PodRequest): Promise<void> {
+    const known = this.pods.cached(request);
+    if (known !== undefined) {
+      this.observer.podAnswered("cache");
+      return await this.#send(lines, { type: "pod", pod: known });
+    }
+    await this.#send(lines, { type: "pending" });
+    let response: AgentResponse;
+    try {
+      const pod = await this.pods.fetch(
+        request,
+        AbortSignal.timeout(this.limits.fetchMilliseconds),
+      );
+      this.observer.podAnswered("api");
+      response = { type: "pod", pod };
+    } catch (error) {
+      this.observer.podAnswered("error");
+      response = podError(error);
+    }
+    await this.#send(lines, response);
+  }
+
+  async #send(lines: LineStream, response: AgentResponse): Promise<void> {
+    await lines.writeLine(response);
+  }
+}
+
+/** An error as a word; `temporary` and `status` are taken over when the error carries them. */
+function podError(error: unknown): AgentResponse {
+  const message = error instanceof Error ? error.message : String(error);
+  const { temporary, status } = (error ?? {}) as { temporary?: unknown; status?: unknown };
+  return {
+    type: "pod-error",
+    temporary: temporary !== false,
+    message,
+    ...(typeof status === "number" ? { status } : {}),
+  };
+}
+
+/** Device and inode of the socket, or nothing when there is none. */
+function socketIdentity(path: string): string | undefined {
+  try {
+    const { dev, ino, isSocket } = Deno.lstatSync(path);
+    return isSocket ? `${dev}:${ino}` : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function removeIfPresent(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+function renameIfPresent(from: string, to: string): boolean {
+  try {
+    Deno.renameSync(from, to);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function closeQuietly(resource: { close(): void }): void {
+  try {
+    resource.close();
+  } catch {
+    // Closed already.
+  }
+}
