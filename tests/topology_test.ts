@@ -1,0 +1,109 @@
+import assert from "node:assert/strict";
+import { addAddress, listAddresses, listLinks, loopbackLink } from "../src/linux/addresses.ts";
+import { addressBytes, formatAddress } from "../src/linux/ip_address.ts";
+import {
+  addLinkAddress,
+  addRoute,
+  attachToBridge,
+  createBridge,
+  createNamespace,
+  createVethPair,
+  deleteLink,
+  setLinkUp,
+  writeSysctl,
+} from "../src/linux/topology.ts";
+
+Deno.test("links, bridge, addresses, routes and settings are made in the right namespace", () => {
+  using pod = createNamespace();
+  using router = createNamespace();
+  router.run(() => {
+    createBridge("br0");
+    addLinkAddress("br0", "10.97.3.1/24");
+    addLinkAddress("br0", "fd97:3::1/64");
+    setLinkUp("br0");
+    createVethPair("v0", "eth0", pod.path);
+    attachToBridge("v0", "br0");
+    setLinkUp("v0");
+    writeSysctl("net/ipv4/ip_forward", "1");
+    assert.deepEqual(listLinks().map(({ name }) => name).sort(), ["br0", "lo", "v0"]);
+  });
+  pod.run(() => {
+    setLinkUp("lo");
+    addLinkAddress("eth0", "10.97.3.2/24");
+    addLinkAddress("eth0", "fd97:3::2/64");
+    setLinkUp("eth0");
+    addRoute({ to: "default4", via: "10.97.3.1" });
+    addRoute({ to: "default6", via: "fd97:3::1" });
+    addRoute({ to: "10.200.0.0/16", dev: "eth0" });
+    assert.match(Deno.readTextFileSync("/proc/thread-self/net/route"), /eth0\t0000C80A\t/);
+    assert.equal(Deno.readTextFileSync("/proc/sys/net/ipv4/ip_forward"), "0\n");
+    const addresses = listAddresses().map(({ address, prefix }) => `${address}/${prefix}`);
+    for (const own of ["127.0.0.1/8", "::1/128", "10.97.3.2/24", "fd97:3::2/64"]) {
+      assert(addresses.includes(own), `${own} in ${addresses}`);
+    }
+    assert(listAddresses("ipv4").every(({ family }) => family === "ipv4"));
+  });
+  router.run(() => {
+    assert.equal(Deno.readTextFileSync("/proc/sys/net/ipv4/ip_forward"), "1\n");
+    deleteLink("v0");
+  });
+  pod.run(() => assert.deepEqual(listLinks().map(({ name }) => name), ["lo"]));
+});
+
+Deno.test("the passthrough address is added once, also to a loopback that is down", () => {
+  using pod = createNamespace();
+  pod.run(() => {
+    const lo = loopbackLink();
+    assert.deepEqual([lo.name, lo.loopback, lo.up], ["lo", true, false]);
+    assert.equal(addAddress(lo.index, "::6", 128), true);
+    assert.equal(addAddress(lo.index, "::6", 128), false);
+    assert.deepEqual(
+      listAddresses("ipv6"),
+      [{ family: "ipv6", address: "::6", prefix: 128, linkIndex: lo.index }],
+    );
+  });
+});
+
+Deno.test("a disabled IPv6 is reported by its error code", () => {
+  using pod = createNamespace();
+  pod.run(() => {
+    writeSysctl("net/ipv6/conf/all/disable_ipv6", "1");
+    assert.throws(() => addAddress(1, "::6", 128), { code: "EACCES" });
+    assert.throws(() => addAddress(77, "10.0.0.1", 32), { code: "ENODEV" });
+  });
+});
+
+Deno.test("addresses survive the way to bytes and back", () => {
+  const canonical = [
+    "0.0.0.0",
+    "127.0.0.6",
+    "255.255.255.255",
+    "::",
+    "::6",
+    "::1",
+    "fd00:10:96::a",
+  ];
+  canonical.push(
+    "2001:db8::1:0:0:1",
+    "1:2:3:4:5:6:7:8",
+    "1:0:3:4:5:6:7:8",
+    "fe80::",
+    "::ffff:102:304",
+  );
+  for (const text of canonical) assert.equal(formatAddress(addressBytes(text)), text);
+  assert.equal(formatAddress(addressBytes("::ffff:1.2.3.4")), "::ffff:102:304");
+  assert.equal(formatAddress(addressBytes("FD00:0::0:A")), "fd00::a");
+  const wrong = [
+    "",
+    "1.2.3",
+    "1.2.3.4.5",
+    "256.1.1.1",
+    "01.2.3.4",
+    ":",
+    ":::",
+    "1::2::3",
+    "1:2:3:4:5:6:7",
+  ];
+  wrong.push("1:2:3:4:5:6:7:8:9", "12345::", "::g", "::1%lo", "1:2:3:4:5:6:7::8:9", "1.2.3.4::");
+  for (const text of wrong) assert.throws(() => addressBytes(text), TypeError, text);
+});
