@@ -41,7 +41,8 @@ const POLLIN = 1;
 const POLLOUT = 4;
 const EINPROGRESS = 115;
 
-const symbols = {
+// Loaded with the module: Deno's tests take a library that a test loads for a leak.
+const libc = Deno.dlopen("libc.so.6", {
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
   bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   listen: { parameters: ["i32", "i32"], result: "i32" },
@@ -64,16 +65,10 @@ const symbols = {
   inet_ntop: { parameters: ["i32", "buffer", "buffer", "u32"], result: "pointer" },
   setfsuid: { parameters: ["u32"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
-} as const;
-
-let library: Deno.DynamicLibrary<typeof symbols>["symbols"] | undefined;
-
-function libc(): Deno.DynamicLibrary<typeof symbols>["symbols"] {
-  return library ??= Deno.dlopen("libc.so.6", symbols).symbols;
-}
+}).symbols;
 
 function errno(): number {
-  const location = libc().__errno_location();
+  const location = libc.__errno_location();
   return location === null ? 0 : new Deno.UnsafePointerView(location).getInt32(0);
 }
 
@@ -94,7 +89,7 @@ function packAddress({ address, port }: Endpoint): Uint8Array<ArrayBuffer> {
   new DataView(packed.buffer).setUint16(0, family, true);
   new DataView(packed.buffer).setUint16(2, port);
   const text = new TextEncoder().encode(address + "\0");
-  if (libc().inet_pton(family, text, packed.subarray(family === AF_INET ? 4 : 8)) !== 1) {
+  if (libc.inet_pton(family, text, packed.subarray(family === AF_INET ? 4 : 8)) !== 1) {
     throw new TypeError(`Cannot use "${address}" as an IP address`);
   }
   return packed;
@@ -106,7 +101,7 @@ function unpackAddress(packed: Uint8Array<ArrayBuffer>): Endpoint {
   const port = view.getUint16(2);
   if (family === AF_INET) return { address: packed.subarray(4, 8).join("."), port };
   const text = new Uint8Array(46);
-  libc().inet_ntop(AF_INET6, packed.subarray(8), text, text.length);
+  libc.inet_ntop(AF_INET6, packed.subarray(8), text, text.length);
   return { address: new TextDecoder().decode(text.subarray(0, text.indexOf(0))), port };
 }
 
@@ -151,7 +146,7 @@ export function poll(interests: readonly PollInterest[], timeoutMs: number): boo
   const until = performance.now() + timeoutMs;
   for (;;) {
     const left = timeoutMs < 0 ? -1 : Math.max(0, Math.ceil(until - performance.now()));
-    const ready = libc().poll(new Uint8Array(set.buffer), BigInt(interests.length), left);
+    const ready = libc.poll(new Uint8Array(set.buffer), BigInt(interests.length), left);
     if (ready < 0 && errno() === EINTR) continue;
     check(ready, "Cannot wait for sockets with poll(2)");
     return interests.map((_, i) => set.getInt16(i * 8 + 6, true) !== 0);
@@ -161,7 +156,7 @@ export function poll(interests: readonly PollInterest[], timeoutMs: number): boo
 function setOption(fd: number, level: number, option: number, ...values: number[]): void {
   const value = new Uint8Array(new Int32Array(values).buffer);
   check(
-    libc().setsockopt(fd, level, option, value, value.length),
+    libc.setsockopt(fd, level, option, value, value.length),
     `Cannot set socket option ${option} of level ${level}`,
   );
 }
@@ -176,7 +171,7 @@ export class Socket implements Disposable {
   get local(): Endpoint {
     const address = new Uint8Array(28);
     const length = new Uint8Array(new Uint32Array([address.length]).buffer);
-    check(libc().getsockname(this.fd, address, length), "Cannot read a socket's local address");
+    check(libc.getsockname(this.fd, address, length), "Cannot read a socket's local address");
     return unpackAddress(address);
   }
 
@@ -184,7 +179,7 @@ export class Socket implements Disposable {
   get remote(): Endpoint {
     const address = new Uint8Array(28);
     const length = new Uint8Array(new Uint32Array([address.length]).buffer);
-    check(libc().getpeername(this.fd, address, length), "Cannot read a socket's remote address");
+    check(libc.getpeername(this.fd, address, length), "Cannot read a socket's remote address");
     return unpackAddress(address);
   }
 
@@ -206,14 +201,14 @@ export class Socket implements Disposable {
     const value = new Int32Array(1);
     const length = new Uint8Array(new Uint32Array([4]).buffer);
     const bytes = new Uint8Array(value.buffer);
-    check(libc().getsockopt(this.fd, SOL_SOCKET, SO_ERROR, bytes, length), "Cannot read SO_ERROR");
+    check(libc.getsockopt(this.fd, SOL_SOCKET, SO_ERROR, bytes, length), "Cannot read SO_ERROR");
     return value[0] ?? 0;
   }
 
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    libc().close(this.fd);
+    libc.close(this.fd);
   }
 
   [Symbol.dispose](): void {
@@ -232,7 +227,7 @@ export class TcpSocket extends Socket {
     const address = new Uint8Array(28);
     const length = new Uint8Array(new Uint32Array([family === AF_INET ? 16 : 28]).buffer);
     const level = family === AF_INET ? SOL_IP : SOL_IPV6;
-    const result = libc().getsockopt(this.fd, level, SO_ORIGINAL_DST, address, length);
+    const result = libc.getsockopt(this.fd, level, SO_ORIGINAL_DST, address, length);
     return result === 0 ? unpackAddress(address) : undefined;
   }
 
@@ -249,7 +244,7 @@ export class TcpSocket extends Socket {
   /** Sends all bytes; meant for messages that fit the socket's buffer. */
   send(data: Uint8Array<ArrayBuffer>): void {
     const sent = check(
-      libc().send(this.fd, data, BigInt(data.length), MSG_NOSIGNAL),
+      libc.send(this.fd, data, BigInt(data.length), MSG_NOSIGNAL),
       "Cannot send to a TCP socket",
     );
     if (sent < data.length) throw new Error(`Only ${sent} of ${data.length} bytes could be sent`);
@@ -262,14 +257,14 @@ export class TcpSocket extends Socket {
    */
   receive(): Uint8Array<ArrayBuffer> | undefined {
     const data = new Uint8Array(65536);
-    const got = Number(libc().recvfrom(this.fd, data, BigInt(data.length), 0, null, null));
+    const got = Number(libc.recvfrom(this.fd, data, BigInt(data.length), 0, null, null));
     if (got < 0 && errno() === EAGAIN) return undefined;
     return data.subarray(0, check(got, "Cannot receive from a TCP socket"));
   }
 
   /** Sends the end of the stream and keeps the socket open for reading. */
   endSending(): void {
-    libc().shutdown(this.fd, SHUT_WR);
+    libc.shutdown(this.fd, SHUT_WR);
   }
 
   /** Closes with a reset instead of the orderly way, so that no state is left in the kernel. */
@@ -283,7 +278,7 @@ export class TcpSocket extends Socket {
 export class TcpListener extends Socket {
   /** Takes a connection that is waiting, `undefined` when there is none. */
   accept(): TcpSocket | undefined {
-    const fd = libc().accept4(this.fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const fd = libc.accept4(this.fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0 && errno() === EAGAIN) return undefined;
     return new TcpSocket(check(fd, "Cannot accept a TCP connection"));
   }
@@ -295,7 +290,7 @@ export class UdpSocket extends Socket {
   send(data: Uint8Array<ArrayBuffer>, to?: Endpoint): void {
     const address = to === undefined ? null : packAddress(to);
     check(
-      libc().sendto(
+      libc.sendto(
         this.fd,
         data,
         BigInt(data.length),
@@ -316,7 +311,7 @@ export class UdpSocket extends Socket {
     const data = new Uint8Array(65536);
     const from = new Uint8Array(28);
     const length = new Uint8Array(new Uint32Array([from.length]).buffer);
-    const got = Number(libc().recvfrom(this.fd, data, BigInt(data.length), 0, from, length));
+    const got = Number(libc.recvfrom(this.fd, data, BigInt(data.length), 0, from, length));
     if (got < 0 && errno() === EAGAIN) return undefined;
     const size = check(got, "Cannot receive a datagram");
     return { data: data.subarray(0, size), from: unpackAddress(from) };
@@ -326,7 +321,7 @@ export class UdpSocket extends Socket {
   connect(to: Endpoint): void {
     const address = packAddress(to);
     check(
-      libc().connect(this.fd, address, address.length),
+      libc.connect(this.fd, address, address.length),
       `Cannot connect a UDP socket to ${formatEndpoint(to)}`,
     );
   }
@@ -335,14 +330,14 @@ export class UdpSocket extends Socket {
 function createSocket(address: string, type: number): number {
   const family = familyOf(address);
   const flags = type | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const fd = check(libc().socket(family, flags, 0), "Cannot create a socket");
+  const fd = check(libc.socket(family, flags, 0), "Cannot create a socket");
   if (family === AF_INET6) setOption(fd, SOL_IPV6, IPV6_V6ONLY, 1);
   return fd;
 }
 
 function bindSocket(fd: number, to: Endpoint): void {
   const packed = packAddress(to);
-  check(libc().bind(fd, packed, packed.length), `Cannot bind to ${formatEndpoint(to)}`);
+  check(libc.bind(fd, packed, packed.length), `Cannot bind to ${formatEndpoint(to)}`);
 }
 
 /** Runs the work and closes the socket when it throws. */
@@ -366,7 +361,7 @@ export function listenTcp(at: Endpoint, backlog = 128): TcpListener {
   return orClose(new TcpListener(createSocket(at.address, SOCK_STREAM)), (socket) => {
     setOption(socket.fd, SOL_SOCKET, SO_REUSEADDR, 1);
     bindSocket(socket.fd, at);
-    check(libc().listen(socket.fd, backlog), `Cannot listen on ${formatEndpoint(at)}`);
+    check(libc.listen(socket.fd, backlog), `Cannot listen on ${formatEndpoint(at)}`);
   });
 }
 
@@ -393,7 +388,7 @@ export function createTcpSocket(forAddress: string, source?: Endpoint): TcpSocke
  */
 export function startTcpConnect(socket: TcpSocket, to: Endpoint): void {
   const address = packAddress(to);
-  const result = libc().connect(socket.fd, address, address.length);
+  const result = libc.connect(socket.fd, address, address.length);
   if (result === 0) return;
   const error = errno();
   if (error !== EINPROGRESS) {
@@ -434,15 +429,15 @@ export function bindUdp(at: Endpoint): UdpSocket {
  * @throws {Error} when the kernel does not let this thread become that user
  */
 export function withFileSystemUser<T>(uid: number, work: () => T): T {
-  const before = libc().setfsuid(uid) >>> 0;
+  const before = libc.setfsuid(uid) >>> 0;
   try {
     // setfsuid never fails visibly: asking with an impossible UID returns the one in force.
-    const now = libc().setfsuid(0xffffffff) >>> 0;
+    const now = libc.setfsuid(0xffffffff) >>> 0;
     if (now !== uid) {
       throw new Error(`Cannot become file-system user ${uid}: not root, or not mapped`);
     }
     return work();
   } finally {
-    libc().setfsuid(before);
+    libc.setfsuid(before);
   }
 }
