@@ -102,8 +102,9 @@ export function parseNetworkConfig(bytes: Uint8Array): NetworkConfig {
   }
   const type = own(values, "type") ?? "";
   if (typeof type !== "string") throw wrong("type", "a string", type);
-  const cniVersion = own(values, "cniVersion") ?? DEFAULT_VERSION;
-  if (typeof cniVersion !== "string") throw wrong("cniVersion", "a string", cniVersion);
+  const version = own(values, "cniVersion") ?? "";
+  if (typeof version !== "string") throw wrong("cniVersion", "a string", version);
+  const cniVersion = version === "" ? DEFAULT_VERSION : version;
   if (!supportedVersions().includes(cniVersion)) {
     throw new CniError(
       CniErrorCode.IncompatibleVersion,

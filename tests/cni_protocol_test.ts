@@ -1,0 +1,522 @@
+/** The CNI protocol, in one process: the same tables over every version of the specification. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { CniError, CniErrorCode } from "../src/cni/errors.ts";
+import { parseCniArgs, podReferenceOf } from "../src/cni/args.ts";
+import { topLevelValueSpan } from "../src/cni/json_span.ts";
+import { networkSettings, parseNetworkConfig, readSettings } from "../src/cni/network_config.ts";
+import { type Answer, type Handlers, serve } from "../src/cni/serve.ts";
+import { readInput } from "../src/cni/stdin.ts";
+import { supportedVersions } from "../src/cni/versions.ts";
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+const ENVIRONMENT: Readonly<Record<string, string>> = {
+  CNI_CONTAINERID: "e96a5a12",
+  CNI_NETNS: "/var/run/netns/cni-5e38c98a",
+  CNI_IFNAME: "eth0",
+  CNI_PATH: "/opt/cni/bin",
+};
+
+/** Plays one call; `calls` collects which handlers ran. */
+async function play(
+  environment: Readonly<Record<string, string | undefined>>,
+  stdin: string | Uint8Array,
+  handlers: Partial<Handlers> = {},
+): Promise<Answer & { text: string; calls: string[] }> {
+  const calls: string[] = [];
+  const note = (name: string) => () => void calls.push(name);
+  const answer = await serve({
+    variable: (name) => environment[name],
+    input: () => Promise.resolve(typeof stdin === "string" ? encoder.encode(stdin) : stdin),
+    about: "kuma-cni 1.2.3",
+  }, { add: note("ADD"), check: note("CHECK"), status: note("STATUS"), ...handlers });
+  return { ...answer, text: decoder.decode(answer.stdout), calls };
+}
+
+function config(cniVersion: string | undefined, more: Record<string, unknown> = {}): string {
+  return JSON.stringify({ cniVersion, name: "bed", type: "kuma-cni", ...more });
+}
+
+/** Asserts that an answer is exactly one error object with this code, and returns it. */
+function assertFailure(answer: Answer, code: number): { msg: string; details?: string } {
+  assert.equal(answer.exitCode, 1);
+  const object = JSON.parse(decoder.decode(answer.stdout));
+  assert.equal(object.code, code, JSON.stringify(object));
+  assert.equal(typeof object.msg, "string");
+  assert.notEqual(object.msg, "");
+  return object;
+}
+
+for (const version of [...supportedVersions(), undefined]) {
+  const shown = version ?? "none (0.1.0)";
+  const at = supportedVersions().indexOf(version ?? "0.1.0");
+
+  Deno.test(`cniVersion ${shown}: ADD without prevResult gives an empty result`, async () => {
+    const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: "ADD" }, config(version));
+    assert.equal(answer.exitCode, 0);
+    assert.deepEqual(answer.calls, ["ADD"]);
+    assert.equal(
+      answer.text,
+      at >= 5 ? `{"cniVersion":"${version}"}` : `{"cniVersion":"${version ?? "0.1.0"}","dns":{}}`,
+    );
+  });
+
+  Deno.test(`cniVersion ${shown}: ADD returns prevResult byte for byte`, async () => {
+    const previous = ` { "zeta" : 12345678901234567890.10, "ips":[{"version":"", "x":-0e5}],
+      "cniVersion":"${version ?? "0.1.0"}","a":"\\u00e9é\\ud83d", "dns":{ } }`.trim();
+    const stdin = `\n{"name":"bed","prevResult":{"old":1},"n":"\\"prevResult\\":{}",` +
+      `"prev\\u0052esult" :\t${previous} ,"nested":{"prevResult":{"no":1}}` +
+      (version === undefined ? "}" : `,"cniVersion":"${version}"}\n`);
+    const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: "ADD" }, stdin);
+    assert.equal(answer.text, previous);
+    assert.equal(answer.exitCode, 0);
+  });
+
+  Deno.test(`cniVersion ${shown}: DEL succeeds whatever is missing or wrong`, async () => {
+    for (const netns of ["/var/run/netns/gone", "", undefined]) {
+      for (const prevResult of [undefined, null, {}, 5, "x", [1]]) {
+        const stdin = config(version, { prevResult, log_level: 5, kubernetes: [] });
+        const environment = {
+          ...ENVIRONMENT,
+          CNI_COMMAND: "DEL",
+          CNI_NETNS: netns,
+          CNI_ARGS: "\n",
+        };
+        const answer = await play(environment, stdin);
+        assert.deepEqual([answer.exitCode, answer.text, answer.calls], [0, "", []]);
+      }
+    }
+  });
+
+  Deno.test(`cniVersion ${shown}: CHECK exists since 0.4.0, GC and STATUS since 1.1.0`, async () => {
+    const first = { CHECK: 4, GC: 6, STATUS: 6 };
+    for (const [verb, since] of Object.entries(first)) {
+      const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: verb }, config(version));
+      if (at < since) {
+        assertFailure(answer, CniErrorCode.IncompatibleVersion);
+        assert.deepEqual(answer.calls, []);
+      } else {
+        assert.deepEqual([answer.exitCode, answer.text], [0, ""]);
+        assert.deepEqual(answer.calls, verb === "GC" ? [] : [verb]);
+      }
+    }
+  });
+
+  Deno.test(`cniVersion ${shown}: a failed ADD names the version that it was asked in`, async () => {
+    const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: "ADD" }, config(version), {
+      add: () => {
+        throw new CniError(CniErrorCode.TryAgainLater, "Not now", "Later");
+      },
+    });
+    assert.deepEqual(JSON.parse(answer.text), {
+      cniVersion: version ?? "0.1.0",
+      code: 11,
+      msg: "Not now",
+      details: "Later",
+    });
+  });
+}
+
+Deno.test("An empty cniVersion means 0.1.0, like an absent one", async () => {
+  const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: "ADD" }, config(""));
+  assert.equal(answer.text, '{"cniVersion":"0.1.0","dns":{}}');
+});
+
+Deno.test("VERSION lists all versions without reading stdin", async () => {
+  const answer = await serve({
+    variable: (name) => name === "CNI_COMMAND" ? "VERSION" : undefined,
+    input: () => Promise.reject(new Error("read")),
+    about: "",
+  }, { add() {}, check() {}, status() {} });
+  assert.equal(
+    decoder.decode(answer.stdout).trim(),
+    '{"cniVersion":"1.1.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}',
+  );
+  assert.equal(answer.exitCode, 0);
+});
+
+Deno.test("Without CNI_COMMAND the program introduces itself on stderr", async () => {
+  for (const command of [undefined, ""]) {
+    const answer = await play({ CNI_COMMAND: command }, "");
+    assert.equal(answer.text, "");
+    assert.equal(answer.exitCode, 0);
+    assert.equal(
+      answer.stderr,
+      "kuma-cni 1.2.3\nCNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n",
+    );
+  }
+});
+
+Deno.test("All missing variables of a verb are named at once", async () => {
+  const required: Record<string, string[]> = {
+    ADD: ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"],
+    CHECK: ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"],
+    DEL: ["CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"],
+    GC: ["CNI_PATH"],
+    STATUS: ["CNI_PATH"],
+  };
+  for (const [verb, names] of Object.entries(required)) {
+    const { msg } = assertFailure(await play({ CNI_COMMAND: verb }, ""), 4);
+    for (const name of names) assert.ok(msg.includes(name), msg);
+    for (const name of names) {
+      const environment = { ...ENVIRONMENT, CNI_COMMAND: verb, [name]: "" };
+      const one = assertFailure(await play(environment, config("1.1.0")), 4).msg;
+      assert.deepEqual(names.filter((other) => one.includes(other)), [name]);
+    }
+  }
+});
+
+Deno.test("Malformed environment is code 4", async () => {
+  const wrong: Record<string, string>[] = [
+    { CNI_COMMAND: "add" },
+    { CNI_COMMAND: "ADD\n" },
+    { CNI_COMMAND: "UPDATE" },
+    ...["-x", "a/b", "a b", "a\n", "é", ".."].map((id) => ({ CNI_CONTAINERID: id })),
+    ...["a".repeat(16), "é".repeat(8), ".", "..", "a/b", "a:b", "a b", "a\tb", "a\u00a0b"]
+      .map((name) => ({ CNI_IFNAME: name })),
+  ];
+  for (const change of wrong) {
+    const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: "ADD", ...change }, config("1.0.0"));
+    assertFailure(answer, 4);
+    assert.deepEqual(answer.calls, []);
+  }
+  const longest = { ...ENVIRONMENT, CNI_COMMAND: "ADD", CNI_IFNAME: "a".repeat(15) };
+  assert.equal((await play(longest, config("1.0.0"))).exitCode, 0);
+});
+
+Deno.test("What is no JSON is code 6, what is no network configuration is code 7", async () => {
+  const whole = config("1.0.0", { prevResult: { a: 1 } });
+  const cases: [string | Uint8Array, number][] = [
+    ["", 6],
+    [whole.slice(0, -1), 6],
+    [whole.slice(0, 20), 6],
+    [whole + "x", 6],
+    ["\ufeff" + whole, 6],
+    [new Uint8Array([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), 6],
+    ["[".repeat(100_000), 6],
+    ["null", 7],
+    ["[]", 7],
+    ['"text"', 7],
+    ["{}", 7],
+    ['{"name":""}', 7],
+    ['{"name":5}', 7],
+    ['{"name":"-bed"}', 7],
+    ['{"name":"bed\\n"}', 7],
+    ['{"name":"bed","cniVersion":1}', 7],
+    ['{"name":"bed","type":[]}', 7],
+    ['{"name":"bed","prevResult":[]}', 7],
+    ['{"name":"bed","prevResult":"x"}', 7],
+    ['{"name":"bed","prevResult":0}', 7],
+    ['{"name":"bed","cniVersion":"1.2.0"}', 1],
+    ['{"name":"bed","cniVersion":"0.4"}', 1],
+    ['{"name":"bed","cniVersion":" "}', 1],
+  ];
+  for (const [stdin, code] of cases) {
+    const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: "ADD" }, stdin);
+    assertFailure(answer, code);
+    assert.deepEqual(answer.calls, []);
+  }
+});
+
+Deno.test("An unsupported version is answered with the supported ones", async () => {
+  const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: "DEL" }, config("2.0.0"));
+  const { details } = assertFailure(answer, 1);
+  assert.match(details ?? "", /"2\.0\.0".*"0\.1\.0".*"1\.1\.0"/);
+});
+
+Deno.test("A decoding error does not quote the configuration, which can hold a token", async () => {
+  const stdin = '{"name":"bed","token":"s3cr3t" oops}';
+  const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: "ADD" }, stdin);
+  assertFailure(answer, 6);
+  assert.ok(!answer.text.includes("s3cr3t"), answer.text);
+  assert.match(answer.text, /position 31/);
+});
+
+Deno.test("Whatever a handler throws becomes one error object", async () => {
+  const chain = new Error("outer", { cause: new Error("inner", { cause: "cause" }) });
+  const thrown: [unknown, string][] = [
+    [chain, "outer: inner: cause"],
+    [new RangeError(""), "RangeError"],
+    ["text", "text"],
+    [undefined, "Unknown error"],
+    [null, "Unknown error"],
+    [Object.create(null), "A thrown object without a text form"],
+  ];
+  for (const [value, msg] of thrown) {
+    const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: "ADD" }, config("1.0.0"), {
+      add: () => Promise.reject(value),
+    });
+    assert.equal(assertFailure(answer, 999).msg, msg);
+  }
+});
+
+Deno.test("CNI_ARGS are read in any order", () => {
+  const pairs = [
+    "IgnoreUnknown=1",
+    "K8S_POD_NAMESPACE=demo",
+    "K8S_POD_NAME=app-0",
+    "K8S_POD_UID=7d0c",
+    "K8S_POD_INFRA_CONTAINER_ID=e96a",
+    "OTHER=a=b",
+    "",
+  ];
+  const expected = {
+    podNamespace: "demo",
+    podName: "app-0",
+    podUid: "7d0c",
+    infraContainerId: "e96a",
+  };
+  fc.assert(fc.property(
+    fc.shuffledSubarray(pairs, { minLength: pairs.length }),
+    (order) => assert.deepEqual(parseCniArgs(order.join(";")), expected),
+  ));
+  assert.deepEqual(parseCniArgs(""), {});
+  assert.deepEqual(parseCniArgs("K8S_POD_NAME=;IP=10.0.0.1"), { ip: "10.0.0.1" });
+  assert.deepEqual(parseCniArgs("K8S_POD_NAME=a;K8S_POD_NAME=a"), { podName: "a" });
+});
+
+Deno.test("Malformed CNI_ARGS are code 4", () => {
+  const wrong = [
+    "K8S_POD_NAME",
+    "=x",
+    "K8S_POD_NAME=a;K8S_POD_NAME=b",
+    "UNKNOWN=1",
+    "IgnoreUnknown=0;UNKNOWN=1",
+    "IgnoreUnknown=yes",
+    "ignoreunknown=1",
+  ];
+  for (const text of wrong) assert.throws(() => parseCniArgs(text), { code: 4 }, text);
+});
+
+Deno.test("Only names that a pod can have are looked up", () => {
+  const wrong: [string, string, string?][] = [
+    ["demo", "../secrets/x"],
+    ["demo", "a?watch=1"],
+    ["demo", "a\nb"],
+    ["demo", "a\0b"],
+    ["demo", "A"],
+    ["demo", "a".repeat(254)],
+    ["demo", "a\n"],
+    ["de.mo", "a"],
+    ["a".repeat(64), "a"],
+    ["demo\n", "a"],
+    ["demo", "a", "u id"],
+    ["demo", "a", "u\n"],
+  ];
+  for (const [podNamespace, podName, podUid] of wrong) {
+    const args = { podNamespace, podName, ...(podUid === undefined ? {} : { podUid }) };
+    assert.throws(() => podReferenceOf(args), { code: 4 }, JSON.stringify(args));
+  }
+  assert.deepEqual(
+    podReferenceOf({ podNamespace: "demo", podName: "web-0.a", podUid: "a41c5e8eb22c4f7d" }),
+    { namespace: "demo", name: "web-0.a", uid: "a41c5e8eb22c4f7d" },
+  );
+});
+
+/** Puts a value at a dotted path of a configuration. */
+function withValue(path: string, value: unknown): Uint8Array {
+  const keys = path.split(".");
+  const nested = keys.reduceRight<unknown>((inner, key) => ({ [key]: inner }), value);
+  return encoder.encode(config("1.0.0", nested as Record<string, unknown>));
+}
+
+Deno.test("Every setting refuses every wrong type, naming itself and what it got", () => {
+  const right: Record<string, string> = {
+    log_level: "",
+    "kubernetes.kubeconfig": "",
+    "kubernetes.exclude_namespaces": "array",
+    "kubernetes.cni_bin_dir": "string",
+    engine: "",
+    redirect_rules_version: "",
+    "agent.socket": "",
+    lookup_timeout_seconds: "",
+    allow_pod_settings: "array",
+    "runtimeConfig.dns": "object",
+  };
+  const wrong: [string, unknown, string][] = [
+    ["string", "nonsense", 'a string "nonsense"'],
+    ["number", -1, "a number -1"],
+    ["boolean", true, "a boolean true"],
+    ["array", ["a"], "an array"],
+    ["array", [1], "an array"],
+    ["object", { a: 1 }, "an object"],
+  ];
+  for (const { path } of Object.values(networkSettings())) {
+    assert.ok(path in right, `the table of this test lacks ${path}`);
+    for (const [type, value, name] of wrong) {
+      const read = () => readSettings(parseNetworkConfig(withValue(path, value)));
+      if (type === right[path] && !(type === "array" && (value as unknown[])[0] === 1)) {
+        read();
+        continue;
+      }
+      assert.throws(read, (error) => {
+        assert.ok(error instanceof CniError);
+        assert.equal(error.code, 7);
+        assert.ok(error.message.includes(`"${path}"`), error.message);
+        assert.ok(error.message.endsWith(name), error.message);
+        return true;
+      });
+    }
+    for (const unset of [null, ""]) readSettings(parseNetworkConfig(withValue(path, unset)));
+  }
+  for (const parent of ["kubernetes", "agent", "runtimeConfig"]) {
+    assert.throws(
+      () => readSettings(parseNetworkConfig(withValue(parent, 5))),
+      { code: 7, message: new RegExp(`"${parent}" must be an object, but it is a number 5`) },
+    );
+  }
+});
+
+Deno.test("Settings are read from where runtimes and installers write them", () => {
+  const text = config("0.4.0", {
+    log_level: "debug",
+    kubernetes: {
+      kubeconfig: "/etc/cni/net.d/ZZZ-kuma-cni-kubeconfig",
+      exclude_namespaces: ["kuma-system"],
+      cni_bin_dir: "/opt/cni/bin",
+    },
+    engine: "iptables",
+    redirect_rules_version: 3,
+    agent: { socket: "/etc/cni/net.d/kuma-cni.d/agent.sock" },
+    lookup_timeout_seconds: 2.5,
+    allow_pod_settings: ["dryRun"],
+    runtimeConfig: { dns: { Servers: ["10.96.0.10"], Searches: [] } },
+    somethingNew: { x: 1 },
+  });
+  assert.deepEqual(readSettings(parseNetworkConfig(encoder.encode(text))), {
+    logLevel: "debug",
+    kubeconfig: "/etc/cni/net.d/ZZZ-kuma-cni-kubeconfig",
+    excludeNamespaces: ["kuma-system"],
+    cniBinDir: "/opt/cni/bin",
+    engine: "iptables",
+    redirectRulesVersion: "3",
+    agentSocket: "/etc/cni/net.d/kuma-cni.d/agent.sock",
+    lookupTimeoutSeconds: 2.5,
+    allowPodSettings: ["dryRun"],
+    resolvers: ["10.96.0.10"],
+  });
+  assert.deepEqual(readSettings(parseNetworkConfig(encoder.encode(config("0.4.0")))), {
+    logLevel: "info",
+    kubeconfig: undefined,
+    excludeNamespaces: [],
+    cniBinDir: undefined,
+    engine: "auto",
+    redirectRulesVersion: undefined,
+    agentSocket: undefined,
+    lookupTimeoutSeconds: 30,
+    allowPodSettings: [],
+    resolvers: [],
+  });
+});
+
+Deno.test("Keys of Object.prototype are not settings", () => {
+  const text = '{"name":"bed","__proto__":{"log_level":"debug","name":"x"},"constructor":1}';
+  const settings = readSettings(parseNetworkConfig(encoder.encode(text)));
+  assert.equal(settings.logLevel, "info");
+});
+
+Deno.test("The span of a key is that of the last one, as with JSON.parse", () => {
+  fc.assert(fc.property(
+    fc.array(fc.tuple(fc.constantFrom("a", "b", "prevResult", 'q"\\'), fc.jsonValue()), {
+      maxLength: 6,
+    }),
+    fc.constantFrom("", " ", "\n\t"),
+    (members, blank) => {
+      const text = `${blank}{${blank}` +
+        members.map(([key, value]) =>
+          `${JSON.stringify(key)}${blank}:${blank}${JSON.stringify(value)}${blank}`
+        ).join(`,${blank}`) + `}${blank}`;
+      const bytes = encoder.encode(text);
+      for (const key of ["a", "prevResult", 'q"\\']) {
+        const span = topLevelValueSpan(bytes, key);
+        const expected = members.filter(([name]) => name === key).at(-1);
+        if (expected === undefined) {
+          assert.equal(span, undefined);
+        } else {
+          assert.ok(span !== undefined);
+          const found = decoder.decode(bytes.subarray(span.start, span.end));
+          assert.equal(found, JSON.stringify(expected[1]));
+        }
+      }
+    },
+  ));
+});
+
+Deno.test("Any environment and any stdin give one JSON object or nothing, and exit code 0 or 1", async () => {
+  const variable = fc.option(fc.string({ unit: "binary", maxLength: 20 }), { nil: undefined });
+  const stdin = fc.oneof(
+    fc.uint8Array({ maxLength: 200 }),
+    fc.json().map((text) => encoder.encode(text)),
+    fc.record({
+      cniVersion: fc.option(fc.constantFrom(...supportedVersions(), "9"), { nil: undefined }),
+      name: fc.oneof(fc.constant("bed"), fc.string()),
+      prevResult: fc.option(fc.jsonValue(), { nil: undefined }),
+    }).map((value) => encoder.encode(JSON.stringify(value))),
+  );
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION", "x"),
+      fc.record({
+        CNI_CONTAINERID: fc.oneof(variable, fc.constant("c1")),
+        CNI_NETNS: fc.oneof(variable, fc.constant("/run/netns/x")),
+        CNI_IFNAME: fc.oneof(variable, fc.constant("eth0")),
+        CNI_PATH: fc.oneof(variable, fc.constant("/opt/cni/bin")),
+        CNI_ARGS: variable,
+      }),
+      stdin,
+      async (command, environment, input) => {
+        const answer = await play({ ...environment, CNI_COMMAND: command }, input);
+        if (answer.exitCode === 1) {
+          const object = JSON.parse(answer.text);
+          assert.equal(typeof object.code, "number");
+          assert.equal(typeof object.msg, "string");
+        } else if (command === "ADD" || command === "VERSION") {
+          assert.equal(typeof JSON.parse(answer.text), "object");
+        } else {
+          assert.equal(answer.text, "");
+        }
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
+
+Deno.test("Any CNI_ARGS parse or fail with code 4", () => {
+  const piece = fc.oneof(
+    fc.constantFrom("K8S_POD_NAME", "K8S_POD_NAMESPACE", "K8S_POD_UID", "=", ";", "a", "\n", "\0"),
+    fc.string({ unit: "binary", maxLength: 4 }),
+  );
+  fc.assert(fc.property(fc.array(piece).map((pieces) => pieces.join("")), (text) => {
+    try {
+      const reference = podReferenceOf(parseCniArgs(text + ";IgnoreUnknown=1"));
+      assert.equal(encodeURIComponent(reference.name), reference.name);
+      assert.equal(encodeURIComponent(reference.namespace), reference.namespace);
+    } catch (error) {
+      assert.ok(error instanceof CniError, String(error));
+      assert.equal(error.code, 4);
+    }
+  }));
+});
+
+Deno.test("stdin is bounded in size and time", async () => {
+  const endless = { read: (buffer: Uint8Array) => Promise.resolve(buffer.length) };
+  await assert.rejects(readInput(endless, { bytes: 100_000, milliseconds: 5000 }), { code: 6 });
+  const silent = { read: () => new Promise<number>(() => {}) };
+  await assert.rejects(readInput(silent, { bytes: 100_000, milliseconds: 20 }), { code: 5 });
+  const broken = { read: () => Promise.reject(new Error("EIO")) };
+  await assert.rejects(readInput(broken), { code: 5 });
+  const text = "x".repeat(70_000);
+  let sent = 0;
+  const chunks = {
+    read(buffer: Uint8Array): Promise<number | null> {
+      if (sent === text.length) return Promise.resolve(null);
+      const count = Math.min(777, buffer.length, text.length - sent);
+      buffer.set(encoder.encode(text.slice(sent, sent + count)));
+      sent += count;
+      return Promise.resolve(count);
+    },
+  };
+  assert.equal(decoder.decode(await readInput(chunks)), text);
+});
