@@ -1,0 +1,322 @@
+/**
+ * Builds `dist/kuma-cni` and `dist/install-cni`: bundles each program into one module and puts it
+ * into denort with `deno compile`. The same sources and the same denort give the same bytes.
+ *
+ * The plugin also gets `dist/kuma-cni.lib/`, the loader and C library of the build machine, which
+ * install-cni places beside the plugin so that it runs on hosts that have none.
+ */
+import { parseArgs } from "node:util";
+import { certificateHint, findDenort, sha256 } from "./denort.ts";
+import { addLibraryPath } from "./elf.ts";
+import { collectLibraries } from "./libraries.ts";
+import { libraryFolder } from "../installer/interpreter.ts";
+
+/** Folder of the project, without a trailing slash. */
+export const root: string = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+
+/** The build cannot go on; the message tells what to do. */
+export class BuildError extends Error {
+  override readonly name = "BuildError";
+}
+
+/** A program of this project. */
+export type ProgramName = "kuma-cni" | "install-cni";
+
+interface Program {
+  /** Entry module, relative to the project. */
+  readonly entry: string;
+  /** Files and folders whose change makes the built program stale. */
+  readonly sources: readonly string[];
+  /** Whether it must run on hosts without a C library. */
+  readonly selfContained: boolean;
+  /** Permission flags of `deno compile`. */
+  readonly permissions: readonly string[];
+}
+
+const buildSources = ["deno.json", "deno.lock", "scripts/build.ts", "scripts/denort.ts"]
+  .concat("scripts/elf.ts", "scripts/libraries.ts", "installer/interpreter.ts");
+
+/** The programs and what each may do. */
+export const programs: Readonly<Record<ProgramName, Program>> = {
+  "kuma-cni": {
+    entry: "main.ts",
+    sources: ["main.ts", "src", ...buildSources],
+    selfContained: true,
+    permissions: [
+      // A permission that is missing is an error: nobody sits at a container runtime's plugin.
+      "--no-prompt",
+      // libc by its name: Deno resolves a path-limited FFI permission against the working folder.
+      "--allow-ffi",
+      // The network configuration names kubeconfig, certificates and log files.
+      "--allow-read",
+      "--allow-write",
+      // The kubeconfig names the API server.
+      "--allow-net",
+      // The CNI parameters, and PATH, where the iptables engine looks for its tools.
+      "--allow-env",
+    ],
+  },
+  "install-cni": {
+    entry: "installer/main.ts",
+    sources: ["installer", "src", ...buildSources],
+    selfContained: false,
+    permissions: [
+      "--no-prompt",
+      // fsync of folders and file ownership go through libc.
+      "--allow-ffi",
+      // Host folders, token, ready file and binary are all places that settings name.
+      "--allow-read",
+      "--allow-write",
+      // The API server, health and metrics ports, the agent's socket.
+      "--allow-net",
+      // Each setting has an environment variable.
+      "--allow-env",
+      // Host name of the node, for log lines and the pod watch.
+      "--allow-sys",
+    ],
+  },
+};
+
+/** Choices of a build. */
+export interface BuildOptions {
+  /** Programs to build; all by default. */
+  readonly only?: readonly ProgramName[];
+  /** Target triple; by default Linux on the machine's own architecture. */
+  readonly target?: string;
+  /** Folder with the target's loader and C library, when the build machine has another. */
+  readonly libraries?: string;
+  /** Takes lines for people. */
+  readonly say?: (line: string) => void;
+}
+
+/** A built program. */
+export interface Built {
+  readonly path: string;
+  readonly size: number;
+  readonly sha256: string;
+}
+
+/**
+ * Builds programs into `dist/`. Builds of other processes in the same folder are waited for.
+ *
+ * @param options What to build, for which target.
+ * @returns Path, size in bytes and hash of each program.
+ * @throws {BuildError} when bundling or compiling fails.
+ * @throws {DenortError} when denort is not to be had.
+ */
+export async function build(options: BuildOptions = {}): Promise<Built[]> {
+  using _lock = await lockBuild();
+  return await buildLocked(options);
+}
+
+/**
+ * Builds a program unless what is in `dist/` is newer than all its sources.
+ *
+ * @param name The program.
+ * @param say Takes lines for people.
+ * @returns Absolute path of the program.
+ */
+export async function buildIfStale(
+  name: ProgramName,
+  say: (line: string) => void = console.error,
+): Promise<string> {
+  using _lock = await lockBuild();
+  const path = `${root}/dist/${name}`;
+  const builtAt = modificationTime(path);
+  const changed = Math.max(...programs[name].sources.map((s) => modificationTime(`${root}/${s}`)));
+  if (builtAt <= changed) await buildLocked({ only: [name], say });
+  return path;
+}
+
+async function buildLocked(options: BuildOptions): Promise<Built[]> {
+  const say = options.say ?? console.error;
+  const target = options.target ?? `${Deno.build.arch}-unknown-linux-gnu`;
+  const denort = await findDenort(target, root, say);
+  say(`denort: ${denort.source}, sha256 ${denort.sha256}`);
+  const built: Built[] = [];
+  // On the file system of dist/, so that each result appears there by a rename.
+  const work = await Deno.makeTempDir({ dir: `${root}/.cache`, prefix: "build-" });
+  try {
+    for (const name of options.only ?? (Object.keys(programs) as ProgramName[])) {
+      const started = new Date();
+      const program = programs[name];
+      const base = await runtimeBase(program, denort.path, work);
+      const compiled = await compile(name, await bundle(name, program, work), base, target, work);
+      if (program.selfContained) {
+        await collectLibraries({
+          denort: await Deno.readFile(denort.path),
+          into: `${root}/dist/${name}.lib`,
+          ...(options.libraries === undefined ? {} : { from: options.libraries }),
+        });
+      }
+      const path = `${root}/dist/${name}`;
+      // A source that changed during the build must count as newer than its result.
+      await Deno.utime(compiled, started, started);
+      await Deno.mkdir(`${root}/dist`, { recursive: true });
+      await Deno.rename(compiled, path);
+      const bytes = await Deno.readFile(path);
+      built.push({ path, size: bytes.length, sha256: await sha256(bytes) });
+    }
+  } finally {
+    await Deno.remove(work, { recursive: true });
+  }
+  return built;
+}
+
+/** The denort to compile with: the plugin's looks for its libraries beside itself. */
+async function runtimeBase(program: Program, denort: string, work: string): Promise<string> {
+  if (!program.selfContained) return denort;
+  const edited = addLibraryPath(await Deno.readFile(denort), `$ORIGIN/${libraryFolder}`);
+  await Deno.writeFile(`${work}/denort`, edited, { mode: 0o755 });
+  return `${work}/denort`;
+}
+
+/** Bundles a program into one module, so that it resolves nothing when it starts. */
+async function bundle(name: ProgramName, program: Program, work: string): Promise<string> {
+  const output = `${work}/${name}.js`;
+  // The comments in a bundle name modules relative to the working folder.
+  await deno(
+    ["bundle", "--quiet", "--platform", "deno", "--output", output, program.entry],
+    root,
+    `bundle "${program.entry}"`,
+  );
+  // deno compile stores the time of the file, which would make each build another one.
+  await Deno.utime(output, 0, 0);
+  return output;
+}
+
+async function compile(
+  name: ProgramName,
+  module: string,
+  denort: string,
+  target: string,
+  work: string,
+): Promise<string> {
+  const output = `${work}/${name}`;
+  await deno(
+    [
+      "compile",
+      "--quiet",
+      "--no-config",
+      "--no-check",
+      // The cache has a predictable name in the temporary folder and is loaded back: any local user
+      // could plant code there for root.
+      "--no-code-cache",
+      ...programs[name].permissions,
+      "--target",
+      target,
+      "--output",
+      output,
+      module,
+    ],
+    // From a folder without project, so that nothing else is packed.
+    work,
+    `compile "${name}"`,
+    { DENORT_BIN: denort },
+  );
+  return output;
+}
+
+/** Runs the Deno that runs us: with npx, no `deno` need be on PATH. */
+async function deno(
+  args: string[],
+  cwd: string,
+  what: string,
+  env: Record<string, string> = {},
+): Promise<void> {
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args,
+    cwd,
+    env: { NO_COLOR: "1", ...env },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).output();
+  if (success) return;
+  const output = new TextDecoder().decode(stderr) + new TextDecoder().decode(stdout);
+  throw new BuildError(
+    `Cannot ${what}:\n${output.replace(/\nStack backtrace:[^]*$/, "").trim()}` +
+      certificateHint(output),
+  );
+}
+
+/** Holds off other builds in this folder until disposed of. */
+async function lockBuild(): Promise<Disposable> {
+  await Deno.mkdir(`${root}/.cache`, { recursive: true });
+  const file = await Deno.open(`${root}/.cache/build.lock`, { create: true, write: true });
+  await file.lock(true);
+  return file;
+}
+
+/** Newest modification time below a path in milliseconds; 0 when there is nothing. */
+function modificationTime(path: string): number {
+  try {
+    const info = Deno.statSync(path);
+    let newest = info.mtime?.getTime() ?? 0;
+    if (info.isDirectory) {
+      for (const entry of Deno.readDirSync(path)) {
+        newest = Math.max(newest, modificationTime(`${path}/${entry.name}`));
+      }
+    }
+    return newest;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return 0;
+    throw error;
+  }
+}
+
+const help = `Usage: deno task build [--target TRIPLE] [--libraries FOLDER] [--only PROGRAM]
+
+Builds dist/kuma-cni and dist/install-cni.
+
+  --target TRIPLE     x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; by default the
+                      machine's own. The npm registry has no denort for aarch64: there the build
+                      needs Deno's own download, or DENORT_BIN.
+  --libraries FOLDER  folder with the loader and C library of the target (ld-linux-*, libc.so.6, ...);
+                      by default those of this machine
+  --only PROGRAM      kuma-cni or install-cni; may be repeated
+
+Environment:
+  DENORT_BIN          denort to compile with, instead of Deno's own or the npm registry's
+  DENO_TLS_CA_STORE   "system" where TLS is intercepted by a local certificate authority
+`;
+
+if (import.meta.main) {
+  try {
+    const { values } = parseArgs({
+      args: Deno.args,
+      options: {
+        target: { type: "string" },
+        libraries: { type: "string" },
+        only: { type: "string", multiple: true },
+        help: { type: "boolean", short: "h" },
+      },
+    });
+    if (values.help) {
+      console.log(help);
+    } else {
+      const only = values.only?.map((name) => {
+        if (name !== "kuma-cni" && name !== "install-cni") {
+          throw new BuildError(
+            `Cannot build program "${name}": wanted "kuma-cni" or "install-cni"`,
+          );
+        }
+        return name;
+      });
+      const built = await build({
+        ...(only === undefined ? {} : { only }),
+        ...(values.target === undefined ? {} : { target: values.target }),
+        ...(values.libraries === undefined ? {} : { libraries: values.libraries }),
+      });
+      for (const { path, size, sha256 } of built) {
+        console.log(
+          `${path.slice(root.length + 1).padEnd(18)} ${(size / 2 ** 20).toFixed(1)} MiB  ` +
+            `sha256 ${sha256}`,
+        );
+      }
+    }
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    Deno.exit(1);
+  }
+}

@@ -1,0 +1,23 @@
+/** The compiled programs, for tests that play a container runtime or a node. */
+import { buildIfStale } from "../../scripts/build.ts";
+
+let plugin: Promise<string> | undefined;
+let installer: Promise<string> | undefined;
+
+/**
+ * Returns the compiled plugin, building it when it is missing or older than its sources.
+ *
+ * @returns Absolute path of `dist/kuma-cni`; `dist/kuma-cni.lib/` stands beside it.
+ */
+export function compiledPlugin(): Promise<string> {
+  return plugin ??= buildIfStale("kuma-cni");
+}
+
+/**
+ * Returns the compiled installer, building it when it is missing or older than its sources.
+ *
+ * @returns Absolute path of `dist/install-cni`.
+ */
+export function compiledInstaller(): Promise<string> {
+  return installer ??= buildIfStale("install-cni");
+}
