@@ -1,0 +1,254 @@
+/**
+ * Pure edits of CNI configuration texts: chain our plugin behind the others, take it out again, turn
+ * a single-plugin configuration into a list. Whatever is not ours keeps its bytes.
+ *
+ * All texts are byte strings (see `json_edit.ts`). Format: CNI specification, section 1 "Network
+ * configuration format"; which file may hold what: libcni, `conf.go`.
+ */
+import {
+  byteStringOf,
+  canonicalJson,
+  formatJson,
+  indentationAt,
+  type JsonArray,
+  JsonError,
+  type JsonLayout,
+  type JsonNode,
+  type JsonObject,
+  layoutOf,
+  lineEndIn,
+  memberOf,
+  parseJson,
+  replaceSpans,
+  stringMemberOf,
+} from "./json_edit.ts";
+
+/** The `type` of our chain entry, which is also the plugin's file name. */
+export const pluginType = "kuma-cni";
+
+/** A configuration list as the runtimes load it from a `.conflist` file. */
+export interface ParsedList {
+  readonly text: string;
+  readonly root: JsonObject;
+  readonly plugins: JsonArray;
+}
+
+/**
+ * Parses a configuration list.
+ *
+ * @param text Byte string of the file.
+ * @throws {JsonError} when the text is no JSON, or no list that a runtime would load.
+ */
+export function parseList(text: string): ParsedList {
+  const root = parseJson(text);
+  if (root.kind !== "object") throw new JsonError("Wanted an object with the key 'plugins'");
+  const plugins = memberOf(root, "plugins");
+  if (plugins === undefined) throw new JsonError("The key 'plugins' is missing");
+  if (plugins.kind !== "array") throw new JsonError("Wanted an array under the key 'plugins'");
+  for (const [i, plugin] of plugins.items.entries()) {
+    if (plugin.kind !== "object") throw new JsonError(`Wanted an object at 'plugins[${i}]'`);
+    if (stringMemberOf(plugin, "type") === undefined) {
+      throw new JsonError(`Wanted a string at 'plugins[${i}].type'`);
+    }
+  }
+  if (!stringMemberOf(root, "name")) throw new JsonError("Wanted a non-empty string at 'name'");
+  return { text, root, plugins };
+}
+
+/**
+ * Parses a single plugin's configuration as the runtimes load it from a `.conf` or `.json` file.
+ *
+ * @param text Byte string of the file.
+ * @throws {JsonError} when the text is no JSON or has no `type`.
+ */
+export function parseSingle(text: string): JsonObject {
+  const root = parseJson(text);
+  if (root.kind !== "object") throw new JsonError("Wanted an object with the key 'type'");
+  if (!stringMemberOf(root, "type")) throw new JsonError("Wanted a non-empty string at 'type'");
+  return root;
+}
+
+/** Returns the types of a list's plugins in order. */
+export function typesOf(list: ParsedList): string[] {
+  return list.plugins.items.map((plugin) => stringMemberOf(plugin, "type") ?? "");
+}
+
+/**
+ * Tells whether a list carries exactly our entry, once and last.
+ *
+ * @param entry Byte string of the wanted chain entry.
+ */
+export function isChained(list: ParsedList, entry: string): boolean {
+  const types = typesOf(list);
+  if (types.indexOf(pluginType) !== types.length - 1) return false;
+  const ours = list.plugins.items.at(-1)!;
+  return canonicalJson(list.text, ours) === canonicalJson(entry, parseJson(entry));
+}
+
+/**
+ * Chains our entry: last and only once. A list that is chained already is returned as it is.
+ *
+ * @param text Byte string of a list with at least one other plugin.
+ * @param entry Byte string of our entry (a JSON object).
+ * @returns The edited text.
+ * @throws {JsonError} when the text is no list, or holds no plugin but ours.
+ */
+export function chain(text: string, entry: string): string {
+  const list = parseList(text);
+  if (isChained(list, entry)) return text;
+  const bare = unchain(text);
+  const { plugins } = parseList(bare);
+  const last = plugins.items.at(-1);
+  if (last === undefined) throw new JsonError("There is no plugin in 'plugins' to be chained to");
+  const previous = plugins.items.at(-2);
+  const gap = bare.slice(previous === undefined ? plugins.start + 1 : previous.end, last.start)
+    .replace(/^\s*,/, "");
+  const layout = layoutFor(bare, last as JsonObject, gap);
+  const base = indentationAt(bare, last.start) ?? "";
+  const separator = layout.lineEnd !== "" || gap !== "" ? gap : layout.spaced ? " " : "";
+  const node = parseJson(entry);
+  return bare.slice(0, last.end) + "," + separator + formatJson(entry, node, layout, base) +
+    bare.slice(last.end);
+}
+
+/**
+ * Takes every entry of ours out of a list; the exact inverse of {@linkcode chain}.
+ *
+ * @param text Byte string of a list.
+ * @returns The edited text; the text itself when there is no entry of ours.
+ * @throws {JsonError} when the text is no list.
+ */
+export function unchain(text: string): string {
+  const { plugins } = parseList(text);
+  const items = plugins.items;
+  const isOurs = (node: JsonNode) => stringMemberOf(node, "type") === pluginType;
+  if (!items.some(isOurs)) return text;
+  const kept = items.filter((item) => !isOurs(item));
+  if (kept.length === 0) {
+    return replaceSpans(text, [{ start: items[0]!.start, end: items.at(-1)!.end, by: "" }]);
+  }
+  const spans: { start: number; end: number; by: string }[] = [];
+  let leading = true;
+  for (const [i, item] of items.entries()) {
+    if (!isOurs(item)) leading = false;
+    else if (leading) spans.push({ start: item.start, end: items[i + 1]!.start, by: "" });
+    else spans.push({ start: items[i - 1]!.end, end: item.end, by: "" });
+  }
+  return replaceSpans(text, spans);
+}
+
+/**
+ * Makes the list that a runtime would make of a single plugin's configuration, with our entry
+ * behind the plugin. Network name and version stay: runtimes and IPAM plugins keep state under them.
+ *
+ * @param text Byte string of the `.conf` file.
+ * @param entry Byte string of our entry.
+ * @returns Byte string of the `.conflist` file.
+ * @throws {JsonError} when the text is no single plugin's configuration.
+ */
+export function listOfSingle(text: string, entry: string): string {
+  const root = parseSingle(text);
+  const raw = (key: string) => {
+    const value = memberOf(root, key);
+    return value === undefined ? undefined : text.slice(value.start, value.end);
+  };
+  const version = raw("cniVersion");
+  // The name is the reference installer's, for the rare configuration that has none.
+  const name = stringMemberOf(root, "name") ? raw("name") : '"k8s-pod-network"';
+  const layout: JsonLayout = { lineEnd: "\n", unit: "  ", spaced: true };
+  return "{\n" +
+    (version === undefined ? "" : `  "cniVersion": ${version},\n`) +
+    `  "name": ${name},\n` +
+    '  "plugins": [\n' +
+    `    ${formatJson(text, root, layout, "    ")},\n` +
+    `    ${formatJson(entry, parseJson(entry), layout, "    ")}\n` +
+    "  ]\n}\n";
+}
+
+/**
+ * Undoes what the reference installer does to a `.conf` file: it writes a list into it, which
+ * runtimes refuse under that extension.
+ *
+ * @param text Byte string of a `.conf` or `.json` file.
+ * @returns The single plugin's configuration again, or `undefined` when the text is not such a list.
+ */
+export function singleOfReferenceList(text: string): string | undefined {
+  let list: ParsedList;
+  try {
+    list = parseList(text);
+  } catch {
+    return undefined;
+  }
+  if (memberOf(list.root, "type") !== undefined) return undefined;
+  const others = list.plugins.items.filter((item) => stringMemberOf(item, "type") !== pluginType);
+  const [only] = others;
+  if (others.length !== 1 || only === undefined) return undefined;
+  if (stringMemberOf(list.root, "name") !== "k8s-pod-network") return undefined;
+  const layout = layoutOf(text, only as JsonObject);
+  return formatJson(text, only, layout, "");
+}
+
+/** What our chain entry and standalone file are made of. */
+export interface EntryFacts {
+  /** Path of the kubeconfig on the host. */
+  readonly kubeconfigPath: string;
+  /** Path of the agent's socket on the host. */
+  readonly agentSocketPath: string;
+  /** Content of the service account's token file. */
+  readonly token: string;
+}
+
+/**
+ * Makes the plugin's configuration from the administrator's text: fills the placeholders
+ * `__KUBECONFIG_FILEPATH__` and `__SERVICEACCOUNT_TOKEN__`, and adds the agent's socket and the `dns`
+ * capability (which makes runtimes pass the pod's resolvers) unless the text already decides them.
+ *
+ * @param template The text of `CNI_NETWORK_CONFIG`.
+ * @returns Byte string of the JSON object; bytes of the template stay.
+ * @throws {JsonError} when the text is no JSON object of our type.
+ */
+export function fillTemplate(template: string, facts: EntryFacts): string {
+  const quoted = (text: string) => JSON.stringify(text).slice(1, -1);
+  const text = byteStringOf(
+    template
+      .replaceAll("__KUBECONFIG_FILEPATH__", () => quoted(facts.kubeconfigPath))
+      .replaceAll("__SERVICEACCOUNT_TOKEN__", () => quoted(facts.token)),
+  );
+  const root = parseJson(text);
+  if (root.kind !== "object") throw new JsonError("Wanted an object");
+  const type = memberOf(root, "type");
+  if (stringMemberOf(root, "type") !== pluginType) {
+    const actual = type === undefined ? "nothing" : text.slice(type.start, type.end);
+    throw new JsonError(`Wanted "${pluginType}" at 'type', found ${actual}`);
+  }
+  const additions: string[] = [];
+  if (memberOf(root, "agent") === undefined) {
+    additions.push(`"agent": ${JSON.stringify({ socket: facts.agentSocketPath })}`);
+  }
+  if (memberOf(root, "capabilities") === undefined) {
+    additions.push('"capabilities": {"dns": true}');
+  }
+  const last = root.members.at(-1)!;
+  const layout = layoutOf(text, root);
+  const indentation = indentationAt(text, last.keyStart) ?? "";
+  const separator = layout.lineEnd === ""
+    ? layout.spaced ? ", " : ","
+    : `,${layout.lineEnd}${indentation}`;
+  const by = additions.map((addition) => separator + formatAddition(addition, layout)).join("");
+  return replaceSpans(text, [{ start: last.value.end, end: last.value.end, by }]);
+}
+
+function formatAddition(addition: string, layout: JsonLayout): string {
+  const bytes = byteStringOf(`{${addition}}`);
+  const flat = { ...layout, lineEnd: "" };
+  return formatJson(bytes, parseJson(bytes), flat, "").slice(1, -1);
+}
+
+/** Layout for an object that is to stand beside `sibling`, with `gap` before it. */
+function layoutFor(text: string, sibling: JsonObject, gap: string): JsonLayout {
+  const own = layoutOf(text, sibling);
+  if (own.lineEnd !== "") return own;
+  const lineEnd = lineEndIn(gap);
+  // Objects written on one line each, in a list over many lines: ours goes on one line as well.
+  return { lineEnd: "", unit: "", spaced: own.spaced || (lineEnd !== "" && own.spaced) };
+}

@@ -1,0 +1,290 @@
+/**
+ * A JSON parser that remembers where each value stands, so that an editor can change one value of a
+ * text and leave every other byte alone: key order, numbers, indentation, line ends, invalid UTF-8.
+ *
+ * Texts are "byte strings": one character per byte (ISO 8859-1), made by {@linkcode byteString}.
+ * Grammar: RFC 8259, as Go's `encoding/json` (the container runtimes' parser) accepts it; a byte
+ * order mark and anything after the top-level value are errors there too.
+ */
+import { Buffer } from "node:buffer";
+
+/** A value and the half-open span `[start, end)` of its text. */
+export type JsonNode = JsonObject | JsonArray | JsonScalar;
+
+/** An object; members in the order of the text, repeated keys included. */
+export interface JsonObject {
+  readonly kind: "object";
+  readonly start: number;
+  readonly end: number;
+  readonly members: readonly JsonMember[];
+}
+
+/** One member of an object. */
+export interface JsonMember {
+  /** The decoded key. */
+  readonly key: string;
+  /** Where the key's opening quotation mark stands. */
+  readonly keyStart: number;
+  /** Behind the key's closing quotation mark. */
+  readonly keyEnd: number;
+  readonly value: JsonNode;
+}
+
+/** An array. */
+export interface JsonArray {
+  readonly kind: "array";
+  readonly start: number;
+  readonly end: number;
+  readonly items: readonly JsonNode[];
+}
+
+/** A string, number, boolean or null. */
+export interface JsonScalar {
+  readonly kind: "scalar";
+  readonly start: number;
+  readonly end: number;
+  readonly value: string | number | boolean | null;
+}
+
+/** A text is no JSON; the message names line and column. */
+export class JsonError extends Error {
+  override readonly name = "JsonError";
+}
+
+/** Returns bytes as a string of one character per byte. */
+export function byteString(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+}
+
+/** Returns text (UTF-16) as the byte string of its UTF-8 form. */
+export function byteStringOf(text: string): string {
+  return byteString(new TextEncoder().encode(text));
+}
+
+/** Returns the bytes of a byte string. */
+export function bytesOf(text: string): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Buffer.from(text, "latin1"));
+}
+
+/** Returns the text (UTF-16) that a byte string holds as UTF-8; invalid bytes become U+FFFD. */
+export function textOf(text: string): string {
+  return new TextDecoder().decode(bytesOf(text));
+}
+
+const depthLimit = 200;
+
+/**
+ * Parses a byte string.
+ *
+ * @param text One character per byte.
+ * @returns The top-level value with all spans.
+ * @throws {JsonError} when it is no JSON, or nested deeper than 200 levels.
+ */
+export function parseJson(text: string): JsonNode {
+  let at = 0;
+
+  const fail = (wanted: string): never => {
+    const before = text.slice(0, at);
+    const line = before.split("\n").length;
+    const column = at - before.lastIndexOf("\n");
+    const found = at >= text.length ? "the end of the text" : JSON.stringify(text[at]);
+    throw new JsonError(`Wanted ${wanted} at line ${line}, column ${column}, found ${found}`);
+  };
+  const space = (): void => {
+    for (;;) {
+      const c = text.charCodeAt(at);
+      if (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09) return;
+      at++;
+    }
+  };
+  const string = (): string => {
+    const start = at++;
+    for (;;) {
+      const c = text.charCodeAt(at);
+      if (Number.isNaN(c)) fail("a closing quotation mark");
+      if (c < 0x20) fail("no control character in a string");
+      at++;
+      if (c === 0x5c) at++;
+      else if (c === 0x22) break;
+    }
+    try {
+      return JSON.parse(textOf(text.slice(start, at)));
+    } catch {
+      at = start;
+      return fail("a string with valid escapes");
+    }
+  };
+  const value = (depth: number): JsonNode => {
+    if (depth > depthLimit) fail(`at most ${depthLimit} nested values`);
+    const start = at;
+    const c = text[at];
+    if (c === "{") {
+      const members: JsonMember[] = [];
+      at++;
+      space();
+      if (text[at] === "}") return { kind: "object", start, end: ++at, members };
+      for (;;) {
+        space();
+        if (text[at] !== '"') fail("a key");
+        const keyStart = at;
+        const key = string();
+        const keyEnd = at;
+        space();
+        if (text[at] !== ":") fail('":"');
+        at++;
+        space();
+        members.push({ key, keyStart, keyEnd, value: value(depth + 1) });
+        space();
+        if (text[at] === "}") return { kind: "object", start, end: ++at, members };
+        if (text[at] !== ",") fail('"," or "}"');
+        at++;
+      }
+    }
+    if (c === "[") {
+      const items: JsonNode[] = [];
+      at++;
+      space();
+      if (text[at] === "]") return { kind: "array", start, end: ++at, items };
+      for (;;) {
+        space();
+        items.push(value(depth + 1));
+        space();
+        if (text[at] === "]") return { kind: "array", start, end: ++at, items };
+        if (text[at] !== ",") fail('"," or "]"');
+        at++;
+      }
+    }
+    if (c === '"') return { kind: "scalar", start, value: string(), end: at };
+    const token = /(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)/y;
+    token.lastIndex = at;
+    const word = token.exec(text)?.[0] ?? fail("a value");
+    at += word.length;
+    return { kind: "scalar", start, end: at, value: JSON.parse(word) };
+  };
+
+  space();
+  const node = value(0);
+  space();
+  if (at < text.length) fail("the end of the text");
+  return node;
+}
+
+/** Returns a member's value; of repeated keys the last one, as Go's parser does. */
+export function memberOf(node: JsonNode, key: string): JsonNode | undefined {
+  if (node.kind !== "object") return undefined;
+  return node.members.findLast((m) => m.key === key)?.value;
+}
+
+/** Returns a member's value when it is a string. */
+export function stringMemberOf(node: JsonNode, key: string): string | undefined {
+  const value = memberOf(node, key);
+  return value?.kind === "scalar" && typeof value.value === "string" ? value.value : undefined;
+}
+
+/**
+ * Returns a form that is equal for equal values: keys sorted, no whitespace, numbers as written.
+ *
+ * @param text The byte string that the node was parsed from.
+ */
+export function canonicalJson(text: string, node: JsonNode): string {
+  switch (node.kind) {
+    case "array":
+      return `[${node.items.map((item) => canonicalJson(text, item)).join(",")}]`;
+    case "object": {
+      const last = new Map(node.members.map((m) => [m.key, m.value]));
+      const parts = [...last.keys()].sort().map((key) =>
+        `${JSON.stringify(key)}:${canonicalJson(text, last.get(key)!)}`
+      );
+      return `{${parts.join(",")}}`;
+    }
+    case "scalar":
+      return typeof node.value === "string"
+        ? JSON.stringify(node.value)
+        : text.slice(node.start, node.end);
+  }
+}
+
+/** How a text is laid out. */
+export interface JsonLayout {
+  /** Line end, or `""` when everything stands on one line. */
+  readonly lineEnd: string;
+  /** One level of indentation. */
+  readonly unit: string;
+  /** Whether a space follows `:` (and `,` within a line). */
+  readonly spaced: boolean;
+}
+
+/**
+ * Writes a value in a given layout; scalars and keys keep their spelling.
+ *
+ * @param text The byte string that the node was parsed from.
+ * @param base Indentation of the line on which the value begins.
+ */
+export function formatJson(
+  text: string,
+  node: JsonNode,
+  layout: JsonLayout,
+  base: string,
+): string {
+  if (node.kind === "scalar") return text.slice(node.start, node.end);
+  const [open, close] = node.kind === "object" ? "{}" : "[]";
+  const inner = base + layout.unit;
+  const colon = layout.spaced ? ": " : ":";
+  const parts = node.kind === "object"
+    ? node.members.map((m) =>
+      text.slice(m.keyStart, m.keyEnd) + colon + formatJson(text, m.value, layout, inner)
+    )
+    : node.items.map((item) => formatJson(text, item, layout, inner));
+  if (parts.length === 0) return `${open}${close}`;
+  const isShort = node.kind === "array" && node.items.every((item) => item.kind === "scalar");
+  if (layout.lineEnd === "" || isShort) {
+    return `${open}${parts.join(layout.spaced ? ", " : ",")}${close}`;
+  }
+  return `${open}${layout.lineEnd}${inner}${parts.join(`,${layout.lineEnd}${inner}`)}` +
+    `${layout.lineEnd}${base}${close}`;
+}
+
+/**
+ * Tells how an object's text is laid out, for writing a sibling of it.
+ *
+ * @param text The byte string that the node was parsed from.
+ */
+export function layoutOf(text: string, node: JsonObject): JsonLayout {
+  const first = node.members[0];
+  const colon = first === undefined ? ": " : text.slice(first.keyEnd, first.value.start);
+  const spaced = /\s$/.test(colon);
+  const before = first === undefined ? "" : text.slice(node.start + 1, first.keyStart);
+  const lineEnd = lineEndIn(before);
+  if (lineEnd === "") return { lineEnd: "", unit: "", spaced };
+  const inner = before.slice(before.lastIndexOf("\n") + 1);
+  const closing = indentationAt(text, node.end - 1);
+  const unit = closing !== undefined && inner.startsWith(closing) && inner.length > closing.length
+    ? inner.slice(closing.length)
+    : "  ";
+  return { lineEnd, unit, spaced };
+}
+
+/** Returns the first line end in a text, or `""`. */
+export function lineEndIn(text: string): string {
+  return /\r?\n/.exec(text)?.[0] ?? "";
+}
+
+/** Returns the whitespace between the line's begin and a position, when nothing else stands there. */
+export function indentationAt(text: string, at: number): string | undefined {
+  const line = text.slice(text.lastIndexOf("\n", at - 1) + 1, at);
+  return /^[ \t]*$/.test(line) ? line : undefined;
+}
+
+/** Replaces spans of a text; the spans must not overlap. */
+export function replaceSpans(
+  text: string,
+  spans: readonly { readonly start: number; readonly end: number; readonly by: string }[],
+): string {
+  let result = "";
+  let at = 0;
+  for (const span of [...spans].sort((a, b) => a.start - b.start)) {
+    result += text.slice(at, span.start) + span.by;
+    at = span.end;
+  }
+  return result + text.slice(at);
+}
