@@ -1,0 +1,75 @@
+/** Compares what `iptables-save` printed with the rules that should be there. */
+import type { IpFamily } from "../../redirect/config.ts";
+import type { Chain, FamilyRuleset, Rule } from "../../redirect/ruleset.ts";
+import { ruleText } from "../../redirect/iptables_text.ts";
+import type { Difference } from "../engine.ts";
+import { canonicalRule } from "./canonical_rule.ts";
+import { findOwnRules, isOwnChain } from "./own_rules.ts";
+import type { SavedTables } from "./saved_rules.ts";
+
+/**
+ * Compares our rules of one family with those wanted, chain by chain and rule by rule; rules of
+ * others are passed over.
+ *
+ * @param family whose rules these are
+ * @param saved the family's rules as they are
+ * @param wanted the rules that should be there; without it none of ours should
+ * @returns the differences, none when equal
+ */
+export function compareRules(
+  family: IpFamily,
+  saved: SavedTables,
+  wanted: FamilyRuleset | undefined,
+): Difference[] {
+  const own = findOwnRules(saved, wanted, false);
+  const tables = new Set([...wanted?.tables.map(({ name }) => name) ?? [], ...saved.keys()]);
+  return [...tables].flatMap((table) => {
+    const wantedChains = wanted?.tables.find(({ name }) => name === table)?.chains ?? [];
+    const savedChains = saved.get(table);
+    const names = new Set([
+      ...wantedChains.map(({ name }) => name),
+      ...savedChains?.keys() ?? [],
+    ]);
+    return [...names].flatMap((name) => {
+      const place = `${family === "ipv4" ? "ip" : "ip6"} ${table} ${name}`;
+      const target = wantedChains.find((chain) => chain.name === name);
+      const actual = savedChains?.get(name);
+      if (actual === undefined && target !== undefined && !target.base) {
+        return [{ kind: "missing", object: `chain ${place}` } as const];
+      }
+      if (actual !== undefined && target === undefined && isOwnChain(name)) {
+        return [{ kind: "unexpected", object: `chain ${place}` } as const];
+      }
+      const flags = own.get(table)?.get(name);
+      const ours = actual?.rules.filter((_, i) => flags?.[i]) ?? [];
+      return compareChain(place, target, ours);
+    });
+  });
+}
+
+function compareChain(
+  place: string,
+  target: Chain | undefined,
+  actual: readonly string[],
+): Difference[] {
+  const wanted = target?.rules ?? [];
+  const differences: Difference[] = [];
+  for (let i = 0; i < Math.max(wanted.length, actual.length); i++) {
+    const rule = wanted[i];
+    const text = actual[i];
+    const object = `${place} rule ${i + 1}${rule === undefined ? "" : ` (${rule.id})`}`;
+    if (rule === undefined) {
+      if (text !== undefined) differences.push({ kind: "unexpected", object, actual: text });
+    } else if (text === undefined) {
+      differences.push({ kind: "missing", object, wanted: ruleText(rule) });
+    } else if (!equals(rule, text)) {
+      differences.push({ kind: "changed", object, wanted: ruleText(rule), actual: text });
+    }
+  }
+  return differences;
+}
+
+function equals(rule: Rule, saved: string): boolean {
+  const text = ruleText(rule);
+  return text === saved || canonicalRule(text) === canonicalRule(saved);
+}

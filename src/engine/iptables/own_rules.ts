@@ -1,0 +1,144 @@
+/**
+ * Which rules of a namespace are ours, or of the reference implementation, and which belong to
+ * somebody else. The mark is the comment's prefix; without comments it is the chains' names and,
+ * for rules in built-in chains, their form.
+ */
+import type { FamilyRuleset } from "../../redirect/ruleset.ts";
+import { CHAIN_PREFIX, COMMENT_PREFIX } from "../../redirect/ruleset.ts";
+import { ruleText } from "../../redirect/iptables_text.ts";
+import { canonicalRule } from "./canonical_rule.ts";
+import {
+  optionValue,
+  parseOptions,
+  type RuleOption,
+  type SavedChain,
+  type SavedTables,
+} from "./saved_rules.ts";
+
+/** Whether a chain is one of ours, told by its name. */
+export function isOwnChain(name: string): boolean {
+  return name === CHAIN_PREFIX || name.startsWith(`${CHAIN_PREFIX}_`);
+}
+
+/**
+ * Answers for each rule of a family whether it is ours.
+ *
+ * @param saved the family's rules as they are
+ * @param wanted rules that are going to be there: an equal one without a comment is ours, too
+ * @param head whether exclusions without comments at the head of OUTPUT count as ours: to clean up
+ * they do, since a stale one would let traffic out of the mesh; in a comparison they do not
+ * @returns tables → chains → one flag per rule, in the order of the rules
+ */
+export function findOwnRules(
+  saved: SavedTables,
+  wanted?: FamilyRuleset,
+  head = true,
+): Map<string, Map<string, boolean[]>> {
+  const anonymous = isInstalledWithoutComments(saved);
+  return new Map(Array.from(saved, ([table, chains]) => {
+    const flags = Array.from(chains.values(), (chain): [string, boolean[]] => {
+      const own = chain.rules.map((rule) => isOwnChain(chain.name) || isMarked(rule));
+      if (anonymous) flagAnonymous(table, chain, own, wanted, head);
+      return [chain.name, own];
+    });
+    return [table, new Map(flags)];
+  }));
+}
+
+/** Whether a rule carries our comment, or sends packets to one of our chains. */
+function isMarked(rule: string): boolean {
+  if (!rule.includes(COMMENT_PREFIX) && !rule.includes(CHAIN_PREFIX)) return false;
+  const options = parseOptions(rule);
+  const target = optionValue(options, "-j") ?? optionValue(options, "-g") ?? "";
+  return isOwnChain(target) ||
+    (optionValue(options, "--comment")?.startsWith(COMMENT_PREFIX) ?? false);
+}
+
+/** Whether our chains are there, and no rule says by a comment that it is ours. */
+function isInstalledWithoutComments(saved: SavedTables): boolean {
+  const chains = [...saved.values()].flatMap((table) => [...table.values()]);
+  return chains.some((chain) => isOwnChain(chain.name)) &&
+    !chains.some((chain) => chain.rules.some((rule) => rule.includes(COMMENT_PREFIX)));
+}
+
+function flagAnonymous(
+  table: string,
+  chain: SavedChain,
+  own: boolean[],
+  wanted: FamilyRuleset | undefined,
+  withHead: boolean,
+): void {
+  const wantedRules = wanted?.tables.find(({ name }) => name === table)?.chains
+    .find(({ name }) => name === chain.name)?.rules ?? [];
+  const equal = new Set(wantedRules.map((rule) => canonicalRule(ruleText(rule))));
+  // Exclusions look like anybody's rules, but ours stand at the head of OUTPUT, before those for DNS.
+  let head = withHead && table === "nat" && chain.name === "OUTPUT";
+  chain.rules.forEach((rule, i) => {
+    const options = parseOptions(rule);
+    head &&= isExclusion(options) || optionValue(options, "-j") === "LOG";
+    own[i] ||= (head && isExclusion(options)) || hasOwnForm(table, chain.name, options) ||
+      equal.has(canonicalRule(rule));
+  });
+}
+
+/** `-d ADDRESS -j RETURN`, or `-m multiport --dports … -m owner --uid-owner … -j RETURN`. */
+function isExclusion(options: readonly RuleOption[]): boolean {
+  if (optionValue(options, "-j") !== "RETURN") return false;
+  const names = conditionNames(options);
+  return names === "-d" || names === "--dports --uid-owner -p";
+}
+
+/** Forms that nothing else in a pod has; names are those of the rule table in `docs/rules.md`. */
+function hasOwnForm(table: string, chain: string, options: readonly RuleOption[]): boolean {
+  const names = conditionNames(options);
+  const value = (name: string) => optionValue(options, name);
+  const target = value("-j");
+  const toDns = value("--dport") === "53";
+  if (table === "raw" && target === "CT") {
+    const zone = value("--zone");
+    if (value("-p") !== "udp" || (zone !== "1" && zone !== "2")) return false;
+    return chain === "PREROUTING"
+      ? value("--sport") === "53" // R1
+      : toDns || names === "--sport --uid-owner -p" || names === "-d -p -s"; // R2, R4; R3; R5
+  }
+  if (table === "mangle") { // X1
+    return chain === "PREROUTING" && target === "DROP" && value("--ctstate") === "INVALID" &&
+      names === "--ctstate";
+  }
+  if (table !== "nat") return false;
+  if (target === "LOG") return names === "" && value("--log-prefix") === `${chain}:`; // P1, O1
+  if (chain === "PREROUTING" && target === "REDIRECT") { // P3, P4
+    return (names === "--dport -i -p" && toDns) || (names === "-d -i -p" && value("-p") === "tcp");
+  }
+  if (chain !== "OUTPUT" || !toDns) return false;
+  return names === "--dport --uid-owner -p" // O4, O6
+    ? target === "RETURN" || target === "DOCKER_OUTPUT"
+    : target === "REDIRECT" && (names === "--dport -p" || names === "--dport -d -p"); // O5
+}
+
+/** Names of a rule's conditions, sorted; neither match names nor the target and its options. */
+function conditionNames(options: readonly RuleOption[]): string {
+  const target = options.findIndex(({ name }) => name === "-j" || name === "-g");
+  return (target < 0 ? options : options.slice(0, target))
+    .map(({ name }) => name)
+    .filter((name) => name !== "-m" && name !== "--comment")
+    .sort()
+    .join(" ");
+}
+
+/** Whether anything of ours is among the rules of a family. */
+export function hasOwnRules(saved: SavedTables): boolean {
+  for (const chains of saved.values()) {
+    for (const chain of chains.values()) {
+      if (isOwnChain(chain.name) || chain.rules.some(isMarked)) return true;
+    }
+  }
+  return false;
+}
+
+/** Tables with at least one rule of somebody else, by name. */
+export function tablesWithForeignRules(saved: SavedTables): string[] {
+  return Array.from(findOwnRules(saved)).flatMap(([table, chains]) =>
+    [...chains.values()].some((own) => own.includes(false)) ? [table] : []
+  );
+}
