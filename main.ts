@@ -1,0 +1,73 @@
+/**
+ * kuma-cni, the CNI plugin that captures the traffic of a Kuma mesh's pods: the process round the
+ * verbs. It reads a call, has it served, writes the one answer, and hands its log over.
+ */
+import { type Answer, failure, type Handler, serve } from "./src/cni/serve.ts";
+import { readInput, writeAll } from "./src/cni/stdin.ts";
+import { Call } from "./src/plugin/call.ts";
+import { add, check, status } from "./src/plugin/verbs.ts";
+import { VERSION } from "./src/version.ts";
+
+const HELP = `kuma-cni ${VERSION}: CNI plugin that captures the traffic of a Kuma mesh's pods
+
+A container runtime calls it with CNI_COMMAND and other CNI_* variables, and the network
+configuration on stdin. By hand:
+
+  kuma-cni --version                print the version
+  CNI_COMMAND=VERSION kuma-cni      print the supported versions of the CNI specification
+
+The node agent install-cni puts it on a node and has commands to look at what it does.
+`;
+
+async function main(): Promise<void> {
+  const started = performance.now();
+  const [option] = Deno.args;
+  if (option !== undefined && !Deno.env.get("CNI_COMMAND")) return introduce(option);
+
+  let call: Call | undefined;
+  let answered = false;
+  const finish = async (answer: Answer): Promise<void> => {
+    if (answered) return;
+    answered = true;
+    let code: number = answer.exitCode;
+    try {
+      writeAll(Deno.stdout, answer.stdout);
+      writeAll(Deno.stderr, new TextEncoder().encode(answer.stderr));
+    } catch (error) {
+      // Nobody reads the answer, so nobody may take the call for a success.
+      call?.log.error("Could not write the answer", { error: String(error) });
+      code = 1;
+    }
+    await call?.deliver(answer.error);
+    // A time-out can leave a read of stdin behind that would keep the process alive.
+    Deno.exit(code);
+  };
+  const panic = (event: Event, reason: unknown): void => {
+    event.preventDefault();
+    finish(failure(reason));
+  };
+  addEventListener("unhandledrejection", (event) => panic(event, event.reason));
+  addEventListener("error", (event) => panic(event, event.error));
+
+  const withCall = (verb: (call: Call) => void | Promise<void>): Handler => (request) => {
+    call = new Call(request, started);
+    return verb(call);
+  };
+  await finish(
+    await serve({
+      variable: (name) => Deno.env.get(name),
+      input: () => readInput(Deno.stdin),
+      about: `kuma-cni ${VERSION}`,
+    }, { add: withCall(add), check: withCall(check), status: withCall(status) }),
+  );
+}
+
+/** Answers a person who starts the program in a shell. */
+function introduce(option: string): void {
+  if (option === "--version") return console.log(`kuma-cni ${VERSION}`);
+  if (option === "--help" || option === "-h") return console.log(HELP.trimEnd());
+  console.error(`Unknown option ${JSON.stringify(option)}; try "kuma-cni --help"`);
+  Deno.exitCode = 1;
+}
+
+if (import.meta.main) await main();

@@ -1,0 +1,104 @@
+/** What one call of the plugin carries along: settings, log records, phases, the agent's connection. */
+import { AgentClient } from "../agent/client.ts";
+import type { Outcome } from "../agent/messages.ts";
+import { type CniArgs, parseCniArgs } from "../cni/args.ts";
+import type { CniError } from "../cni/errors.ts";
+import { type NetworkSettings, readSettings } from "../cni/network_config.ts";
+import type { CniRequest } from "../cni/serve.ts";
+import { appendToLogFile, stateFolderOf } from "../log/file.ts";
+import { Logger, type LogRecord } from "../log/log.ts";
+
+/** How the call ended, in the agent's words, without what is known only at the end. */
+export type Result = Pick<Outcome, "result" | "reason" | "engine">;
+
+/** One ADD, CHECK or STATUS. */
+export class Call {
+  readonly settings: NetworkSettings;
+  readonly args: CniArgs;
+  readonly log: Logger;
+  /** Set by the verb; a call that failed needs none. */
+  result: Result = { result: "done" };
+  readonly #records: LogRecord[] = [];
+  readonly #phases: Record<string, number> = {};
+  readonly #started: number;
+  #agent: Promise<AgentClient | undefined> | undefined;
+
+  /**
+   * @param started When the process began, on the clock of `performance.now()`.
+   * @throws {CniError} code 4 or 7 when `CNI_ARGS` or a setting is wrong.
+   */
+  constructor(readonly request: CniRequest, started: number = performance.now()) {
+    this.#started = started;
+    this.settings = readSettings(request.config);
+    this.args = parseCniArgs(request.environment.args);
+    const { podNamespace, podName, podUid, infraContainerId, ip } = this.args;
+    const { verb, containerId, netns } = request.environment;
+    this.log = new Logger("kuma-cni", this.settings.logLevel, (record) => {
+      this.#records.push(record);
+    }, {
+      verb,
+      ...(podNamespace === undefined ? {} : { namespace: podNamespace }),
+      ...(podName === undefined ? {} : { pod: podName }),
+      ...(podUid === undefined ? {} : { podUid }),
+      ...(infraContainerId === undefined ? {} : { infraContainerId }),
+      ...(ip === undefined ? {} : { ip }),
+      ...(containerId === "" ? {} : { containerId }),
+      ...(netns === "" ? {} : { netns }),
+    });
+  }
+
+  /** The pod for messages, `"demo/app-0"`. */
+  get podLabel(): string {
+    return JSON.stringify(`${this.args.podNamespace}/${this.args.podName}`);
+  }
+
+  /** Connects to the node agent, once; `undefined` when there is none. */
+  agent(): Promise<AgentClient | undefined> {
+    const { agentSocket } = this.settings;
+    return this.#agent ??= agentSocket === undefined
+      ? Promise.resolve(undefined)
+      : AgentClient.connect(agentSocket);
+  }
+
+  /** Does a part of the call and remembers its duration; the parts are told to the agent. */
+  async phase<T>(name: string, work: () => T | Promise<T>): Promise<T> {
+    const started = performance.now();
+    try {
+      return await work();
+    } finally {
+      this.#phases[name] = (this.#phases[name] ?? 0) + performance.now() - started;
+    }
+  }
+
+  /**
+   * Hands log records and outcome over to the agent, else the records to the log file. Never throws,
+   * since logging must not fail a pod.
+   *
+   * @param error Why the call failed, if it did.
+   */
+  async deliver(error?: CniError): Promise<void> {
+    if (error !== undefined) {
+      this.log.error(`${this.request.environment.verb} failed: ${error.message}`, {
+        code: error.code,
+        ...(error.details === "" ? {} : { details: error.details }),
+      });
+    }
+    try {
+      const agent = await this.agent();
+      const taken = await agent?.finish(this.#records, this.#outcome(error));
+      agent?.close();
+      if (taken === true) return;
+    } catch {
+      // The file below takes the records.
+    }
+    const folder = stateFolderOf(this.settings.kubeconfig, this.settings.agentSocket);
+    if (folder !== undefined) appendToLogFile(folder, this.#records);
+  }
+
+  #outcome(error: CniError | undefined): Outcome {
+    const phases = { ...this.#phases, total: performance.now() - this.#started };
+    const { verb: command } = this.request.environment;
+    if (error === undefined) return { command, phases, ...this.result };
+    return { command, phases, result: "failed", reason: String(error.code) };
+  }
+}
