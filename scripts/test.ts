@@ -1,0 +1,128 @@
+/**
+ * Runs all tests: installs the Debian packages that they need, builds the programs, runs each test
+ * file in a process of its own (one that crashes or does not load takes no other with it), and
+ * prints as last line `N passed, N failed`.
+ */
+import { parseArgs } from "node:util";
+import { build, root } from "./build.ts";
+import { installMissingPackages } from "./packages.ts";
+
+/** What one test file came to. */
+interface Outcome {
+  readonly passed: number;
+  readonly failed: number;
+  readonly ignored: number;
+}
+
+/** Longest time for one file: a test that hangs is one that fails. */
+const fileLimit = 15 * 60_000;
+const longFileLimit = 120 * 60_000;
+
+const help = `Usage: deno task test [--long] [FILTER]
+
+Runs tests/*_test.ts. As root, missing Debian packages of scripts/debian_packages.txt are installed.
+
+  FILTER   only files whose name contains it; when there is none, only tests whose name contains it
+  --long   also tests that take long (they see KUMA_CNI_LONG_TESTS=1)
+`;
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: Deno.args,
+    options: { long: { type: "boolean" }, help: { type: "boolean", short: "h" } },
+    allowPositionals: true,
+  });
+  if (values.help) {
+    console.log(help);
+    return 0;
+  }
+  const filter = positionals[0];
+  const all = testFiles();
+  const matching = filter === undefined ? all : all.filter((f) => f.includes(filter));
+  const byName = matching.length === 0 && filter !== undefined;
+  const long = values.long ?? false;
+
+  await installMissingPackages(`${root}/scripts/debian_packages.txt`);
+  await build();
+
+  const started = performance.now();
+  let passed = 0, failed = 0, ignored = 0;
+  const failures: string[] = [];
+  for (const file of byName ? all : matching) {
+    const outcome = await runFile(file, byName ? filter : undefined, long);
+    passed += outcome.passed;
+    failed += outcome.failed;
+    ignored += outcome.ignored;
+    if (outcome.failed > 0) failures.push(`${file}: ${outcome.failed}`);
+  }
+  const seconds = ((performance.now() - started) / 1000).toFixed(0);
+  console.log(`\n${byName ? all.length : matching.length} files in ${seconds} s`);
+  if (ignored > 0) console.log(`Ignored tests: ${ignored}`);
+  if (failures.length > 0) console.log(`Failed tests by file:\n  ${failures.join("\n  ")}`);
+  if (passed + failed === 0) console.log("No test ran");
+  console.log(`${passed} passed, ${failed} failed`);
+  return failed > 0 || passed === 0 ? 1 : 0;
+}
+
+function testFiles(): string[] {
+  const files = [...Deno.readDirSync(`${root}/tests`)].map((entry) => entry.name);
+  return files.filter((name) => name.endsWith("_test.ts")).sort().map((name) => `tests/${name}`);
+}
+
+async function runFile(
+  file: string,
+  nameFilter: string | undefined,
+  long: boolean,
+): Promise<Outcome> {
+  const report = await Deno.makeTempFile({ prefix: "kuma-test-", suffix: ".xml" });
+  const limit = long ? longFileLimit : fileLimit;
+  try {
+    // Types are checked by `deno task check`, for all files at once.
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["test", "--allow-all", "--no-check", `--junit-path=${report}`]
+        .concat(nameFilter === undefined ? [] : [`--filter=${nameFilter}`], file),
+      cwd: root,
+      env: long ? { KUMA_CNI_LONG_TESTS: "1" } : {},
+      stdin: "null",
+    }).spawn();
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      child.kill("SIGKILL");
+    }, limit);
+    const { success } = await child.status;
+    clearTimeout(timer);
+    if (late) console.error(`${file} did not end within ${limit / 60_000} minutes`);
+    return outcomeOf(await Deno.readTextFile(report), success, nameFilter !== undefined);
+  } finally {
+    await Deno.remove(report);
+  }
+}
+
+/**
+ * Reads a JUnit report. A file that fails without a failed test (it did not load, crashed, hung or
+ * failed outside of tests) counts as one failed test, and so does a file without any test.
+ */
+function outcomeOf(report: string, success: boolean, mayBeEmpty: boolean): Outcome {
+  const suites = /<testsuites\b[^>]*>/.exec(report)?.[0] ?? "";
+  const count = (tag: string, name: string) =>
+    Number(new RegExp(` ${name}="(\\d+)"`).exec(tag)?.[1] ?? 0);
+  const tests = count(suites, "tests");
+  const failed = count(suites, "failures") + count(suites, "errors");
+  const ignored = [...report.matchAll(/<testsuite [^>]*>/g)]
+    .reduce((sum, [tag]) => sum + count(tag, "disabled"), 0);
+  const empty = tests === 0 && !mayBeEmpty;
+  return {
+    passed: tests - failed - ignored,
+    failed: failed === 0 && (!success || empty) ? 1 : failed,
+    ignored,
+  };
+}
+
+try {
+  Deno.exit(await main());
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  console.log("0 passed, 1 failed");
+  Deno.exit(1);
+}
