@@ -6,6 +6,7 @@
  * `linux/netfilter_ipv4/ip_tables.h`, `linux/netfilter_ipv6/ip6_tables.h`, `linux/netfilter/x_tables.h`.
  */
 import { LinuxError } from "./errno.ts";
+import { readKernelFile } from "./kernel_file.ts";
 import { checked, FileDescriptor, libc as commonLibc } from "./libc.ts";
 import { readU16, readU32 } from "./netlink_message.ts";
 
@@ -57,10 +58,10 @@ const TARGET_LENGTH = 32;
 export function legacyTableNames(family: "ipv4" | "ipv6"): string[] {
   const file = family === "ipv4" ? "ip_tables_names" : "ip6_tables_names";
   try {
-    return Deno.readTextFileSync(`/proc/thread-self/net/${file}`).split("\n")
+    return readKernelFile(`/proc/thread-self/net/${file}`).split("\n")
       .filter((name) => name !== "");
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
+    if (error instanceof LinuxError && error.code === "ENOENT") return [];
     throw error;
   }
 }

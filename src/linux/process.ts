@@ -8,6 +8,7 @@
  * `waitpid(2)`.
  */
 import { EINTR, LinuxError } from "./errno.ts";
+import { readKernelFile } from "./kernel_file.ts";
 import { cString, lastErrno } from "./libc.ts";
 
 /** A program to run; no shell is involved and nothing of the own environment is inherited. */
@@ -254,7 +255,7 @@ function waitByAsking(pid: number, deadline: number): boolean {
 
 function isZombie(pid: number): boolean {
   try {
-    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    const stat = readKernelFile(`/proc/${pid}/stat`);
     return stat.slice(stat.lastIndexOf(")") + 2, stat.lastIndexOf(")") + 3) === "Z";
   } catch {
     return true;
