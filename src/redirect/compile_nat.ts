@@ -30,7 +30,8 @@ const OUTBOUND_REDIRECT = `${CHAIN_PREFIX}_OUTBOUND_REDIRECT`;
 
 /** Compiles the nat table of one family. */
 export function natTable(context: FamilyContext): Table {
-  const { inbound, outbound } = context.config;
+  const { config: { inbound, outbound }, family } = context;
+  const inboundPort = family === "ipv6" ? inbound.ipv6Port ?? inbound.port : inbound.port;
   return {
     name: "nat",
     chains: [
@@ -39,7 +40,7 @@ export function natTable(context: FamilyContext): Table {
       chain(INBOUND, inboundRules(context)),
       chain(OUTBOUND, outboundRules(context)),
       chain(INBOUND_REDIRECT, [
-        rule("D1", "to the inbound listener of the sidecar", [tcp], redirect(inbound.port)),
+        rule("D1", "to the inbound listener of the sidecar", [tcp], redirect(inboundPort)),
       ]),
       chain(OUTBOUND_REDIRECT, [
         rule("D2", "to the outbound listener of the sidecar", [tcp], redirect(outbound.port)),

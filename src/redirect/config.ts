@@ -41,6 +41,8 @@ export interface DirectionConfig {
   readonly enabled: boolean;
   /** Listener of the sidecar. */
   readonly port: number;
+  /** Listener for IPv6 when it is another one; inbound only, Kuma up to 2.8. */
+  readonly ipv6Port?: number;
   /** When not empty only these ports are redirected and `excludePorts` has no effect. */
   readonly includePorts: readonly number[];
   readonly excludePorts: readonly number[];

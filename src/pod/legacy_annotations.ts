@@ -1,0 +1,227 @@
+/** Reads the annotations, one per setting, that control planes before Kuma 3 write on a pod. */
+import type { DirectionConfig } from "../redirect/config.ts";
+import {
+  DNS_PROXY_PORT,
+  ENVOY_ADMIN_PORT,
+  INBOUND_PORT,
+  LOG_LEVEL,
+  OUTBOUND_PORT,
+  PROBE_PROXY_PORT,
+} from "../redirect/defaults.ts";
+import { ConfigError, quoted } from "./config_error.ts";
+import { parseCidrs } from "./networks.ts";
+import { checkLength, parseDecimal, parsePort, parseTruth, splitList } from "./scalars.ts";
+import type { Trail } from "./section.ts";
+import {
+  type ParsedConfig,
+  parseFamilyMode,
+  readSidecarUid,
+  type TransparentProxyOptions,
+} from "./transparent_proxy_config.ts";
+import { parseUidExclusions } from "./uid_exclusions.ts";
+
+/** Separate IPv6 inbound port that Kuma up to 2.8 writes when nobody chose one. */
+const UNUSED_IPV6_INBOUND_PORT = 15010;
+
+/** Longest value that is read, in UTF-16 code units. */
+const MAX_VALUE = 65536;
+
+/** Reads single annotations; a value of nothing but blanks counts as absent, except of a list. */
+class Annotations {
+  constructor(
+    private readonly values: Readonly<Record<string, string>>,
+    readonly trail: Trail,
+  ) {}
+
+  /** Name of an annotation in messages. */
+  name(annotation: string): string {
+    return `Annotation "${annotation}"`;
+  }
+
+  list(annotation: string, key: string): string | undefined {
+    const value = Object.hasOwn(this.values, annotation) ? this.values[annotation] : undefined;
+    if (value !== undefined && value.length > MAX_VALUE) {
+      throw new ConfigError(
+        `${this.name(annotation)} is ${value.length} characters long, more than ${MAX_VALUE}`,
+      );
+    }
+    this.trail.origins.set(key, value === undefined ? "default" : `annotation ${annotation}`);
+    return value;
+  }
+
+  text(annotation: string, key: string): string | undefined {
+    const value = this.list(annotation, key)?.trim();
+    if (value !== undefined && value !== "") return value;
+    this.trail.origins.set(key, "default");
+    return undefined;
+  }
+
+  truth(annotation: string, key: string): boolean {
+    const value = this.text(annotation, key);
+    const truth = value === undefined ? false : parseTruth(value);
+    if (truth !== undefined) return truth;
+    throw new ConfigError(
+      `${this.name(annotation)} is ${quoted(value!)} where "enabled", "true", "disabled" or ` +
+        `"false" is wanted`,
+    );
+  }
+
+  port(annotation: string, key: string, fallback: number): number {
+    const value = this.text(annotation, key);
+    return value === undefined ? fallback : parsePort(value, this.name(annotation));
+  }
+
+  ports(annotation: string, key: string, fallback: readonly number[]): readonly number[] {
+    const value = this.list(annotation, key);
+    if (value === undefined) return fallback;
+    const entries = splitList(value, ",", this.name(annotation));
+    // The reference takes port 0, to which no packet goes.
+    const real = entries.filter((entry) => parseDecimal(entry, 0, 0) === undefined);
+    if (real.length < entries.length) {
+      this.trail.warnings.push(`${this.name(annotation)} holds the port 0, which has no effect`);
+    }
+    return [...new Set(real.map((entry) => parsePort(entry, this.name(annotation))))];
+  }
+}
+
+/**
+ * Reads the annotations, each over its own default.
+ *
+ * @param values The pod's annotations.
+ * @param options What an administrator says.
+ * @param trail Receives origins and warnings.
+ * @throws {ConfigError} when a value is malformed, or is one that a pod may not state.
+ */
+export function parseLegacyAnnotations(
+  values: Readonly<Record<string, string>>,
+  options: TransparentProxyOptions,
+  trail: Trail,
+): ParsedConfig {
+  const read = new Annotations(values, trail);
+  const traffic = (name: string) => `traffic.kuma.io/${name}`;
+  const uid = "kuma.io/sidecar-uid";
+  const family = "kuma.io/transparent-proxying-ip-family-mode";
+  const familyMode = read.text(family, "ipFamilyMode");
+  const inboundPort = read.port(
+    "kuma.io/transparent-proxying-inbound-port",
+    "redirect.inbound.port",
+    INBOUND_PORT,
+  );
+  const ipv6Port = readIpv6InboundPort(read, values, inboundPort);
+  const ipv4Only = familyMode === undefined && ipv6Port === 0;
+  if (ipv4Only) trail.origins.set("ipFamilyMode", `annotation ${ipv6PortAnnotation}`);
+  const gateway = read.truth("kuma.io/gateway", "redirect.inbound.enabled");
+  const direction = (name: "inbound" | "outbound"): Omit<DirectionConfig, "enabled" | "port"> => {
+    const ips = traffic(`exclude-${name}-ips`);
+    return {
+      includePorts: [],
+      excludePorts: read.ports(
+        traffic(`exclude-${name}-ports`),
+        `redirect.${name}.excludePorts`,
+        [ENVOY_ADMIN_PORT],
+      ),
+      excludeIps: parseCidrs(
+        [read.list(ips, `redirect.${name}.excludePortsForIPs`) ?? ""],
+        read.name(ips),
+      ),
+      excludeUids: [],
+      insertInsteadOfAppend: false,
+    };
+  };
+  const inbound = direction("inbound");
+  const uids = traffic("exclude-outbound-ports-for-uids");
+  return {
+    sidecarUid: readSidecarUid(read.text(uid, "kumaDPUser"), read.name(uid), options),
+    ipFamilyMode: ipv4Only ? "ipv4" : parseFamilyMode(familyMode ?? "", read.name(family)),
+    inbound: {
+      enabled: !gateway,
+      port: inboundPort,
+      ...inbound,
+      ...(ipv6Port === 0 || ipv6Port === inboundPort ? {} : { ipv6Port }),
+      excludePorts: withProbePort(read, inbound.excludePorts),
+    },
+    outbound: {
+      enabled: true,
+      port: read.port(
+        "kuma.io/transparent-proxying-outbound-port",
+        "redirect.outbound.port",
+        OUTBOUND_PORT,
+      ),
+      ...direction("outbound"),
+      excludeUids: parseUidExclusions(
+        splitList(
+          read.list(uids, "redirect.outbound.excludePortsForUIDs") ?? "",
+          ";",
+          read.name(uids),
+        ),
+        read.name(uids),
+      ),
+    },
+    dns: {
+      enabled: read.truth("kuma.io/builtin-dns", "redirect.dns.enabled"),
+      port: readDnsPort(read),
+      captureAll: true,
+      servers: [],
+      skipConntrackZoneSplit: false,
+    },
+    virtualNetworks: [],
+    dropInvalidPackets: read.truth(traffic("drop-invalid-packets"), "dropInvalidPackets"),
+    log: { enabled: read.truth(traffic("iptables-logs"), "log.enabled"), level: LOG_LEVEL },
+    comments: true,
+  };
+}
+
+const ipv6PortAnnotation = "kuma.io/transparent-proxying-inbound-v6-port";
+
+/** Probe proxy's port, which Kuma 2.9 and later write on every pod. */
+const probePortAnnotation = "kuma.io/application-probe-proxy-port";
+
+/** Tells the IPv6 inbound port, 0 when IPv6 is off. */
+function readIpv6InboundPort(
+  read: Annotations,
+  values: Readonly<Record<string, string>>,
+  inboundPort: number,
+): number {
+  const key = "redirect.inbound.ipv6Port";
+  const value = read.text(ipv6PortAnnotation, key);
+  if (value === undefined) {
+    read.trail.origins.delete(key);
+    return inboundPort;
+  }
+  if (Object.hasOwn(values, probePortAnnotation)) {
+    read.trail.origins.delete(key);
+    read.trail.warnings.push(
+      `${read.name(ipv6PortAnnotation)} has no effect with Kuma 2.9 and later`,
+    );
+    return inboundPort;
+  }
+  if (parseDecimal(value, 0, 0) === 0) return 0;
+  const port = parsePort(value, read.name(ipv6PortAnnotation));
+  return port === UNUSED_IPV6_INBOUND_PORT ? inboundPort : port;
+}
+
+function withProbePort(read: Annotations, ports: readonly number[]): readonly number[] {
+  const key = "redirect.inbound.excludePorts";
+  const origin = read.trail.origins.get(key)!;
+  const value = read.text(probePortAnnotation, key);
+  const from = value === undefined ? "default" : `annotation ${probePortAnnotation}`;
+  read.trail.origins.set(key, origin === from ? origin : `${origin} + ${from}`);
+  if (value !== undefined && parseDecimal(value, 0, 0) === 0) return ports;
+  const port = value === undefined
+    ? PROBE_PROXY_PORT
+    : parsePort(value, read.name(probePortAnnotation));
+  const all = [...new Set([...ports, port])];
+  checkLength(all.length, read.name("traffic.kuma.io/exclude-inbound-ports"));
+  return all;
+}
+
+function readDnsPort(read: Annotations): number {
+  const annotation = "kuma.io/builtin-dns-port";
+  const key = "redirect.dns.port";
+  const value = read.text(annotation, key);
+  const enabled = parseTruth(read.text("kuma.io/builtin-dns", "redirect.dns.enabled") ?? "") ??
+    false;
+  // A control plane without the DNS feature writes port 0.
+  if (value === undefined || (!enabled && parseDecimal(value, 0, 0) === 0)) return DNS_PROXY_PORT;
+  return parsePort(value, read.name(annotation));
+}

@@ -1,0 +1,114 @@
+/** From a pod's annotations to the configuration of its redirection. */
+import type { RedirectConfig, RedirectRulesVersion } from "../redirect/config.ts";
+import { ConfigError } from "./config_error.ts";
+import { parseLegacyAnnotations } from "./legacy_annotations.ts";
+import { parseTruth } from "./scalars.ts";
+import {
+  type ParsedConfig,
+  parseTransparentProxyConfig,
+  type TransparentProxyOptions,
+} from "./transparent_proxy_config.ts";
+
+export { ConfigError } from "./config_error.ts";
+
+/** Annotation that holds the whole configuration as YAML or JSON (Kuma 2.9 and later). */
+export const CONFIG_ANNOTATION = "traffic.kuma.io/transparent-proxy-config";
+
+/** What the annotations alone cannot tell. */
+export interface RedirectConfigOptions extends TransparentProxyOptions {
+  /** The administrator's choice of the form of the DNS-over-TCP rules. */
+  readonly rulesVersion?: RedirectRulesVersion;
+}
+
+/** The configuration of a pod, and how it came about. */
+export interface RedirectConfigResult {
+  readonly config: RedirectConfig;
+  /** What was ignored or bounded, one sentence each. */
+  readonly warnings: readonly string[];
+  /** Key path as in the config annotation → where the effective value came from. */
+  readonly origins: ReadonlyMap<string, string>;
+}
+
+/**
+ * Reads the redirection of a pod. The config annotation, when present and not empty, is the only
+ * source; otherwise each legacy annotation counts over its own default.
+ *
+ * The form of the DNS-over-TCP rules is the administrator's choice, else `3` for the config
+ * annotation and `2.9` for legacy annotations. A pod that carries both kinds was injected by Kuma
+ * 2.9 or 2.10, which redirects DNS over TCP: `2.9`.
+ *
+ * @param annotations The pod's annotations, as its author and the control plane wrote them.
+ * @param options What the administrator and the container runtime say.
+ * @throws {ConfigError} when the pod states what cannot or may not be done.
+ */
+export function redirectConfigOf(
+  annotations: Readonly<Record<string, string>>,
+  options: RedirectConfigOptions,
+): RedirectConfigResult {
+  const text = Object.hasOwn(annotations, CONFIG_ANNOTATION) ? annotations[CONFIG_ANNOTATION]! : "";
+  if (text !== "") {
+    const both = parseTruth(annotations["kuma.io/transparent-proxying"] ?? "") === true;
+    return transparentProxyConfigOf(text, options, {
+      source: CONFIG_ANNOTATION,
+      rulesVersion: both ? "2.9" : "3",
+    });
+  }
+  const trail = { origins: new Map<string, string>(), warnings: [] };
+  const parsed = parseLegacyAnnotations(annotations, options, trail);
+  return finish(parsed, "2.9", options, trail);
+}
+
+/**
+ * Reads a transparent proxy configuration that does not come from a pod, for example from a file.
+ *
+ * @param text YAML or JSON.
+ * @param options What the administrator and the container runtime say.
+ * @param defaults Name of the text in messages, and the form of the rules unless chosen.
+ * @throws {ConfigError} when the text states what cannot or may not be done.
+ */
+export function transparentProxyConfigOf(
+  text: string,
+  options: RedirectConfigOptions,
+  defaults: { readonly source: string; readonly rulesVersion: RedirectRulesVersion },
+): RedirectConfigResult {
+  const trail = { origins: new Map<string, string>(), warnings: [] };
+  const parsed = parseTransparentProxyConfig(text, defaults.source, options, trail);
+  return finish(parsed, defaults.rulesVersion, options, trail);
+}
+
+function finish(
+  parsed: ParsedConfig,
+  rulesVersion: RedirectRulesVersion,
+  options: RedirectConfigOptions,
+  trail: { origins: Map<string, string>; warnings: string[] },
+): RedirectConfigResult {
+  const config: RedirectConfig = { ...parsed, rulesVersion: options.rulesVersion ?? rulesVersion };
+  trail.origins.set(
+    "rulesVersion",
+    options.rulesVersion === undefined
+      ? "kind of annotation"
+      : "network configuration redirect_rules_version",
+  );
+  checkPorts(config);
+  if (config.ipFamilyMode === "ipv6") {
+    trail.warnings.push("IPv4 traffic is not redirected: the IP family mode is ipv6");
+  }
+  return { config, ...trail };
+}
+
+/** One port of the sidecar cannot serve two purposes. */
+function checkPorts({ inbound, outbound, dns }: RedirectConfig): void {
+  const uses: [string, number][] = [["outbound", outbound.port], ["inbound", inbound.port]];
+  if (inbound.ipv6Port !== undefined) uses.push(["IPv6 inbound", inbound.ipv6Port]);
+  if (dns.enabled) uses.push(["DNS", dns.port]);
+  const seen = new Map<number, string>();
+  for (const [use, port] of uses) {
+    const other = seen.get(port);
+    if (other !== undefined) {
+      throw new ConfigError(
+        `The ${other} and the ${use} port of the sidecar are both ${port}; they must differ`,
+      );
+    }
+    seen.set(port, use);
+  }
+}
