@@ -14,6 +14,12 @@ export { ConfigError } from "./config_error.ts";
 /** Annotation that holds the whole configuration as YAML or JSON (Kuma 2.9 and later). */
 export const CONFIG_ANNOTATION = "traffic.kuma.io/transparent-proxy-config";
 
+/**
+ * Settings that a pod may only make when the administrator lists them in `allow_pod_settings` of the
+ * network configuration, as key paths of the config annotation.
+ */
+export const guardedSettings: readonly string[] = ["kumaDPUser", "redirect.outbound.enabled"];
+
 /** What the annotations alone cannot tell. */
 export interface RedirectConfigOptions extends TransparentProxyOptions {
   /** The administrator's choice of the form of the DNS-over-TCP rules. */

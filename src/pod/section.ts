@@ -35,7 +35,9 @@ export class Section {
     for (const [key, entry] of Object.entries(value)) {
       const folded = key.toLowerCase();
       if (this.#values.has(folded)) {
-        throw new ConfigError(`${this.name(key)} stands twice, in different case`);
+        throw new ConfigError(
+          `${this.name("")} has the key ${quoted(key)} twice, in different case`,
+        );
       }
       this.#values.set(folded, { key, value: entry });
     }

@@ -73,8 +73,13 @@ function parseYaml(text: string, source: string): unknown {
     return parse(text, { schema: "core", onWarning: () => {} });
   } catch (error) {
     const reason = error instanceof Error ? error.message.split("\n")[0]! : String(error);
-    throw new ConfigError(`${source} cannot be parsed as YAML or JSON: ${reason.slice(0, 300)}`);
+    throw new ConfigError(`${source} cannot be parsed as YAML or JSON: ${printable(reason)}`);
   }
+}
+
+/** The parser's message may hold pieces of the text. */
+function printable(text: string): string {
+  return text.slice(0, 300).replace(/[^ -~]/g, "?");
 }
 
 /** The parser recurses once per level, so that deep nesting would exhaust its stack. */
