@@ -1,0 +1,329 @@
+/** A small client of the Kubernetes API: GET, with bounds on time and size, and clear errors. */
+import { ApiError } from "./errors.ts";
+import { type ClusterAccess, readTokenFile } from "./kubeconfig.ts";
+import { parsePod, type Pod } from "./pod.ts";
+import { createTransport, type Transport } from "./transport.ts";
+
+/** Bounds of a client's requests. */
+export interface ClientOptions {
+  /** Longest time for one request from its start to the last byte, in milliseconds; 10 s. */
+  readonly requestTimeoutMilliseconds?: number;
+}
+
+/** Bounds of one request. */
+export interface RequestOptions {
+  /** Ends the request early. */
+  readonly signal?: AbortSignal;
+  /** What is asked for, as messages name it, for example `pod "demo/app-1"`. */
+  readonly what?: string;
+  /** Longest acceptable answer in bytes; 4 MiB, more than twice what etcd stores in one object. */
+  readonly maximumBytes?: number;
+}
+
+const defaultMaximumBytes = 4 * 1024 * 1024;
+
+/** A client for one API server and one user; close it, or dispose of it, when done. */
+export class KubernetesClient implements Disposable {
+  readonly #access: ClusterAccess;
+  readonly #transport: Transport;
+  readonly #timeout: number;
+
+  /**
+   * Connects to nothing yet.
+   *
+   * @throws {ApiError} when the access's certificates or key cannot be used.
+   */
+  constructor(access: ClusterAccess, options: ClientOptions = {}) {
+    this.#access = access;
+    this.#timeout = options.requestTimeoutMilliseconds ?? 10_000;
+    try {
+      this.#transport = createTransport(access);
+    } catch (cause) {
+      throw new ApiError(
+        `Cannot prepare connections to ${access.server}: ${reasonOf(cause)}`,
+        { kind: "tls", temporary: false, cause },
+      );
+    }
+  }
+
+  /** The API server's URL. */
+  get server(): string {
+    return this.#access.server;
+  }
+
+  /**
+   * Gets one pod.
+   *
+   * @throws {ApiError} as {@link getJson}, and when what comes is not this pod.
+   */
+  async getPod(
+    reference: { readonly namespace: string; readonly name: string },
+    signal?: AbortSignal,
+  ): Promise<Pod> {
+    const { namespace, name } = reference;
+    const what = `pod "${namespace}/${name}"`;
+    const path = podPath(namespace, name);
+    const json = await this.getJson(path, { what, ...(signal === undefined ? {} : { signal }) });
+    try {
+      if (!Object.hasOwn(json, "kind")) throw new TypeError('Not a pod: "kind" is missing');
+      const pod = parsePod(json);
+      if (pod.namespace === namespace && pod.name === name) return pod;
+      throw new TypeError(`It is the pod "${pod.namespace}/${pod.name}"`);
+    } catch (cause) {
+      throw this.#error(what, `the answer is not what was asked for: ${reasonOf(cause)}`, {
+        kind: "content",
+        temporary: false,
+        cause,
+      });
+    }
+  }
+
+  /**
+   * Gets one JSON object.
+   *
+   * @param path Path and query.
+   * @throws {ApiError} when there is no complete JSON object in time.
+   * @throws The signal's reason when it has ended the request.
+   * @throws {KubeconfigError} when the token's file cannot be read.
+   */
+  async getJson(path: string, options: RequestOptions = {}): Promise<Record<string, unknown>> {
+    const what = options.what ?? path;
+    const maximum = options.maximumBytes ?? defaultMaximumBytes;
+    return await this.#bounded(what, options.signal, async (signal) => {
+      const response = await this.#request(path, what, signal);
+      const text = await readText(response, maximum);
+      if (text === undefined) {
+        throw this.#error(what, `the answer is longer than ${maximum} bytes`, {
+          kind: "content",
+          temporary: false,
+        });
+      }
+      return this.#parseObject(text, what);
+    });
+  }
+
+  /**
+   * Opens a stream of JSON lines, as a watch sends them. Only its beginning is bounded in time.
+   *
+   * @param path Path and query.
+   * @param signal Ends the stream.
+   * @throws as {@link getJson}.
+   */
+  async openStream(
+    path: string,
+    what: string,
+    signal: AbortSignal,
+  ): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
+    const ended = new AbortController();
+    const end = () => ended.abort(signal.reason);
+    signal.throwIfAborted();
+    signal.addEventListener("abort", end, { once: true });
+    const response = await this.#bounded(what, signal, async (bounded) => {
+      const tooLate = () => ended.abort(bounded.reason);
+      bounded.addEventListener("abort", tooLate, { once: true });
+      try {
+        return await this.#request(path, what, ended.signal);
+      } finally {
+        bounded.removeEventListener("abort", tooLate);
+      }
+    });
+    return response.body ?? ReadableStream.from<Uint8Array<ArrayBuffer>>([]);
+  }
+
+  /** Turns what ended a stream into an {@link ApiError}. */
+  streamError(what: string, cause: unknown): ApiError {
+    return cause instanceof ApiError ? cause : this.#networkError(what, cause);
+  }
+
+  /** Closes the connections. */
+  close(): void {
+    this.#transport.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** Runs a request under the caller's signal and the time bound. */
+  async #bounded<T>(
+    what: string,
+    outer: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    outer?.throwIfAborted();
+    const controller = new AbortController();
+    const abort = () => controller.abort(outer?.reason);
+    outer?.addEventListener("abort", abort, { once: true });
+    const timer = setTimeout(() => controller.abort(), this.#timeout);
+    try {
+      return await work(controller.signal);
+    } catch (error) {
+      outer?.throwIfAborted();
+      if (controller.signal.aborted) {
+        throw this.#error(what, `no complete answer within ${this.#timeout} ms`, {
+          kind: "timeout",
+          temporary: true,
+        });
+      }
+      // Local trouble, such as a missing token file, has a name of its own.
+      if (!isNetworkError(error)) throw error;
+      throw this.#networkError(what, error);
+    } finally {
+      clearTimeout(timer);
+      outer?.removeEventListener("abort", abort);
+    }
+  }
+
+  async #request(path: string, what: string, signal: AbortSignal): Promise<Response> {
+    const { tokenFile, token: fixedToken } = this.#access;
+    const token = tokenFile === undefined ? fixedToken : readTokenFile(tokenFile);
+    const response = await this.#transport.get(this.#access.server + path, {
+      accept: "application/json",
+      "user-agent": "kuma-cni",
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+    }, signal);
+    if (response.status !== 200) throw await this.#statusError(response, what);
+    const type = response.headers.get("content-type") ?? "";
+    if (/^application\/json\b/i.test(type)) return response;
+    await response.body?.cancel();
+    throw this.#error(
+      what,
+      `the answer is ${
+        type === "" ? "of no type" : `"${type.slice(0, 80)}"`
+      }, wanted "application/json"; is that address an API server, or a proxy in front of it?`,
+      { kind: "content", temporary: false },
+    );
+  }
+
+  #parseObject(text: string, what: string): Record<string, unknown> {
+    let json: unknown;
+    try {
+      json = JSON.parse(text);
+    } catch (cause) {
+      throw this.#error(what, `the answer is not JSON: ${reasonOf(cause)}`, {
+        kind: "content",
+        temporary: false,
+        cause,
+      });
+    }
+    if (isRecord(json)) return json;
+    throw this.#error(what, "the answer is JSON, but not an object", {
+      kind: "content",
+      temporary: false,
+    });
+  }
+
+  async #statusError(response: Response, what: string): Promise<ApiError> {
+    const { status, headers } = response;
+    const text = await readText(response, 64 * 1024);
+    const object = statusObject(text);
+    const message = typeof object.message === "string" ? object.message.slice(0, 500) : undefined;
+    const reason = typeof object.reason === "string" ? object.reason : undefined;
+    return this.#error(
+      what,
+      `the server answered ${status}${message === undefined ? "" : `: ${message}`}`,
+      {
+        kind: "status",
+        status,
+        reason,
+        retryAfterMilliseconds: retryAfter(headers, object),
+        temporary: status >= 500 || status === 408 || status === 429,
+      },
+    );
+  }
+
+  #networkError(what: string, cause: unknown): ApiError {
+    const reason = reasonOf(cause);
+    const tls = tlsRefusal.test(reason);
+    return this.#error(what, reason, {
+      kind: tls ? "tls" : "connection",
+      temporary: !tls,
+      cause,
+    });
+  }
+
+  #error(
+    what: string,
+    reason: string,
+    facts: ConstructorParameters<typeof ApiError>[1],
+  ): ApiError {
+    return new ApiError(`Could not get ${what} from ${this.#access.server}: ${reason}`, facts);
+  }
+}
+
+/**
+ * The path of a pod. Names are checked, since `..` would lead to another place.
+ *
+ * @throws {ApiError} when a name is none that Kubernetes gives.
+ */
+function podPath(namespace: string, name: string): string {
+  if (!/^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/.test(namespace)) {
+    throw new ApiError(`Not a namespace's name: ${JSON.stringify(namespace)}`, {
+      kind: "content",
+      temporary: false,
+    });
+  }
+  if (name.length > 253 || !/^[a-z0-9](?:[-.a-z0-9]*[a-z0-9])?$/.test(name)) {
+    throw new ApiError(`Not a pod's name: ${JSON.stringify(name)}`, {
+      kind: "content",
+      temporary: false,
+    });
+  }
+  return `/api/v1/namespaces/${namespace}/pods/${name}`;
+}
+
+/** What rustls says when the other side is not who it should be or talks no TLS. */
+const tlsRefusal = /invalid peer certificate|fatal alert|corrupt message|InvalidContentType/;
+
+/** The network layers throw plain errors; errors of a class of their own come from this program. */
+function isNetworkError(error: unknown): boolean {
+  return error instanceof Error &&
+    (error.name === "Error" || error instanceof TypeError || error.name in Deno.errors);
+}
+
+/** The telling part of an error's message: `fetch` puts addresses and layers in front of it. */
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const telling = /client error \([A-Za-z]+\): (.*)$/s.exec(message)?.[1] ?? message;
+  return telling.slice(0, 300);
+}
+
+async function readText(response: Response, maximum: number): Promise<string | undefined> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let length = 0;
+  for await (const chunk of response.body ?? []) {
+    length += chunk.length;
+    // Leaving the loop cancels the body.
+    if (length > maximum) return undefined;
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
+}
+
+function statusObject(text: string | undefined): Record<string, unknown> {
+  try {
+    const json: unknown = JSON.parse(text ?? "");
+    return isRecord(json) && json.kind === "Status" ? json : {};
+  } catch {
+    return {};
+  }
+}
+
+/** `Retry-After` is seconds or a date (RFC 9110 §10.2.3); a Status object has seconds. */
+function retryAfter(headers: Headers, status: Record<string, unknown>): number | undefined {
+  const header = headers.get("retry-after") ?? "";
+  const details = isRecord(status.details) ? status.details.retryAfterSeconds : undefined;
+  const milliseconds = /^[0-9]+$/.test(header)
+    ? Number(header) * 1000
+    : header !== ""
+    ? Date.parse(header) - Date.now()
+    : typeof details === "number"
+    ? details * 1000
+    : NaN;
+  return milliseconds >= 0 ? milliseconds : undefined;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
