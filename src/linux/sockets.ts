@@ -32,6 +32,8 @@ const SO_ERROR = 4;
 const SO_LINGER = 13;
 const SOL_IP = 0;
 const SOL_IPV6 = 41;
+const IP_RECVERR = 11;
+const IPV6_RECVERR = 25;
 const IPV6_V6ONLY = 26;
 /** `SO_ORIGINAL_DST` at `SOL_IP` and `IP6T_SO_ORIGINAL_DST` at `SOL_IPV6` have the same number. */
 const SO_ORIGINAL_DST = 80;
@@ -317,9 +319,14 @@ export class UdpSocket extends Socket {
     return { data: data.subarray(0, size), from: unpackAddress(from) };
   }
 
-  /** Fixes the other end: only its datagrams are received, and refusals become errors. */
+  /**
+   * Fixes the other end: only its datagrams are received, and what ICMP says about them (nobody
+   * there, no way there) becomes an error of a later call.
+   */
   connect(to: Endpoint): void {
     const address = packAddress(to);
+    if (familyOf(to.address) === AF_INET) setOption(this.fd, SOL_IP, IP_RECVERR, 1);
+    else setOption(this.fd, SOL_IPV6, IPV6_RECVERR, 1);
     check(
       libc.connect(this.fd, address, address.length),
       `Cannot connect a UDP socket to ${formatEndpoint(to)}`,

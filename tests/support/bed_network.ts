@@ -99,6 +99,9 @@ export class BedNetwork implements Disposable {
     this.#router.run(() => {
       writeSysctl("net/ipv4/ip_forward", "1");
       writeIpv6Sysctl("all/forwarding", "1");
+      // "No way there" must be said at once, every time.
+      writeSysctl("net/ipv4/icmp_ratelimit", "0");
+      writeSysctl("net/ipv6/icmp/ratelimit", "0");
       createBridge("br0");
       setLinkUp("br0");
       addLinkAddress("br0", `${ADDRESSES.ipv4.router}/24`);

@@ -1,0 +1,334 @@
+/**
+ * A fast place to try rules with real packets: a pod and a remote host in namespaces of their own,
+ * joined by one virtual wire, with every listener and every client held by this thread. A probe
+ * starts no process, so that thousands of them can be made per second. The remote host is the pod's
+ * gateway and can own any number of addresses.
+ */
+import { LinuxError } from "../../src/linux/errno.ts";
+import {
+  bindUdp,
+  createTcpSocket,
+  type Endpoint,
+  listenTcp,
+  poll,
+  startTcpConnect,
+  type TcpListener,
+  type TcpSocket,
+  type UdpSocket,
+  withFileSystemUser,
+} from "../../src/linux/sockets.ts";
+import {
+  addLinkAddress,
+  addRoute,
+  createNamespace,
+  createVethPair,
+  type NamedNamespace,
+  setLinkUp,
+  uniqueName,
+  writeSysctl,
+} from "../../src/linux/topology.ts";
+
+/** The wire's addresses; the pod is also reached at 127.0.0.1 and ::1 from inside. */
+export const POD: Readonly<Record<"ipv4" | "ipv6", string>> = {
+  ipv4: "10.93.0.2",
+  ipv6: "fd93::2",
+};
+
+/** The remote host's address on the wire. */
+export const PEER: Readonly<Record<"ipv4" | "ipv6", string>> = {
+  ipv4: "10.93.0.3",
+  ipv6: "fd93::3",
+};
+
+/** What a laboratory has, besides addresses of {@linkcode POD} and {@linkcode PEER}. */
+export interface LaboratoryOptions {
+  /**
+   * Owner of the pod's listeners, 5678 unless told. It matters for DNS: the rules put the answers of
+   * the sidecar's user into the connection tracking zone of the queries.
+   */
+  readonly listenerUid?: number;
+  /** TCP ports with a listener in the pod, on all addresses of both families. */
+  readonly podTcp: readonly number[];
+  /** UDP ports with a listener in the pod, on each of its addresses and loopback. */
+  readonly podUdp: readonly number[];
+  /** TCP ports with a listener on the remote host. */
+  readonly peerTcp: readonly number[];
+  /** UDP ports with a listener on each address of the remote host. */
+  readonly peerUdp: readonly number[];
+  /**
+   * More addresses of the remote host, for example service addresses. For addresses that nobody has
+   * it says "no way there" only a few dozen times (a limit of the kernel); then probes get lost.
+   */
+  readonly peerAddresses?: readonly string[];
+}
+
+/** One attempt. */
+export interface LaboratoryProbe {
+  /** From the pod, or from the remote host to the pod. */
+  readonly direction: "outbound" | "inbound";
+  readonly protocol: "tcp" | "udp";
+  readonly to: Endpoint;
+  /** File-system UID of the sender; 0 unless told. */
+  readonly uid?: number;
+  /** Address that the sender binds to; the kernel's choice unless told. */
+  readonly source?: string;
+  /** Source port; the next of the laboratory's own unless told. */
+  readonly sourcePort?: number;
+}
+
+/** How an attempt ended. */
+export interface Landing {
+  /** `refused`: actively refused or unreachable; `lost`: no sign in the time given. */
+  readonly end: "listener" | "refused" | "lost";
+  /** Whose listener it reached. */
+  readonly place?: "pod" | "peer";
+  /** Address and port at which the listener got it. */
+  readonly at?: Endpoint;
+  /** Sender as the listener saw it. */
+  readonly seenSource?: Endpoint;
+  /** TCP: where the sender wanted to go according to connection tracking. */
+  readonly originalDestination?: Endpoint;
+  /** Whether the listener's answer came back to the sender. */
+  readonly answered: boolean;
+  /** Name of the sender's error, for example `ECONNREFUSED`. */
+  readonly error?: string;
+}
+
+interface Listener {
+  readonly place: "pod" | "peer";
+  readonly socket: TcpListener | UdpSocket;
+}
+
+const PROBE_BYTES = new Uint8Array([0x70]);
+const FIRST_SOURCE_PORT = 20000;
+const LAST_SOURCE_PORT = 60999;
+
+/** Namespaces, wire and listeners; dispose of it to remove them. */
+export class Laboratory implements Disposable {
+  readonly #pod: NamedNamespace;
+  readonly #peer: NamedNamespace;
+  readonly #tcp: Listener[] = [];
+  readonly #udp: Listener[] = [];
+  #nextSourcePort = FIRST_SOURCE_PORT;
+
+  /** Makes everything; takes some 10 ms. */
+  constructor(options: LaboratoryOptions) {
+    const name = uniqueName("kuma-lab-");
+    this.#pod = createNamespace(`${name}-pod`);
+    try {
+      this.#peer = createNamespace(`${name}-peer`);
+    } catch (error) {
+      this.#pod[Symbol.dispose]();
+      throw error;
+    }
+    try {
+      this.#wire(options.peerAddresses ?? []);
+      this.#listen(options);
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Path of the pod's network namespace. */
+  get podNetns(): string {
+    return this.#pod.path;
+  }
+
+  /** Does synchronous work in the pod, for example applies rules. */
+  inPod<T>(work: () => T): T {
+    return this.#pod.run(work);
+  }
+
+  /**
+   * Makes one attempt. Source ports are not reused for a long time, so that an earlier probe's
+   * connection tracking entry cannot decide a later one's way.
+   *
+   * @param timeoutMs bound of each step; only lost packets cost it
+   */
+  probe(probe: LaboratoryProbe, timeoutMs = 200): Landing {
+    return probe.protocol === "tcp"
+      ? this.#probeTcp(probe, timeoutMs)
+      : this.#probeUdp(probe, timeoutMs);
+  }
+
+  #wire(peerAddresses: readonly string[]): void {
+    for (const namespace of [this.#pod, this.#peer]) {
+      namespace.run(() => {
+        for (const scope of ["all", "default"]) {
+          writeSysctl(`net/ipv6/conf/${scope}/accept_dad`, "0");
+        }
+        liftIcmpLimits();
+        setLinkUp("lo");
+      });
+    }
+    this.#pod.run(() => createVethPair("eth0", "eth0", this.#peer.path));
+    for (const [namespace, own] of [[this.#pod, POD], [this.#peer, PEER]] as const) {
+      namespace.run(() => {
+        setLinkUp("eth0");
+        addLinkAddress("eth0", `${own.ipv4}/24`);
+        addLinkAddress("eth0", `${own.ipv6}/64`);
+      });
+    }
+    this.#pod.run(() => {
+      addRoute({ to: "default4", via: PEER.ipv4 });
+      addRoute({ to: "default6", via: PEER.ipv6 });
+    });
+    this.#peer.run(() => {
+      // A router says that it knows no way, where a host would say nothing.
+      writeSysctl("net/ipv4/ip_forward", "1");
+      writeSysctl("net/ipv6/conf/all/forwarding", "1");
+      for (const address of peerAddresses) {
+        addLinkAddress("lo", `${address}/${address.includes(":") ? 128 : 32}`);
+      }
+    });
+  }
+
+  #listen(options: LaboratoryOptions): void {
+    const anywhere = ["0.0.0.0", "::"];
+    const owner = options.listenerUid ?? 5678;
+    const podAddresses = ["127.0.0.1", "::1", POD.ipv4, POD.ipv6];
+    const peerAddresses = [PEER.ipv4, PEER.ipv6, ...options.peerAddresses ?? []];
+    for (
+      const [place, namespace, tcpPorts, udpPorts, udpAddresses] of [
+        ["pod", this.#pod, options.podTcp, options.podUdp, podAddresses],
+        ["peer", this.#peer, options.peerTcp, options.peerUdp, peerAddresses],
+      ] as const
+    ) {
+      const listen = (): void => {
+        for (const port of new Set(tcpPorts)) {
+          for (const address of anywhere) {
+            this.#tcp.push({ place, socket: listenTcp({ address, port }) });
+          }
+        }
+        // A wildcard UDP socket could answer from another address than the one that was asked.
+        for (const port of new Set(udpPorts)) {
+          for (const address of udpAddresses) {
+            this.#udp.push({ place, socket: bindUdp({ address, port }) });
+          }
+        }
+      };
+      namespace.run(() => place === "pod" ? withFileSystemUser(owner, listen) : listen());
+    }
+  }
+
+  /** Creates the sender's socket in the right namespace as the right user. */
+  #create<T>(probe: LaboratoryProbe, make: (source: Endpoint) => T): T {
+    const namespace = probe.direction === "outbound" ? this.#pod : this.#peer;
+    const address = probe.source ?? (probe.to.address.includes(":") ? "::" : "0.0.0.0");
+    const port = probe.sourcePort ?? this.#takeSourcePort();
+    return namespace.run(() => withFileSystemUser(probe.uid ?? 0, () => make({ address, port })));
+  }
+
+  #takeSourcePort(): number {
+    const port = this.#nextSourcePort;
+    this.#nextSourcePort = port === LAST_SOURCE_PORT ? FIRST_SOURCE_PORT : port + 1;
+    return port;
+  }
+
+  #probeTcp(probe: LaboratoryProbe, timeoutMs: number): Landing {
+    const client = this.#create(probe, (source) => createTcpSocket(probe.to.address, source));
+    try {
+      try {
+        startTcpConnect(client, probe.to);
+        if (!poll([{ fd: client.fd, write: true }], timeoutMs)[0]) {
+          return { end: "lost", answered: false };
+        }
+        client.finishConnect();
+      } catch (error) {
+        if (!(error instanceof LinuxError)) throw error;
+        return { end: "refused", answered: false, error: error.code };
+      }
+      const accepted = this.#accept(timeoutMs);
+      // Connected, yet to none of the listeners: for example to itself by simultaneous open.
+      if (accepted === undefined) return { end: "lost", answered: false };
+      return describeConnection(client, accepted, timeoutMs);
+    } finally {
+      client.reset();
+    }
+  }
+
+  /** Takes the one connection that is waiting at some listener. */
+  #accept(timeoutMs: number): { place: "pod" | "peer"; socket: TcpSocket } | undefined {
+    const ready = poll(this.#tcp.map(({ socket }) => ({ fd: socket.fd })), timeoutMs);
+    const listener = this.#tcp[ready.indexOf(true)];
+    if (listener === undefined) return undefined;
+    const socket = (listener.socket as TcpListener).accept();
+    return socket === undefined ? undefined : { place: listener.place, socket };
+  }
+
+  #probeUdp(probe: LaboratoryProbe, timeoutMs: number): Landing {
+    const client = this.#create(probe, (source) => bindUdp(source));
+    try {
+      client.connect(probe.to);
+      client.send(PROBE_BYTES);
+      const waiting = [client, ...this.#udp.map(({ socket }) => socket)];
+      const ready = poll(waiting.map(({ fd }) => ({ fd })), timeoutMs);
+      if (ready[0]) client.receive(); // Only an error can be there already: it throws.
+      const listener = this.#udp[ready.indexOf(true) - 1];
+      if (listener === undefined) return { end: "lost", answered: false };
+      const socket = listener.socket as UdpSocket;
+      const datagram = socket.receive();
+      if (datagram === undefined) return { end: "lost", answered: false };
+      socket.send(PROBE_BYTES, datagram.from);
+      return {
+        end: "listener",
+        place: listener.place,
+        at: socket.local,
+        seenSource: datagram.from,
+        answered: poll([{ fd: client.fd }], timeoutMs)[0] === true &&
+          client.receive() !== undefined,
+      };
+    } catch (error) {
+      if (!(error instanceof LinuxError)) throw error;
+      return { end: "refused", answered: false, error: error.code };
+    } finally {
+      client.close();
+    }
+  }
+
+  /** Closes all sockets and deletes the namespaces. */
+  [Symbol.dispose](): void {
+    for (const { socket } of [...this.#tcp, ...this.#udp]) socket.close();
+    this.#pod[Symbol.dispose]();
+    this.#peer[Symbol.dispose]();
+  }
+}
+
+/** Refusals by ICMP must not get lost among thousands. Runs in the namespace. */
+function liftIcmpLimits(): void {
+  writeSysctl("net/ipv4/icmp_ratelimit", "0");
+  writeSysctl("net/ipv6/icmp/ratelimit", "0");
+  for (const name of ["icmp_msgs_per_sec", "icmp_msgs_burst"]) {
+    try {
+      writeSysctl(`net/ipv4/${name}`, "1000000");
+    } catch (error) {
+      // Kernels that have one such limit for the whole machine do not show it here.
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+}
+
+function describeConnection(
+  client: TcpSocket,
+  accepted: { place: "pod" | "peer"; socket: TcpSocket },
+  timeoutMs: number,
+): Landing {
+  const { place, socket } = accepted;
+  try {
+    const original = socket.originalDestination();
+    socket.send(PROBE_BYTES);
+    const answered = poll([{ fd: client.fd }], timeoutMs)[0] === true &&
+      client.receive()?.length === PROBE_BYTES.length;
+    return {
+      end: "listener",
+      place,
+      at: socket.local,
+      seenSource: socket.remote,
+      ...(original === undefined ? {} : { originalDestination: original }),
+      answered,
+    };
+  } finally {
+    socket.reset();
+  }
+}
