@@ -141,7 +141,9 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
       const started = new Date();
       const program = programs[name];
       const base = await runtimeBase(program, denort.path, work);
-      const compiled = await compile(name, await bundle(name, program, work), base, target, work);
+      const module = await bundle(name, program, work);
+      const compiled = `${work}/${name}`;
+      await compileModule({ module, output: compiled, denort: base, target, ...program });
       if (program.selfContained) {
         await collectLibraries({
           denort: await Deno.readFile(denort.path),
@@ -165,10 +167,20 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
 
 /** The denort to compile with: the plugin's looks for its libraries beside itself. */
 async function runtimeBase(program: Program, denort: string, work: string): Promise<string> {
-  if (!program.selfContained) return denort;
+  return program.selfContained ? await selfContainedDenort(denort, work) : denort;
+}
+
+/**
+ * Writes a denort that looks for its C library beside the program.
+ *
+ * @param denort Path of denort.
+ * @param folder Where to write it.
+ * @returns Path of the edited denort.
+ */
+export async function selfContainedDenort(denort: string, folder: string): Promise<string> {
   const edited = addLibraryPath(await Deno.readFile(denort), `$ORIGIN/${libraryFolder}`);
-  await Deno.writeFile(`${work}/denort`, edited, { mode: 0o755 });
-  return `${work}/denort`;
+  await Deno.writeFile(`${folder}/denort`, edited, { mode: 0o755 });
+  return `${folder}/denort`;
 }
 
 /** Bundles a program into one module, so that it resolves nothing when it starts. */
@@ -185,14 +197,26 @@ async function bundle(name: ProgramName, program: Program, work: string): Promis
   return output;
 }
 
-async function compile(
-  name: ProgramName,
-  module: string,
-  denort: string,
-  target: string,
-  work: string,
-): Promise<string> {
-  const output = `${work}/${name}`;
+/** What {@linkcode compileModule} needs. */
+export interface CompileOptions {
+  /** Absolute path of a module without imports, in a folder without project. */
+  readonly module: string;
+  /** Absolute path of the program to write. */
+  readonly output: string;
+  /** Path of denort. */
+  readonly denort: string;
+  readonly target: string;
+  /** Permission flags. */
+  readonly permissions: readonly string[];
+}
+
+/**
+ * Puts one module into denort.
+ *
+ * @throws {BuildError} when `deno compile` fails.
+ */
+export async function compileModule(options: CompileOptions): Promise<void> {
+  const { module, output, denort, target, permissions } = options;
   await deno(
     [
       "compile",
@@ -202,7 +226,7 @@ async function compile(
       // The cache has a predictable name in the temporary folder and is loaded back: any local user
       // could plant code there for root.
       "--no-code-cache",
-      ...programs[name].permissions,
+      ...permissions,
       "--target",
       target,
       "--output",
@@ -210,11 +234,10 @@ async function compile(
       module,
     ],
     // From a folder without project, so that nothing else is packed.
-    work,
-    `compile "${name}"`,
+    module.slice(0, module.lastIndexOf("/")),
+    `compile "${module.slice(module.lastIndexOf("/") + 1)}"`,
     { DENORT_BIN: denort },
   );
-  return output;
 }
 
 /** Runs the Deno that runs us: with npx, no `deno` need be on PATH. */
