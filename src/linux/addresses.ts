@@ -27,6 +27,7 @@ export const AF_INET6 = 10;
 const RTM_NEWLINK = 16;
 const RTM_GETLINK = 18;
 const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
 const IFLA_IFNAME = 3;
 const IFA_ADDRESS = 1;
@@ -176,4 +177,20 @@ export function addAddress(linkIndex: number, address: string, prefix: number): 
     if (error instanceof LinuxError && error.errno === EEXIST) return false;
     throw error;
   }
+}
+
+/**
+ * Removes an address from an interface.
+ *
+ * @throws {LinuxError} when the kernel refuses, with `EADDRNOTAVAIL` when the interface has it not.
+ */
+export function removeAddress(linkIndex: number, address: string, prefix: number): void {
+  const bytes = addressBytes(address);
+  using socket = new NetlinkSocket(NETLINK_ROUTE);
+  const request = new MessageBuilder(128)
+    .beginMessage(RTM_DELADDR, NLM_F_REQUEST | NLM_F_ACK, socket.nextSequence())
+    .u8(bytes.length === 4 ? AF_INET : AF_INET6).u8(prefix).u8(0).u8(0).u32(linkIndex)
+    .attribute(IFA_LOCAL, bytes).attribute(IFA_ADDRESS, bytes).endMessage();
+  const attempt = `Cannot remove address ${address}/${prefix} from interface ${linkIndex}`;
+  socket.request(attempt, request.data);
 }

@@ -54,6 +54,16 @@ export class MessageBuilder {
     return this;
   }
 
+  /** Adds flags to the message that began at byte `start`. */
+  addMessageFlags(start: number, flags: number): this {
+    this.view.setUint16(
+      start + 6,
+      this.view.getUint16(start + 6, LITTLE_ENDIAN) | flags,
+      LITTLE_ENDIAN,
+    );
+    return this;
+  }
+
   u8(value: number): this {
     this.reserve(1);
     this.view.setUint8(this.length, value);

@@ -1,0 +1,130 @@
+/** Compares encoded tables with what is installed. */
+import type { NetlinkSocket } from "../../linux/netlink.ts";
+import type { Difference } from "../engine.ts";
+import { NF_ACCEPT } from "./constants.ts";
+import { describeExpressions, type SetResolver } from "./describe.ts";
+import { type EncodedChain, type EncodedRule, type EncodedTable, hookNumber } from "./encode.ts";
+import {
+  describePortSet,
+  type InstalledChain,
+  type InstalledTable,
+  readChains,
+  readSet,
+  readTables,
+} from "./read_back.ts";
+
+/**
+ * Reads back and compares; an empty list means that exactly the wanted tables are there.
+ *
+ * @throws {LinuxError} when the kernel refuses.
+ */
+export function compareTables(
+  socket: NetlinkSocket,
+  wanted: readonly EncodedTable[],
+  installed: readonly InstalledTable[] = readTables(socket),
+): Difference[] {
+  const differences: Difference[] = [];
+  for (const table of installed) {
+    if (!wanted.some(({ family }) => family === table.family)) {
+      differences.push({ kind: "unexpected", object: `table ${table.family} ${table.name}` });
+    }
+  }
+  for (const table of wanted) {
+    const object = `table ${table.family} ${table.name}`;
+    const found = installed.find(({ family }) => family === table.family);
+    if (found === undefined) {
+      differences.push({ kind: "missing", object });
+      continue;
+    }
+    if (found.flags !== 0) {
+      const actual = `flags ${found.flags}${(found.flags & 1) === 0 ? "" : " (dormant)"}`;
+      differences.push({ kind: "changed", object, wanted: "flags 0", actual });
+    }
+    differences.push(...compareChains(socket, table));
+  }
+  return differences;
+}
+
+function compareChains(socket: NetlinkSocket, table: EncodedTable): Difference[] {
+  const installed = new Map(readChains(socket, table.family).map((chain) => [chain.name, chain]));
+  const place = `${table.family} ${table.name}`;
+  const differences: Difference[] = [];
+  const resolve: SetResolver = (name) => readSet(socket, table.family, name);
+  for (const chain of table.chains) {
+    const object = `${place} ${chain.name}`;
+    const found = installed.get(chain.name);
+    installed.delete(chain.name);
+    if (found === undefined) {
+      differences.push({ kind: "missing", object, wanted: describeWanted(chain) });
+      continue;
+    }
+    const [wanted, actual] = [describeWanted(chain), describeInstalled(found)];
+    if (wanted !== actual) differences.push({ kind: "changed", object, wanted, actual });
+    differences.push(...compareRules(object, chain.rules, found.rules, resolve));
+  }
+  for (const [name, chain] of installed) {
+    const object = `${place} ${name}`;
+    differences.push({ kind: "unexpected", object, actual: describeInstalled(chain) });
+  }
+  return differences;
+}
+
+function describeWanted({ hook }: EncodedChain): string {
+  if (hook === undefined) return "regular chain";
+  return describeBase(hook.type, hookNumber(hook.hook), hook.priority, NF_ACCEPT);
+}
+
+function describeInstalled({ hook, type, policy }: InstalledChain): string {
+  if (hook === undefined) return "regular chain";
+  return describeBase(type ?? "?", hook.number, hook.priority, policy);
+}
+
+function describeBase(
+  type: string,
+  hook: number,
+  priority: number,
+  policy: number | undefined,
+): string {
+  const policies: Record<number, string> = { 0: "drop", 1: "accept" };
+  return `type ${type} hook ${hook} priority ${priority} policy ${
+    policies[policy ?? -1] ?? policy
+  }`;
+}
+
+function compareRules(
+  chain: string,
+  wanted: readonly EncodedRule[],
+  installed: readonly Uint8Array[],
+  resolve: SetResolver,
+): Difference[] {
+  const want = wanted.map(describeRule);
+  const have = installed.map((rule) => describeExpressions(rule, resolve).join("; "));
+  const differences: Difference[] = [];
+  const at = (index: number) => `${chain} rule ${index + 1} (${wanted[index]!.id})`;
+  let [i, j] = [0, 0];
+  while (i < want.length || j < have.length) {
+    const [next, found] = [want[i], have[j]];
+    if (next === found) {
+      i++, j++;
+    } else if (next === undefined || (found !== undefined && have.indexOf(next, j) !== -1)) {
+      const object = `${chain} at position ${j + 1}`;
+      differences.push({ kind: "unexpected", object, actual: found! });
+      j++;
+    } else if (found === undefined || want.indexOf(found, i) !== -1) {
+      differences.push({ kind: "missing", object: at(i), wanted: next });
+      i++;
+    } else {
+      differences.push({ kind: "changed", object: at(i), wanted: next, actual: found });
+      i++, j++;
+    }
+  }
+  return differences;
+}
+
+function describeRule({ expressions, sets }: EncodedRule): string {
+  const resolve: SetResolver = (name, id) => {
+    const set = sets.find((candidate) => candidate.id === id);
+    return set === undefined ? name : describePortSet(set);
+  };
+  return describeExpressions(expressions, resolve).join("; ");
+}

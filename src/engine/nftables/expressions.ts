@@ -1,0 +1,326 @@
+/**
+ * Rules → expressions of nf_tables: small instructions that load a value of the packet into a
+ * register, compare it, and act. Facts: `linux/netfilter/nf_tables.h`, `nft --debug=netlink`.
+ */
+import type { Cidr, Range } from "../../redirect/config.ts";
+import type { Match, Rule, Verdict } from "../../redirect/ruleset.ts";
+import { addressBytes } from "../../linux/ip_address.ts";
+import { LITTLE_ENDIAN, MessageBuilder } from "../../linux/netlink_message.ts";
+import {
+  CT_STATE_INVALID,
+  IPPROTO_TCP,
+  IPPROTO_UDP,
+  NF_DROP,
+  NFPROTO_IPV4,
+  NFPROTO_IPV6,
+  NFT_BYTEORDER_HTON,
+  NFT_CT,
+  NFT_EQ,
+  NFT_JUMP,
+  NFT_META,
+  NFT_NEQ,
+  NFT_PAYLOAD_NETWORK_HEADER,
+  NFT_PAYLOAD_TRANSPORT_HEADER,
+  NFT_REG_1,
+  NFT_REG_VERDICT,
+  NFT_RETURN,
+  NFTA_BITWISE,
+  NFTA_BYTEORDER,
+  NFTA_CMP,
+  NFTA_CT,
+  NFTA_DATA_VALUE,
+  NFTA_DATA_VERDICT,
+  NFTA_EXPR_DATA,
+  NFTA_EXPR_NAME,
+  NFTA_IMMEDIATE,
+  NFTA_LIST_ELEM,
+  NFTA_LOG,
+  NFTA_LOOKUP,
+  NFTA_META,
+  NFTA_PAYLOAD,
+  NFTA_RANGE,
+  NFTA_REDIR,
+  NFTA_VERDICT_CHAIN,
+  NFTA_VERDICT_CODE,
+} from "./constants.ts";
+import type { NftFamily, PlannedRule } from "./plan.ts";
+
+const INTERFACE_NAME_BYTES = 16;
+/** Highest level of the kernel's log, debug. */
+const LOG_LEVEL_MAXIMUM = 7;
+
+/** What a rule's encoding depends on besides the rule. */
+export interface EncodingContext {
+  readonly family: NftFamily;
+  /** Names of the chains of the table. */
+  readonly chains: ReadonlySet<string>;
+  /** Registers a set of ports, merged and in order, and returns its identifier in the batch. */
+  readonly addPortSet: (ports: readonly Range[]) => number;
+}
+
+/** Writes the expressions of a rule as list elements. */
+export function writeExpressions(
+  out: MessageBuilder,
+  { rule, family }: PlannedRule,
+  context: EncodingContext,
+): void {
+  const addressed = rule.matches.find((match): match is Match & { cidr: Cidr } => "cidr" in match);
+  const limit = family ?? addressed?.cidr.family;
+  if (context.family === "inet" && limit !== undefined) {
+    loadMeta(out, NFT_META.nfproto);
+    compare(out, NFT_EQ, Uint8Array.of(limit === "ipv4" ? NFPROTO_IPV4 : NFPROTO_IPV6));
+  }
+  for (const match of inOrder(rule)) writeMatch(out, match, context);
+  writeVerdict(out, rule.verdict, context);
+}
+
+/** A port can be read only after the protocol is known, so that match goes first. */
+function inOrder(rule: Rule): readonly Match[] {
+  const index = rule.matches.findIndex(({ kind }) => kind === "protocol");
+  if (index <= 0) return rule.matches;
+  const others = rule.matches.filter((_, at) => at !== index);
+  return [rule.matches[index]!, ...others];
+}
+
+function writeMatch(out: MessageBuilder, match: Match, context: EncodingContext): void {
+  switch (match.kind) {
+    case "protocol":
+      loadMeta(out, NFT_META.l4proto);
+      return compare(
+        out,
+        NFT_EQ,
+        Uint8Array.of(match.protocol === "tcp" ? IPPROTO_TCP : IPPROTO_UDP),
+      );
+    case "source-port":
+      return writePorts(out, 0, match.ports, match.negated, context);
+    case "destination-port":
+      return writePorts(out, 2, match.ports, match.negated, context);
+    case "source-address":
+      return writeAddress(out, match.cidr, match.cidr.family === "ipv4" ? 12 : 8, match.negated);
+    case "destination-address":
+      return writeAddress(out, match.cidr, match.cidr.family === "ipv4" ? 16 : 24, match.negated);
+    case "input-interface":
+      return writeInterface(out, NFT_META.iifname, match.name);
+    case "output-interface":
+      return writeInterface(out, NFT_META.oifname, match.name);
+    case "owner":
+      return writeOwner(out, match.uids, match.negated);
+    case "conntrack-state":
+      expression(out, "ct", () => {
+        out.attributeU32be(NFTA_CT.destination, NFT_REG_1).attributeU32be(
+          NFTA_CT.key,
+          NFT_CT.state,
+        );
+      });
+      bitwise(out, hostU32(CT_STATE_INVALID));
+      return compare(out, NFT_NEQ, hostU32(0));
+  }
+}
+
+function writePorts(
+  out: MessageBuilder,
+  offset: number,
+  ports: readonly Range[],
+  negated: boolean,
+  context: EncodingContext,
+): void {
+  const ranges = mergeRanges(ports);
+  loadPayload(out, NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2);
+  if (ranges.length === 1 || negated) {
+    for (const { from, to } of ranges) {
+      compareRange(out, negated ? NFT_NEQ : NFT_EQ, bigEndianU16(from), bigEndianU16(to));
+    }
+    return;
+  }
+  const id = context.addPortSet(ranges);
+  expression(out, "lookup", () => {
+    // Every anonymous set is sent with this name, and the kernel puts a number in.
+    out.attributeText(NFTA_LOOKUP.set, ANONYMOUS_SET).attributeU32be(NFTA_LOOKUP.source, NFT_REG_1)
+      .attributeU32be(NFTA_LOOKUP.setId, id);
+  });
+}
+
+/** Pattern of the names that the kernel gives to sets without name. */
+export const ANONYMOUS_SET = "__set%d";
+
+/** Sorts ranges and joins those that overlap or touch. */
+export function mergeRanges(ranges: readonly Range[]): Range[] {
+  const merged: { from: number; to: number }[] = [];
+  for (const { from, to } of ranges.toSorted((a, b) => a.from - b.from)) {
+    const last = merged.at(-1);
+    if (last !== undefined && from <= last.to + 1) last.to = Math.max(last.to, to);
+    else merged.push({ from, to });
+  }
+  return merged;
+}
+
+function writeAddress(out: MessageBuilder, cidr: Cidr, offset: number, negated: boolean): void {
+  const address = addressBytes(cidr.address);
+  const operation = negated ? NFT_NEQ : NFT_EQ;
+  if (cidr.prefix > 0 && cidr.prefix % 8 === 0) {
+    const length = cidr.prefix / 8;
+    loadPayload(out, NFT_PAYLOAD_NETWORK_HEADER, offset, length);
+    return compare(out, operation, address.subarray(0, length));
+  }
+  const mask = address.map((_, index) => 0xff << (8 - clamp(cidr.prefix - 8 * index, 0, 8)));
+  loadPayload(out, NFT_PAYLOAD_NETWORK_HEADER, offset, address.length);
+  bitwise(out, mask);
+  compare(out, operation, address.map((byte, index) => byte & mask[index]!));
+}
+
+function clamp(value: number, low: number, high: number): number {
+  return Math.min(Math.max(value, low), high);
+}
+
+function writeInterface(out: MessageBuilder, key: number, name: string): void {
+  const prefix = name.endsWith("+");
+  const bytes = new TextEncoder().encode(prefix ? name.slice(0, -1) : name);
+  if (bytes.length >= INTERFACE_NAME_BYTES) {
+    throw new TypeError(`Interface name ${JSON.stringify(name)} has more than 15 bytes`);
+  }
+  if (prefix && bytes.length === 0) return;
+  const value = new Uint8Array(prefix ? bytes.length : INTERFACE_NAME_BYTES);
+  value.set(bytes);
+  loadMeta(out, key);
+  compare(out, NFT_EQ, value);
+}
+
+function writeOwner(out: MessageBuilder, { from, to }: Range, negated: boolean): void {
+  const operation = negated ? NFT_NEQ : NFT_EQ;
+  loadMeta(out, NFT_META.skuid);
+  if (from === to) return compare(out, operation, hostU32(from));
+  // Ranges are compared byte by byte, which is numeric order only in network order.
+  expression(out, "byteorder", () => {
+    out.attributeU32be(NFTA_BYTEORDER.source, NFT_REG_1)
+      .attributeU32be(NFTA_BYTEORDER.destination, NFT_REG_1)
+      .attributeU32be(NFTA_BYTEORDER.operation, NFT_BYTEORDER_HTON)
+      .attributeU32be(NFTA_BYTEORDER.length, 4).attributeU32be(NFTA_BYTEORDER.size, 4);
+  });
+  compareRange(out, operation, bigEndianU32(from), bigEndianU32(to));
+}
+
+function writeVerdict(out: MessageBuilder, verdict: Verdict, context: EncodingContext): void {
+  switch (verdict.kind) {
+    case "return":
+      return immediateVerdict(out, NFT_RETURN);
+    case "drop":
+      return immediateVerdict(out, NF_DROP);
+    case "jump":
+      // A chain of somebody else (Docker's) is in another table, where no jump leads. Our base chain
+      // ends instead, and the kernel goes on to the base chain that leads there.
+      return context.chains.has(verdict.chain)
+        ? immediateVerdict(out, NFT_JUMP, verdict.chain)
+        : immediateVerdict(out, NFT_RETURN);
+    case "redirect":
+      immediateValue(out, bigEndianU16(verdict.port));
+      return expression(out, "redir", () => {
+        out.attributeU32be(NFTA_REDIR.registerMinimum, NFT_REG_1);
+      });
+    case "conntrack-zone":
+      immediateValue(out, new Uint8Array(Uint16Array.of(verdict.zone).buffer));
+      return expression(out, "ct", () => {
+        out.attributeU32be(NFTA_CT.source, NFT_REG_1).attributeU32be(NFTA_CT.key, NFT_CT.zone);
+      });
+    case "log":
+      if (verdict.level > LOG_LEVEL_MAXIMUM) {
+        throw new TypeError(`Log level ${verdict.level} exceeds ${LOG_LEVEL_MAXIMUM}`);
+      }
+      return expression(out, "log", () => {
+        out.attributeText(NFTA_LOG.prefix, verdict.prefix)
+          .attributeU32be(NFTA_LOG.level, verdict.level);
+      });
+  }
+}
+
+function expression(out: MessageBuilder, name: string, writeData: () => void): void {
+  const element = out.beginNested(NFTA_LIST_ELEM);
+  out.attributeText(NFTA_EXPR_NAME, name);
+  const data = out.beginNested(NFTA_EXPR_DATA);
+  writeData();
+  out.endNested(data).endNested(element);
+}
+
+function loadMeta(out: MessageBuilder, key: number): void {
+  expression(out, "meta", () => {
+    out.attributeU32be(NFTA_META.key, key).attributeU32be(NFTA_META.destination, NFT_REG_1);
+  });
+}
+
+function loadPayload(out: MessageBuilder, base: number, offset: number, length: number): void {
+  expression(out, "payload", () => {
+    out.attributeU32be(NFTA_PAYLOAD.destination, NFT_REG_1).attributeU32be(NFTA_PAYLOAD.base, base)
+      .attributeU32be(NFTA_PAYLOAD.offset, offset).attributeU32be(NFTA_PAYLOAD.length, length);
+  });
+}
+
+function compare(out: MessageBuilder, operation: number, value: Uint8Array): void {
+  expression(out, "cmp", () => {
+    out.attributeU32be(NFTA_CMP.source, NFT_REG_1).attributeU32be(NFTA_CMP.operation, operation);
+    writeValue(out, NFTA_CMP.data, value);
+  });
+}
+
+function compareRange(
+  out: MessageBuilder,
+  operation: number,
+  from: Uint8Array,
+  to: Uint8Array,
+): void {
+  if (from.every((byte, index) => byte === to[index])) return compare(out, operation, from);
+  expression(out, "range", () => {
+    out.attributeU32be(NFTA_RANGE.source, NFT_REG_1).attributeU32be(
+      NFTA_RANGE.operation,
+      operation,
+    );
+    writeValue(out, NFTA_RANGE.from, from);
+    writeValue(out, NFTA_RANGE.to, to);
+  });
+}
+
+function bitwise(out: MessageBuilder, mask: Uint8Array): void {
+  expression(out, "bitwise", () => {
+    out.attributeU32be(NFTA_BITWISE.source, NFT_REG_1)
+      .attributeU32be(NFTA_BITWISE.destination, NFT_REG_1)
+      .attributeU32be(NFTA_BITWISE.length, mask.length);
+    writeValue(out, NFTA_BITWISE.mask, mask);
+    writeValue(out, NFTA_BITWISE.xor, new Uint8Array(mask.length));
+  });
+}
+
+function immediateValue(out: MessageBuilder, value: Uint8Array): void {
+  expression(out, "immediate", () => {
+    out.attributeU32be(NFTA_IMMEDIATE.destination, NFT_REG_1);
+    writeValue(out, NFTA_IMMEDIATE.data, value);
+  });
+}
+
+function immediateVerdict(out: MessageBuilder, code: number, chain?: string): void {
+  expression(out, "immediate", () => {
+    out.attributeU32be(NFTA_IMMEDIATE.destination, NFT_REG_VERDICT);
+    const data = out.beginNested(NFTA_IMMEDIATE.data);
+    const verdict = out.beginNested(NFTA_DATA_VERDICT);
+    out.attributeU32be(NFTA_VERDICT_CODE, code);
+    if (chain !== undefined) out.attributeText(NFTA_VERDICT_CHAIN, chain);
+    out.endNested(verdict).endNested(data);
+  });
+}
+
+/** Writes an attribute of type `nft_data` with a value. */
+function writeValue(out: MessageBuilder, type: number, value: Uint8Array): void {
+  const mark = out.beginNested(type);
+  out.attribute(NFTA_DATA_VALUE, value).endNested(mark);
+}
+
+/** A port as it is in a packet. */
+export function bigEndianU16(value: number): Uint8Array<ArrayBuffer> {
+  return Uint8Array.of(value >> 8, value & 255);
+}
+
+function bigEndianU32(value: number): Uint8Array<ArrayBuffer> {
+  return Uint8Array.of(value >>> 24, value >>> 16 & 255, value >>> 8 & 255, value & 255);
+}
+
+function hostU32(value: number): Uint8Array<ArrayBuffer> {
+  const bytes = bigEndianU32(value);
+  return LITTLE_ENDIAN ? bytes.reverse() : bytes;
+}
