@@ -2,20 +2,19 @@
 import type { Pod } from "../kubernetes/pod.ts";
 import type { Decision, Skip } from "./decision.ts";
 import { redirectConfigOf, type RedirectConfigOptions } from "./redirect_config.ts";
-import type { PodReference } from "./source.ts";
 
 /**
  * Decides what can be decided without asking anybody: A, no Kubernetes pod; B, excluded namespace.
  *
  * @param args What the runtime says about the pod.
  * @param excludeNamespaces `kubernetes.exclude_namespaces` of the network configuration.
- * @returns A reason to leave the pod alone, or the pod that is to be looked up.
+ * @returns A reason to leave the pod alone; `undefined` when it must be looked up.
  */
 export function decideBeforeLookup(
-  args: { readonly podNamespace?: string; readonly podName?: string; readonly podUid?: string },
+  args: { readonly podNamespace?: string; readonly podName?: string },
   excludeNamespaces: readonly string[],
-): Skip | PodReference {
-  const { podNamespace: namespace, podName: name, podUid: uid } = args;
+): Skip | undefined {
+  const { podNamespace: namespace, podName: name } = args;
   if (!namespace || !name) {
     return skip(
       "not-a-pod",
@@ -30,12 +29,7 @@ export function decideBeforeLookup(
       `Namespace "${namespace}" is in "kubernetes.exclude_namespaces" of the network configuration`,
     );
   }
-  return { namespace, name, ...(uid ? { uid } : {}) };
-}
-
-/** Tells a {@link Skip} from a pod's reference. */
-export function isSkip(decision: Skip | PodReference): decision is Skip {
-  return "kind" in decision;
+  return undefined;
 }
 
 /**
