@@ -192,8 +192,6 @@ async function bundle(name: ProgramName, program: Program, work: string): Promis
     root,
     `bundle "${program.entry}"`,
   );
-  // deno compile stores the time of the file, which would make each build another one.
-  await Deno.utime(output, 0, 0);
   return output;
 }
 
@@ -217,6 +215,8 @@ export interface CompileOptions {
  */
 export async function compileModule(options: CompileOptions): Promise<void> {
   const { module, output, denort, target, permissions } = options;
+  // deno compile stores the time of the file, which would make each build another one.
+  await Deno.utime(module, 0, 0);
   await deno(
     [
       "compile",
