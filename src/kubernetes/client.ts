@@ -2,6 +2,15 @@
 import { ApiError } from "./errors.ts";
 import { type ClusterAccess, readTokenFile } from "./kubeconfig.ts";
 import { parsePod, type Pod } from "./pod.ts";
+import {
+  isNetworkError,
+  isRecord,
+  isTlsRefusal,
+  readText,
+  reasonOf,
+  retryAfter,
+  statusObject,
+} from "./response.ts";
 import { createTransport, type Transport } from "./transport.ts";
 
 /** Bounds of a client's requests. */
@@ -234,7 +243,7 @@ export class KubernetesClient implements Disposable {
 
   #networkError(what: string, cause: unknown): ApiError {
     const reason = reasonOf(cause);
-    const tls = tlsRefusal.test(reason);
+    const tls = isTlsRefusal(reason);
     return this.#error(what, reason, {
       kind: tls ? "tls" : "connection",
       temporary: !tls,
@@ -270,60 +279,4 @@ function podPath(namespace: string, name: string): string {
     });
   }
   return `/api/v1/namespaces/${namespace}/pods/${name}`;
-}
-
-/** What rustls says when the other side is not who it should be or talks no TLS. */
-const tlsRefusal = /invalid peer certificate|fatal alert|corrupt message|InvalidContentType/;
-
-/** The network layers throw plain errors; errors of a class of their own come from this program. */
-function isNetworkError(error: unknown): boolean {
-  return error instanceof Error &&
-    (error.name === "Error" || error instanceof TypeError || error.name in Deno.errors);
-}
-
-/** The telling part of an error's message: `fetch` puts addresses and layers in front of it. */
-function reasonOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  const telling = /client error \([A-Za-z]+\): (.*)$/s.exec(message)?.[1] ?? message;
-  return telling.slice(0, 300);
-}
-
-async function readText(response: Response, maximum: number): Promise<string | undefined> {
-  const decoder = new TextDecoder();
-  let text = "";
-  let length = 0;
-  for await (const chunk of response.body ?? []) {
-    length += chunk.length;
-    // Leaving the loop cancels the body.
-    if (length > maximum) return undefined;
-    text += decoder.decode(chunk, { stream: true });
-  }
-  return text + decoder.decode();
-}
-
-function statusObject(text: string | undefined): Record<string, unknown> {
-  try {
-    const json: unknown = JSON.parse(text ?? "");
-    return isRecord(json) && json.kind === "Status" ? json : {};
-  } catch {
-    return {};
-  }
-}
-
-/** `Retry-After` is seconds or a date (RFC 9110 §10.2.3); a Status object has seconds. */
-function retryAfter(headers: Headers, status: Record<string, unknown>): number | undefined {
-  const header = headers.get("retry-after") ?? "";
-  const details = isRecord(status.details) ? status.details.retryAfterSeconds : undefined;
-  const milliseconds = /^[0-9]+$/.test(header)
-    ? Number(header) * 1000
-    : header !== ""
-    ? Date.parse(header) - Date.now()
-    : typeof details === "number"
-    ? details * 1000
-    : NaN;
-  return milliseconds >= 0 ? milliseconds : undefined;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
