@@ -1,10 +1,16 @@
 /**
  * What the traffic tests and the demo try in the traffic bed, and where each attempt must end
- * without and with the rules of a default pod (Kuma 2.9: DNS redirection on, ports 9901 and 9001
- * excluded).
+ * without and with the rules of a pod.
  */
 import { ADDRESSES, type Bed, type Who } from "./bed.ts";
 import type { Greeting, StandinReply } from "./standin.ts";
+
+/**
+ * Whose rules: `2.9`: the default pod of Kuma 2.9 (DNS redirected, outbound port 9901 and inbound
+ * ports 9901 and 9001 excluded); `3`: that of Kuma 3 (DNS redirected over UDP only, inbound ports
+ * 9001 and 9902 excluded); `bare`: defaults of the rules (no DNS, no exclusions).
+ */
+export type PodForm = "2.9" | "3" | "bare";
 
 /** One attempt of one stand-in. */
 export interface Probe {
@@ -52,8 +58,8 @@ function describeGreeting({ server, port, client, original, via }: Greeting): st
   return `${here} -> ${typeof via === "string" ? via : describeGreeting(via)}`;
 }
 
-/** The attempts of one IP family. */
-export function probesOf(family: "ipv4" | "ipv6"): Probe[] {
+/** The attempts of one IP family, and where they end for a pod of that form. */
+export function probesOf(family: "ipv4" | "ipv6", form: PodForm): Probe[] {
   const { pod, peer, dns, nowhere } = ADDRESSES[family];
   const v6 = family === "ipv6";
   const at = (address: string, port: number): string =>
@@ -62,110 +68,86 @@ export function probesOf(family: "ipv4" | "ipv6"): Probe[] {
   const passthrough = v6 ? "::6" : "127.0.0.6";
   const web = at(peer, 80);
   const app = at(pod, 8080);
+  const resolver = at(dns, 53);
+
+  const outbound = (to: string): string => `sidecar:15001 (for ${to})`;
+  const inbound = (to: string, behind: string): string =>
+    `sidecar:15006 (for ${to}) -> ${behind} (from ${passthrough})`;
+  const dnsBefore = (transport: string): string => `peer ${transport} 53 for ${pod}`;
+  const dnsProxy = (transport: string): string => `sidecar ${transport} 15053 for ${pod}`;
+
+  const probe = (
+    who: Who,
+    kind: Probe["kind"],
+    to: string,
+    meaning: string,
+    before: string,
+    after = before,
+  ): Probe => ({ who, kind, to, meaning, before, after });
+
   const peerDirect = `peer:80 (from ${pod})`;
-  const outbound = `sidecar:15001 (for ${web})`;
-  const inbound = `sidecar:15006 (for ${app}) -> app:8080 (from ${passthrough})`;
-  const same = (end: string): { before: string; after: string } => ({ before: end, after: end });
+  const admin = at(peer, 9901);
+  const probeProxy = at(pod, 9001);
+  const udpAfter = form === "bare" ? dnsBefore("udp") : dnsProxy("udp");
+  const tcpDnsAfter = form === "2.9" ? dnsProxy("tcp") : dnsBefore("tcp");
   return [
-    {
-      who: "app",
-      kind: "tcp",
-      to: web,
-      meaning: "outbound",
-      before: peerDirect,
-      after: outbound,
-    },
-    {
-      who: "root",
-      kind: "tcp",
-      to: web,
-      meaning: "outbound as root",
-      before: peerDirect,
-      after: outbound,
-    },
-    {
-      who: "app",
-      kind: "tcp",
-      to: at(nowhere, 81),
-      meaning: "outbound to nobody",
-      before: v6 ? "ENETUNREACH" : "ENETUNREACH",
-      after: `sidecar:15001 (for ${at(nowhere, 81)})`,
-    },
-    {
-      who: "app",
-      kind: "tcp",
-      to: at(peer, 9901),
-      meaning: "excluded outbound port",
-      ...same(`peer:9901 (from ${pod})`),
-    },
-    { who: "sidecar", kind: "tcp", to: web, meaning: "the sidecar's own", ...same(peerDirect) },
-    {
-      who: "peer",
-      kind: "tcp",
-      to: app,
-      meaning: "inbound",
-      before: `app:8080 (from ${peer})`,
-      after: inbound,
-    },
-    {
-      who: "peer",
-      kind: "tcp",
-      to: at(pod, 9001),
-      meaning: "excluded inbound port",
-      ...same(`sidecar:9001 (from ${peer})`),
-    },
-    {
-      who: "app",
-      kind: "tcp",
-      to: at(loopback, 8080),
-      meaning: "own loopback",
-      ...same(`app:8080 (from ${loopback})`),
-    },
-    {
-      who: "app",
-      kind: "tcp",
-      to: app,
-      meaning: "own pod address",
-      ...same(`app:8080 (from ${pod})`),
-    },
-    {
-      who: "sidecar",
-      kind: "tcp",
-      to: app,
-      meaning: "sidecar to own pod",
-      before: `app:8080 (from ${pod})`,
-      after: inbound,
-    },
-    {
-      who: "app",
-      kind: "dns-udp",
-      to: at(dns, 53),
-      meaning: "DNS over UDP",
-      before: `peer udp 53 for ${pod}`,
-      after: `sidecar udp 15053 for ${pod}`,
-    },
-    {
-      who: "app",
-      kind: "dns-tcp",
-      to: at(dns, 53),
-      meaning: "DNS over TCP",
-      before: `peer tcp 53 for ${pod}`,
-      after: `sidecar tcp 15053 for ${pod}`,
-    },
-    {
-      who: "sidecar",
-      kind: "dns-udp",
-      to: at(dns, 53),
-      meaning: "the sidecar's own DNS",
-      ...same(`peer udp 53 for ${pod}`),
-    },
-    {
-      who: "app",
-      kind: "dns-udp",
-      to: at(dns, 53),
-      meaning: "DNS again, after the sidecar's",
-      before: `peer udp 53 for ${pod}`,
-      after: `sidecar udp 15053 for ${pod}`,
-    },
+    probe("app", "tcp", web, "outbound", peerDirect, outbound(web)),
+    probe("root", "tcp", web, "outbound, as root", peerDirect, outbound(web)),
+    probe(
+      "app",
+      "tcp",
+      at(nowhere, 81),
+      "outbound, nobody there",
+      "ENETUNREACH",
+      outbound(at(nowhere, 81)),
+    ),
+    probe(
+      "app",
+      "tcp",
+      admin,
+      form === "2.9" ? "outbound, excluded port" : "outbound, port 9901",
+      `peer:9901 (from ${pod})`,
+      form === "2.9" ? undefined : outbound(admin),
+    ),
+    probe("sidecar", "tcp", web, "the sidecar's own", peerDirect),
+    probe(
+      "peer",
+      "tcp",
+      app,
+      "inbound",
+      `app:8080 (from ${peer})`,
+      inbound(app, "app:8080"),
+    ),
+    probe(
+      "peer",
+      "tcp",
+      probeProxy,
+      form === "bare" ? "inbound, port 9001" : "inbound, excluded port",
+      `sidecar:9001 (from ${peer})`,
+      form === "bare" ? inbound(probeProxy, "sidecar:9001") : undefined,
+    ),
+    probe(
+      "app",
+      "tcp",
+      at(loopback, 8080),
+      "own loopback",
+      `app:8080 (from ${loopback})`,
+    ),
+    probe("app", "tcp", app, "own pod address", `app:8080 (from ${pod})`),
+    probe(
+      "sidecar",
+      "tcp",
+      app,
+      "sidecar to own pod",
+      `app:8080 (from ${pod})`,
+      inbound(app, "app:8080"),
+    ),
+    probe("app", "dns-udp", resolver, "DNS over UDP", dnsBefore("udp"), udpAfter),
+    // Without DNS redirection, port 53 over TCP ends at a listener that does not speak DNS.
+    ...form === "bare"
+      ? []
+      : [probe("app", "dns-tcp", resolver, "DNS over TCP", dnsBefore("tcp"), tcpDnsAfter)],
+    probe("sidecar", "dns-udp", resolver, "the sidecar's own DNS", dnsBefore("udp")),
+    probe("app", "dns-udp", resolver, "DNS again, after that", dnsBefore("udp"), udpAfter),
   ];
 }
