@@ -15,9 +15,17 @@ export interface LegacyTable {
   readonly name: string;
   /** Names of the chains that are not built in. */
   readonly chains: readonly string[];
-  /** Number of rules, policies and chain headers left out. */
-  readonly ruleCount: number;
-  /** Everything that the kernel holds about the table. */
+  /** Rules in the kernel's order, policies and the ends of chains left out. */
+  readonly rules: readonly LegacyRule[];
+}
+
+/** One rule of a table. */
+export interface LegacyRule {
+  /** The chain that holds it, `undefined` for a built-in one. */
+  readonly chain: string | undefined;
+  /** The chain that it sends packets to. */
+  readonly target: string | undefined;
+  /** The rule as the kernel holds it: conditions and their texts, then the target. */
   readonly bytes: Uint8Array;
 }
 
@@ -41,13 +49,14 @@ const GET_INFO = 64;
 const GET_ENTRIES = 65;
 const NAME_LENGTH = 32;
 const INFO_LENGTH = 84;
-const INFO_HOOK_COUNT_AT = 32;
-const INFO_ENTRY_COUNT_AT = 76;
+const INFO_HOOKS_AT = 32;
+const INFO_UNDERFLOW_AT = 56;
 const INFO_SIZE_AT = 80;
+const HOOKS = 5;
 const ENTRIES_AT = 40;
 /** Offset of `target_offset` in `struct ipt_entry` and `struct ip6t_entry`; `next_offset` follows. */
 const TARGET_OFFSET_AT = { ipv4: 88, ipv6: 140 } as const;
-/** Length of `struct xt_entry_target`; an ERROR target's text follows it. */
+/** Length of `struct xt_entry_target`; an ERROR target's text, or a verdict, follows it. */
 const TARGET_LENGTH = 32;
 
 /**
@@ -105,34 +114,64 @@ function readTable(socket: number, family: "ipv4" | "ipv6", name: string): Legac
       if (error instanceof LinuxError && error.code === "EAGAIN" && left > 0) continue;
       throw error;
     }
-    const bytes = entries.subarray(ENTRIES_AT);
-    const chains = chainNames(bytes, TARGET_OFFSET_AT[family]);
-    const builtIn = bitCount(readU32(info, INFO_HOOK_COUNT_AT));
-    // Each chain of ours has a header and a final RETURN; a built-in one has its policy; and one
-    // more header ends the table.
-    const ruleCount = readU32(info, INFO_ENTRY_COUNT_AT) - builtIn - 2 * chains.length - 1;
-    return { name, chains, ruleCount, bytes };
+    return { name, ...parseEntries(entries.subarray(ENTRIES_AT), policies(info), family) };
   }
 }
 
-function chainNames(bytes: Uint8Array, targetOffsetAt: number): string[] {
-  const names: string[] = [];
+/** Offsets of the entries that are the policies of the built-in chains. */
+function policies(info: Uint8Array): Set<number> {
+  const hooks = readU32(info, INFO_HOOKS_AT);
+  const offsets = Array.from(
+    { length: HOOKS },
+    (_, i) => hooks & 1 << i ? [readU32(info, INFO_UNDERFLOW_AT + 4 * i)] : [],
+  );
+  return new Set(offsets.flat());
+}
+
+function parseEntries(
+  bytes: Uint8Array,
+  policies: ReadonlySet<number>,
+  family: "ipv4" | "ipv6",
+): Pick<LegacyTable, "chains" | "rules"> {
+  const targetOffsetAt = TARGET_OFFSET_AT[family];
+  const chainAt = new Map<number, string>();
+  const rules: { chain: string | undefined; verdict: number | undefined; bytes: Uint8Array }[] = [];
+  let chain: string | undefined;
+  let endOfChain = false;
   for (let at = 0; at + targetOffsetAt + 4 <= bytes.length;) {
     const target = at + readU16(bytes, at + targetOffsetAt);
-    const next = readU16(bytes, at + targetOffsetAt + 2);
-    if (text(bytes, target + 2) === "ERROR") names.push(text(bytes, target + TARGET_LENGTH));
-    if (next === 0) break;
-    at += next;
+    const next = at + readU16(bytes, at + targetOffsetAt + 2);
+    if (next <= at || next > bytes.length || target + TARGET_LENGTH + 4 > next) {
+      throw new RangeError(`Cannot read a legacy table: The entry at ${at} has wrong lengths`);
+    }
+    const kind = text(bytes, target + 2);
+    if (kind === "ERROR") {
+      // The entry before a chain's header, or before the end, is the former chain's final RETURN.
+      if (chain !== undefined) rules.pop();
+      chain = text(bytes, target + TARGET_LENGTH);
+      chainAt.set(next, chain);
+      endOfChain = next === bytes.length;
+    } else if (!policies.has(at)) {
+      // A standard target has no name and holds a verdict: where to go on, or a negative number.
+      const verdict = kind === "" ? readU32(bytes, target + TARGET_LENGTH) : undefined;
+      rules.push({ chain, verdict, bytes: bytes.subarray(at, next) });
+    }
+    at = next;
   }
+  if (!endOfChain) throw new RangeError("Cannot read a legacy table: It has no end");
   // The last header stands for the end of the table and is named "ERROR" itself.
-  return names.slice(0, -1);
+  chainAt.delete(bytes.length);
+  return {
+    chains: [...chainAt.values()],
+    rules: rules.map(({ chain, verdict, bytes }) => ({
+      chain,
+      target: verdict === undefined ? undefined : chainAt.get(verdict),
+      bytes,
+    })),
+  };
 }
 
 function text(bytes: Uint8Array, at: number): string {
   const end = bytes.indexOf(0, at);
   return new TextDecoder().decode(bytes.subarray(at, end < 0 ? bytes.length : end));
-}
-
-function bitCount(mask: number): number {
-  return mask.toString(2).replaceAll("0", "").length;
 }

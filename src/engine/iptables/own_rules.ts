@@ -135,10 +135,3 @@ export function hasOwnRules(saved: SavedTables): boolean {
   }
   return false;
 }
-
-/** Tables with at least one rule of somebody else, by name. */
-export function tablesWithForeignRules(saved: SavedTables): string[] {
-  return Array.from(findOwnRules(saved)).flatMap(([table, chains]) =>
-    [...chains.values()].some((own) => own.includes(false)) ? [table] : []
-  );
-}
