@@ -37,7 +37,7 @@ export class KubeconfigError extends Error {
  * @throws {KubeconfigError} when a file cannot be read or does not hold what is needed.
  */
 export function loadKubeconfig(path: string): ClusterAccess {
-  return parseKubeconfig(readText(path, path, "the file itself"), path);
+  return parseKubeconfig(readText(path, path, "the file"), path);
 }
 
 /**
