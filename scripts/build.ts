@@ -53,7 +53,7 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
       // The kubeconfig names the API server.
       "--allow-net",
       // The CNI parameters, and PATH, where the iptables engine looks for its tools.
-      "--allow-env",
+      "--allow-env=CNI_*,PATH",
     ],
   },
   "install-cni": {

@@ -5,6 +5,7 @@
  */
 import { addAddress, listAddresses, loopbackLink, removeAddress } from "../linux/addresses.ts";
 import { LinuxError } from "../linux/errno.ts";
+import { readKernelFile } from "../linux/kernel_file.ts";
 import type { Difference } from "./engine.ts";
 
 /** IPv6 address that marks the sidecar's own inbound connections. */
@@ -65,9 +66,9 @@ function withoutIpv6(): boolean {
 function ipv6IsDisabled(): boolean {
   try {
     const name = loopbackLink().name;
-    return Deno.readTextFileSync(`/proc/sys/net/ipv6/conf/${name}/disable_ipv6`).trim() !== "0";
+    return readKernelFile(`/proc/sys/net/ipv6/conf/${name}/disable_ipv6`).trim() !== "0";
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return true;
+    if (error instanceof LinuxError && error.code === "ENOENT") return true;
     throw error;
   }
 }
