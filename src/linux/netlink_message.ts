@@ -16,8 +16,8 @@ export const NLM_F_APPEND = 0x800;
 const NLA_F_NESTED = 0x8000;
 const NLA_TYPE_MASK = 0x3fff;
 
-/** Whether this machine stores the low byte first. */
-export const LITTLE_ENDIAN: boolean = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+/** Deno exists for little-endian machines only. */
+export const LITTLE_ENDIAN = true;
 
 /** Builds messages one after the other in one growing buffer. */
 export class MessageBuilder {
@@ -102,52 +102,69 @@ export class MessageBuilder {
 
   /** Adds an attribute with a value of raw bytes. */
   attribute(type: number, value: Uint8Array): this {
-    this.u16(value.length + 4);
-    this.u16(type);
+    this.attributeHeader(value.length + 4, type);
     return this.raw(value);
   }
 
   /** Adds an attribute with a 32-bit number in host order. */
   attributeU32(type: number, value: number): this {
-    this.u16(8);
-    this.u16(type);
+    this.attributeHeader(8, type);
     return this.u32(value);
   }
 
   /** Adds an attribute with a 32-bit number in network order, as nf_tables wants nearly all. */
   attributeU32be(type: number, value: number): this {
-    this.u16(8);
-    this.u16(type);
-    this.reserve(4);
+    this.attributeHeader(8, type);
     this.view.setUint32(this.length, value);
     this.length += 4;
     return this;
   }
 
-  /** Adds an attribute with a NUL-terminated ASCII text. */
+  /** Adds an attribute with a NUL-terminated text. */
   attributeText(type: number, text: string): this {
-    this.u16(text.length + 5);
-    this.u16(type);
-    this.reserve(text.length + 4);
-    for (let i = 0; i < text.length; i++) this.bytes[this.length++] = text.charCodeAt(i);
-    this.bytes[this.length++] = 0;
-    return this.pad();
+    const mark = this.length;
+    this.attributeHeader(0, type);
+    return this.text(text).u8(0).endAttribute(mark);
   }
 
-  /** Starts an attribute that holds attributes; returns the mark that {@linkcode endNested} takes. */
-  beginNested(type: number): number {
+  /**
+   * Adds the bytes of an ASCII text, without terminator or padding.
+   *
+   * @throws {TypeError} when the text has other characters.
+   */
+  text(text: string): this {
+    this.reserve(text.length);
+    for (let i = 0; i < text.length; i++) {
+      const code = text.charCodeAt(i);
+      if (code > 0x7f) throw new TypeError(`Cannot send ${JSON.stringify(text)}: It is not ASCII`);
+      this.bytes[this.length++] = code;
+    }
+    return this;
+  }
+
+  /**
+   * Starts an attribute that holds attributes; returns the mark that {@linkcode endAttribute} takes.
+   *
+   * @param flags 0 for the form without mark of nesting, in which nf_tables gives rules back.
+   */
+  beginNested(type: number, flags: number = NLA_F_NESTED): number {
     const mark = this.length;
-    this.u16(0);
-    this.u16(type | NLA_F_NESTED);
+    this.attributeHeader(0, type | flags);
     return mark;
   }
 
-  /** Ends the nested attribute that began at `mark`. */
-  endNested(mark: number): this {
+  /** Ends the attribute that began at `mark`: pads it and fills in its length. */
+  endAttribute(mark: number): this {
     const length = this.length - mark;
     if (length > 0xffff) throw new RangeError(`Attribute of ${length} bytes exceeds 65535`);
     this.view.setUint16(mark, length, LITTLE_ENDIAN);
-    return this;
+    return this.pad();
+  }
+
+  private attributeHeader(length: number, type: number): void {
+    this.reserve(8);
+    this.view.setUint32(this.length, length | type << 16, LITTLE_ENDIAN);
+    this.length += 4;
   }
 
   private pad(): this {
@@ -233,15 +250,12 @@ export function findAttribute(
 
 /** Reads a 16-bit number in host order. */
 export function readU16(bytes: Uint8Array, at: number): number {
-  const [low, high] = LITTLE_ENDIAN ? [at, at + 1] : [at + 1, at];
-  return bytes[low]! | bytes[high]! << 8;
+  return bytes[at]! | bytes[at + 1]! << 8;
 }
 
 /** Reads a 32-bit number in host order. */
 export function readU32(bytes: Uint8Array, at: number): number {
-  return LITTLE_ENDIAN
-    ? (bytes[at]! | bytes[at + 1]! << 8 | bytes[at + 2]! << 16 | bytes[at + 3]! << 24) >>> 0
-    : readU32be(bytes, at);
+  return (bytes[at]! | bytes[at + 1]! << 8 | bytes[at + 2]! << 16 | bytes[at + 3]! << 24) >>> 0;
 }
 
 /** Reads a 32-bit number in network order. */
@@ -257,4 +271,34 @@ export function readText(bytes: Uint8Array): string {
     text += String.fromCharCode(byte);
   }
   return text;
+}
+
+/**
+ * Returns the value of the first attribute of a type without making objects of the others.
+ *
+ * @throws {RangeError} when a length field does not fit.
+ */
+export function scanAttribute(
+  bytes: Uint8Array,
+  from: number,
+  type: number,
+): Uint8Array | undefined {
+  for (let at = from; at + 4 <= bytes.length;) {
+    const length = readU16(bytes, at);
+    if (length < 4 || at + length > bytes.length) {
+      throw new RangeError(`Netlink attribute of ${length} bytes at ${at} of ${bytes.length}`);
+    }
+    if ((readU16(bytes, at + 2) & NLA_TYPE_MASK) === type) {
+      return bytes.subarray(at + 4, at + length);
+    }
+    at += (length + 3) & ~3;
+  }
+  return undefined;
+}
+
+/** Tells whether two byte strings are equal. */
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }

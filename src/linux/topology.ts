@@ -169,7 +169,7 @@ export function createVethPair(name: string, peerName: string, peerNamespace?: s
     const peer = message.beginNested(VETH_INFO_PEER);
     message.raw(new Uint8Array(IFINFOMSG_LENGTH)).attributeText(IFLA_IFNAME, peerName);
     if (target !== undefined) message.attributeU32(IFLA_NET_NS_FD, target.number);
-    message.endNested(peer).endNested(data).endNested(info);
+    message.endAttribute(peer).endAttribute(data).endAttribute(info);
   });
 }
 
@@ -178,7 +178,7 @@ export function createBridge(name: string): void {
   request(`Cannot make the bridge "${name}"`, RTM_NEWLINK, (message) => {
     message.raw(new Uint8Array(IFINFOMSG_LENGTH)).attributeText(IFLA_IFNAME, name);
     const info = message.beginNested(IFLA_LINKINFO);
-    message.attributeText(IFLA_INFO_KIND, "bridge").endNested(info);
+    message.attributeText(IFLA_INFO_KIND, "bridge").endAttribute(info);
   });
 }
 

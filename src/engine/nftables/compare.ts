@@ -1,5 +1,6 @@
 /** Compares encoded tables with what is installed. */
 import type { NetlinkSocket } from "../../linux/netlink.ts";
+import { sameBytes } from "../../linux/netlink_message.ts";
 import type { Difference } from "../engine.ts";
 import { NF_ACCEPT } from "./constants.ts";
 import { describeExpressions, type SetResolver } from "./describe.ts";
@@ -97,6 +98,13 @@ function compareRules(
   installed: readonly Uint8Array[],
   resolve: SetResolver,
 ): Difference[] {
+  // What the kernel gives back is nearly always byte for byte what was sent.
+  if (
+    wanted.length === installed.length &&
+    wanted.every(({ expressions, sets }, index) =>
+      sets.length === 0 && sameBytes(expressions, installed[index]!)
+    )
+  ) return [];
   const want = wanted.map(describeRule);
   const have = installed.map((rule) => describeExpressions(rule, resolve).join("; "));
   const differences: Difference[] = [];

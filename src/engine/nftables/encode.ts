@@ -88,6 +88,7 @@ export function hookNumber(hook: NonNullable<PlannedChain["hook"]>["hook"]): num
  */
 export function encodeTables(tables: readonly PlannedTable[], comments: boolean): EncodedTable[] {
   let setId = 0;
+  const out = new MessageBuilder(16384);
   return tables.map(({ family, name, chains }) => {
     const names = new Set(chains.map((chain) => chain.name));
     return {
@@ -103,10 +104,11 @@ export function encodeTables(tables: readonly PlannedTable[], comments: boolean)
             sets.push({ id: setId, ports });
             return setId;
           };
-          const out = new MessageBuilder(512);
+          const start = out.length;
           writeExpressions(out, planned, { family, chains: names, addPortSet });
+          const expressions = out.data.subarray(start);
           const { id, comment } = planned.rule;
-          return { id, comment: comments ? comment : undefined, expressions: out.data, sets };
+          return { id, comment: comments ? comment : undefined, expressions, sets };
         }),
       })),
     };
@@ -199,7 +201,7 @@ function writeChain(out: MessageBuilder, table: string, { name, hook }: EncodedC
   if (hook !== undefined) {
     const mark = out.beginNested(NFTA_CHAIN.hook);
     out.attributeU32be(NFTA_HOOK.number, hookNumber(hook.hook))
-      .attributeU32be(NFTA_HOOK.priority, hook.priority).endNested(mark);
+      .attributeU32be(NFTA_HOOK.priority, hook.priority).endAttribute(mark);
     out.attributeU32be(NFTA_CHAIN.policy, NF_ACCEPT).attributeText(NFTA_CHAIN.type, hook.type);
   }
   out.endMessage();
@@ -208,20 +210,19 @@ function writeChain(out: MessageBuilder, table: string, { name, hook }: EncodedC
 function writeRule(out: MessageBuilder, table: string, chain: string, rule: EncodedRule): void {
   out.attributeText(NFTA_RULE.table, table).attributeText(NFTA_RULE.chain, chain);
   const mark = out.beginNested(NFTA_RULE.expressions);
-  out.raw(rule.expressions).endNested(mark);
-  out.attribute(NFTA_RULE.userdata, userdata(rule)).endMessage();
+  out.raw(rule.expressions).endAttribute(mark);
+  writeUserdata(out, rule);
+  out.endMessage();
 }
 
 /** Comment, for nft to show, and the rule's identifier: type, length, value each. */
-function userdata({ id, comment }: EncodedRule): Uint8Array {
-  const identifier = [UDATA_RULE_ID, id.length, ...asciiBytes(id)];
-  if (comment === undefined) return Uint8Array.from(identifier);
-  const text = asciiBytes((COMMENT_PREFIX + comment).slice(0, COMMENT_MAXIMUM));
-  return Uint8Array.from([UDATA_COMMENT, text.length + 1, ...text, 0, ...identifier]);
-}
-
-function asciiBytes(text: string): number[] {
-  return Array.from(text, (character) => character.charCodeAt(0) & 0x7f);
+function writeUserdata(out: MessageBuilder, { id, comment }: EncodedRule): void {
+  const mark = out.beginNested(NFTA_RULE.userdata, 0);
+  if (comment !== undefined) {
+    const text = (COMMENT_PREFIX + comment).slice(0, COMMENT_MAXIMUM);
+    out.u8(UDATA_COMMENT).u8(text.length + 1).text(text).u8(0);
+  }
+  out.u8(UDATA_RULE_ID).u8(id.length).text(id).endAttribute(mark);
 }
 
 function writeSet(out: MessageBuilder, table: string, { id }: PortSet): void {
@@ -239,9 +240,9 @@ function writeSetElements(out: MessageBuilder, table: string, { id, ports }: Por
   const boundary = (port: number, end: boolean) => {
     const element = out.beginNested(NFTA_LIST_ELEM);
     const key = out.beginNested(NFTA_SET_ELEMENT.key);
-    out.attribute(NFTA_DATA_VALUE, bigEndianU16(port)).endNested(key);
+    out.attribute(NFTA_DATA_VALUE, bigEndianU16(port)).endAttribute(key);
     if (end) out.attributeU32be(NFTA_SET_ELEMENT.flags, NFT_SET_ELEM_INTERVAL_END);
-    out.endNested(element);
+    out.endAttribute(element);
   };
   // The kernel keeps boundaries: where a range starts and, one port after its last, where it ends.
   if (ports[0]!.from > 0) boundary(0, true);
@@ -249,5 +250,5 @@ function writeSetElements(out: MessageBuilder, table: string, { id, ports }: Por
     boundary(from, false);
     if (to < 65535) boundary(to + 1, true);
   }
-  out.endNested(elements).endMessage();
+  out.endAttribute(elements).endMessage();
 }

@@ -5,12 +5,13 @@
 import type { Cidr, Range } from "../../redirect/config.ts";
 import type { Match, Rule, Verdict } from "../../redirect/ruleset.ts";
 import { addressBytes } from "../../linux/ip_address.ts";
-import { LITTLE_ENDIAN, MessageBuilder } from "../../linux/netlink_message.ts";
+import { type MessageBuilder, sameBytes } from "../../linux/netlink_message.ts";
 import {
   CT_STATE_INVALID,
   IPPROTO_TCP,
   IPPROTO_UDP,
   NF_DROP,
+  NF_NAT_RANGE_PROTO_SPECIFIED,
   NFPROTO_IPV4,
   NFPROTO_IPV6,
   NFT_BYTEORDER_HTON,
@@ -106,12 +107,7 @@ function writeMatch(out: MessageBuilder, match: Match, context: EncodingContext)
     case "owner":
       return writeOwner(out, match.uids, match.negated);
     case "conntrack-state":
-      expression(out, "ct", () => {
-        out.attributeU32be(NFTA_CT.destination, NFT_REG_1).attributeU32be(
-          NFTA_CT.key,
-          NFT_CT.state,
-        );
-      });
+      expression(out, "ct", [NFTA_CT.destination, NFT_REG_1, NFTA_CT.key, NFT_CT.state]);
       bitwise(out, hostU32(CT_STATE_INVALID));
       return compare(out, NFT_NEQ, hostU32(0));
   }
@@ -133,11 +129,12 @@ function writePorts(
     return;
   }
   const id = context.addPortSet(ranges);
-  expression(out, "lookup", () => {
-    // Every anonymous set is sent with this name, and the kernel puts a number in.
-    out.attributeText(NFTA_LOOKUP.set, ANONYMOUS_SET).attributeU32be(NFTA_LOOKUP.source, NFT_REG_1)
-      .attributeU32be(NFTA_LOOKUP.setId, id);
-  });
+  // Every anonymous set is sent with this name, and the kernel puts a number in.
+  const mark = out.beginNested(NFTA_LIST_ELEM, 0);
+  out.attributeText(NFTA_EXPR_NAME, "lookup");
+  const data = out.beginNested(NFTA_EXPR_DATA, 0);
+  out.attributeText(NFTA_LOOKUP.set, ANONYMOUS_SET).attributeU32be(NFTA_LOOKUP.source, NFT_REG_1)
+    .attributeU32be(NFTA_LOOKUP.setId, id).endAttribute(data).endAttribute(mark);
 }
 
 /** Pattern of the names that the kernel gives to sets without name. */
@@ -190,12 +187,10 @@ function writeOwner(out: MessageBuilder, { from, to }: Range, negated: boolean):
   loadMeta(out, NFT_META.skuid);
   if (from === to) return compare(out, operation, hostU32(from));
   // Ranges are compared byte by byte, which is numeric order only in network order.
-  expression(out, "byteorder", () => {
-    out.attributeU32be(NFTA_BYTEORDER.source, NFT_REG_1)
-      .attributeU32be(NFTA_BYTEORDER.destination, NFT_REG_1)
-      .attributeU32be(NFTA_BYTEORDER.operation, NFT_BYTEORDER_HTON)
-      .attributeU32be(NFTA_BYTEORDER.length, 4).attributeU32be(NFTA_BYTEORDER.size, 4);
-  });
+  const numbers = [NFTA_BYTEORDER.source, NFT_REG_1, NFTA_BYTEORDER.destination, NFT_REG_1];
+  numbers.push(NFTA_BYTEORDER.operation, NFT_BYTEORDER_HTON);
+  numbers.push(NFTA_BYTEORDER.length, 4, NFTA_BYTEORDER.size, 4);
+  expression(out, "byteorder", numbers);
   compareRange(out, operation, bigEndianU32(from), bigEndianU32(to));
 }
 
@@ -213,51 +208,71 @@ function writeVerdict(out: MessageBuilder, verdict: Verdict, context: EncodingCo
         : immediateVerdict(out, NFT_RETURN);
     case "redirect":
       immediateValue(out, bigEndianU16(verdict.port));
-      return expression(out, "redir", () => {
-        out.attributeU32be(NFTA_REDIR.registerMinimum, NFT_REG_1);
-      });
+      return expression(out, "redir", [
+        NFTA_REDIR.registerMinimum,
+        NFT_REG_1,
+        NFTA_REDIR.registerMaximum,
+        NFT_REG_1,
+        NFTA_REDIR.flags,
+        NF_NAT_RANGE_PROTO_SPECIFIED,
+      ]);
     case "conntrack-zone":
       immediateValue(out, new Uint8Array(Uint16Array.of(verdict.zone).buffer));
-      return expression(out, "ct", () => {
-        out.attributeU32be(NFTA_CT.source, NFT_REG_1).attributeU32be(NFTA_CT.key, NFT_CT.zone);
-      });
+      return expression(out, "ct", [NFTA_CT.source, NFT_REG_1, NFTA_CT.key, NFT_CT.zone]);
     case "log":
       if (verdict.level > LOG_LEVEL_MAXIMUM) {
         throw new TypeError(`Log level ${verdict.level} exceeds ${LOG_LEVEL_MAXIMUM}`);
       }
-      return expression(out, "log", () => {
-        out.attributeText(NFTA_LOG.prefix, verdict.prefix)
-          .attributeU32be(NFTA_LOG.level, verdict.level);
-      });
+      return writeLog(out, verdict.prefix, verdict.level);
   }
 }
 
-function expression(out: MessageBuilder, name: string, writeData: () => void): void {
-  const element = out.beginNested(NFTA_LIST_ELEM);
+function writeLog(out: MessageBuilder, prefix: string, level: number): void {
+  const element = out.beginNested(NFTA_LIST_ELEM, 0);
+  out.attributeText(NFTA_EXPR_NAME, "log");
+  const data = out.beginNested(NFTA_EXPR_DATA, 0);
+  out.attributeText(NFTA_LOG.prefix, prefix).attributeU32be(NFTA_LOG.level, level);
+  out.endAttribute(data).endAttribute(element);
+}
+
+/**
+ * Writes one expression in the form in which the kernel gives it back, so that reading back needs to
+ * compare bytes only.
+ *
+ * @param numbers Attributes with 32-bit numbers: type, value, type, value, …
+ * @param values Attributes with data: type and bytes.
+ */
+function expression(
+  out: MessageBuilder,
+  name: string,
+  numbers: readonly number[],
+  ...values: readonly (readonly [type: number, bytes: Uint8Array])[]
+): void {
+  const element = out.beginNested(NFTA_LIST_ELEM, 0);
   out.attributeText(NFTA_EXPR_NAME, name);
-  const data = out.beginNested(NFTA_EXPR_DATA);
-  writeData();
-  out.endNested(data).endNested(element);
+  const data = out.beginNested(NFTA_EXPR_DATA, 0);
+  for (let i = 0; i < numbers.length; i += 2) out.attributeU32be(numbers[i]!, numbers[i + 1]!);
+  for (const [type, bytes] of values) {
+    const mark = out.beginNested(type, 0);
+    out.attribute(NFTA_DATA_VALUE, bytes).endAttribute(mark);
+  }
+  out.endAttribute(data).endAttribute(element);
 }
 
 function loadMeta(out: MessageBuilder, key: number): void {
-  expression(out, "meta", () => {
-    out.attributeU32be(NFTA_META.key, key).attributeU32be(NFTA_META.destination, NFT_REG_1);
-  });
+  expression(out, "meta", [NFTA_META.key, key, NFTA_META.destination, NFT_REG_1]);
 }
 
 function loadPayload(out: MessageBuilder, base: number, offset: number, length: number): void {
-  expression(out, "payload", () => {
-    out.attributeU32be(NFTA_PAYLOAD.destination, NFT_REG_1).attributeU32be(NFTA_PAYLOAD.base, base)
-      .attributeU32be(NFTA_PAYLOAD.offset, offset).attributeU32be(NFTA_PAYLOAD.length, length);
-  });
+  const { destination } = NFTA_PAYLOAD;
+  const numbers = [destination, NFT_REG_1, NFTA_PAYLOAD.base, base];
+  numbers.push(NFTA_PAYLOAD.offset, offset, NFTA_PAYLOAD.length, length);
+  expression(out, "payload", numbers);
 }
 
 function compare(out: MessageBuilder, operation: number, value: Uint8Array): void {
-  expression(out, "cmp", () => {
-    out.attributeU32be(NFTA_CMP.source, NFT_REG_1).attributeU32be(NFTA_CMP.operation, operation);
-    writeValue(out, NFTA_CMP.data, value);
-  });
+  const numbers = [NFTA_CMP.source, NFT_REG_1, NFTA_CMP.operation, operation];
+  expression(out, "cmp", numbers, [NFTA_CMP.data, value]);
 }
 
 function compareRange(
@@ -266,49 +281,33 @@ function compareRange(
   from: Uint8Array,
   to: Uint8Array,
 ): void {
-  if (from.every((byte, index) => byte === to[index])) return compare(out, operation, from);
-  expression(out, "range", () => {
-    out.attributeU32be(NFTA_RANGE.source, NFT_REG_1).attributeU32be(
-      NFTA_RANGE.operation,
-      operation,
-    );
-    writeValue(out, NFTA_RANGE.from, from);
-    writeValue(out, NFTA_RANGE.to, to);
-  });
+  if (sameBytes(from, to)) return compare(out, operation, from);
+  const numbers = [NFTA_RANGE.source, NFT_REG_1, NFTA_RANGE.operation, operation];
+  expression(out, "range", numbers, [NFTA_RANGE.from, from], [NFTA_RANGE.to, to]);
 }
 
 function bitwise(out: MessageBuilder, mask: Uint8Array): void {
-  expression(out, "bitwise", () => {
-    out.attributeU32be(NFTA_BITWISE.source, NFT_REG_1)
-      .attributeU32be(NFTA_BITWISE.destination, NFT_REG_1)
-      .attributeU32be(NFTA_BITWISE.length, mask.length);
-    writeValue(out, NFTA_BITWISE.mask, mask);
-    writeValue(out, NFTA_BITWISE.xor, new Uint8Array(mask.length));
-  });
+  const numbers = [NFTA_BITWISE.source, NFT_REG_1, NFTA_BITWISE.destination, NFT_REG_1];
+  numbers.push(NFTA_BITWISE.length, mask.length);
+  const zero = new Uint8Array(mask.length);
+  expression(out, "bitwise", numbers, [NFTA_BITWISE.mask, mask], [NFTA_BITWISE.xor, zero]);
 }
 
 function immediateValue(out: MessageBuilder, value: Uint8Array): void {
-  expression(out, "immediate", () => {
-    out.attributeU32be(NFTA_IMMEDIATE.destination, NFT_REG_1);
-    writeValue(out, NFTA_IMMEDIATE.data, value);
-  });
+  const numbers = [NFTA_IMMEDIATE.destination, NFT_REG_1];
+  expression(out, "immediate", numbers, [NFTA_IMMEDIATE.data, value]);
 }
 
 function immediateVerdict(out: MessageBuilder, code: number, chain?: string): void {
-  expression(out, "immediate", () => {
-    out.attributeU32be(NFTA_IMMEDIATE.destination, NFT_REG_VERDICT);
-    const data = out.beginNested(NFTA_IMMEDIATE.data);
-    const verdict = out.beginNested(NFTA_DATA_VERDICT);
-    out.attributeU32be(NFTA_VERDICT_CODE, code);
-    if (chain !== undefined) out.attributeText(NFTA_VERDICT_CHAIN, chain);
-    out.endNested(verdict).endNested(data);
-  });
-}
-
-/** Writes an attribute of type `nft_data` with a value. */
-function writeValue(out: MessageBuilder, type: number, value: Uint8Array): void {
-  const mark = out.beginNested(type);
-  out.attribute(NFTA_DATA_VALUE, value).endNested(mark);
+  const element = out.beginNested(NFTA_LIST_ELEM, 0);
+  out.attributeText(NFTA_EXPR_NAME, "immediate");
+  const data = out.beginNested(NFTA_EXPR_DATA, 0);
+  out.attributeU32be(NFTA_IMMEDIATE.destination, NFT_REG_VERDICT);
+  const value = out.beginNested(NFTA_IMMEDIATE.data, 0);
+  const verdict = out.beginNested(NFTA_DATA_VERDICT, 0);
+  out.attributeU32be(NFTA_VERDICT_CODE, code);
+  if (chain !== undefined) out.attributeText(NFTA_VERDICT_CHAIN, chain);
+  out.endAttribute(verdict).endAttribute(value).endAttribute(data).endAttribute(element);
 }
 
 /** A port as it is in a packet. */
@@ -321,6 +320,5 @@ function bigEndianU32(value: number): Uint8Array<ArrayBuffer> {
 }
 
 function hostU32(value: number): Uint8Array<ArrayBuffer> {
-  const bytes = bigEndianU32(value);
-  return LITTLE_ENDIAN ? bytes.reverse() : bytes;
+  return bigEndianU32(value).reverse();
 }

@@ -13,6 +13,7 @@ import {
   readText,
   readU16,
   readU32be,
+  scanAttribute,
 } from "../../linux/netlink_message.ts";
 import { NFT_TABLE } from "../../redirect/nft_layout.ts";
 import {
@@ -113,11 +114,11 @@ export function readChains(socket: NetlinkSocket, family: NftFamily): InstalledC
 
 function chainsWithRules(chains: readonly Message[], rules: readonly Message[]): InstalledChain[] {
   const byChain = new Map<string, Uint8Array[]>();
-  for (const message of rules) {
-    const attributes = attributesOf(message);
-    if (text(attributes, NFTA_RULE.table) !== NFT_TABLE) continue;
-    const chain = text(attributes, NFTA_RULE.chain) ?? "";
-    const expressions = findAttribute(attributes, NFTA_RULE.expressions) ?? new Uint8Array();
+  for (const { payload } of rules) {
+    if (scanText(payload, NFTA_RULE.table) !== NFT_TABLE) continue;
+    const chain = scanText(payload, NFTA_RULE.chain);
+    const expressions = scanAttribute(payload, NFGENMSG_LENGTH, NFTA_RULE.expressions) ??
+      new Uint8Array();
     const list = byChain.get(chain);
     if (list === undefined) byChain.set(chain, [expressions]);
     else list.push(expressions);
@@ -264,6 +265,10 @@ function familyName(family: number): NftFamily | undefined {
     default:
       return undefined;
   }
+}
+
+function scanText(payload: Uint8Array, type: number): string {
+  return readText(scanAttribute(payload, NFGENMSG_LENGTH, type) ?? new Uint8Array());
 }
 
 function text(attributes: readonly Attribute[], type: number): string | undefined {

@@ -1,0 +1,79 @@
+/**
+ * Measures the nftables engine: applying a ruleset of both families and reading it back, in an
+ * entered, empty network namespace. Run as root: `deno run -A scripts/bench/nftables.ts`.
+ */
+import { NftablesEngine } from "../../src/engine/nftables/nftables_engine.ts";
+import { createNamespace } from "../../src/linux/topology.ts";
+import { compileRuleset } from "../../src/redirect/compile.ts";
+import type { RedirectConfig } from "../../src/redirect/config.ts";
+import { defaultRedirectConfig } from "../../src/redirect/defaults.ts";
+import type { NamespaceFacts, Ruleset } from "../../src/redirect/ruleset.ts";
+
+const ROUNDS = 60;
+const PROCESSES = 7;
+
+const facts: NamespaceFacts = {
+  loopback: "lo",
+  ipv6: true,
+  dockerOutput: { ipv4: false, ipv6: false },
+  conntrackZones: true,
+};
+
+/** A default pod of Kuma 2.9 with DNS, vector C1, and further outbound port exclusions. */
+function pod(exclusions: number): Ruleset {
+  const { inbound, outbound, dns } = defaultRedirectConfig;
+  const config: RedirectConfig = {
+    ...defaultRedirectConfig,
+    rulesVersion: "2.9",
+    inbound: { ...inbound, excludePorts: [9901, 9001] },
+    outbound: {
+      ...outbound,
+      excludePorts: [9901, ...Array.from({ length: exclusions }, (_, index) => 20000 + index)],
+    },
+    dns: { ...dns, enabled: true, captureAll: true },
+  };
+  return compileRuleset(config, facts);
+}
+
+function median(times: readonly number[]): number {
+  return times.toSorted((a, b) => a - b)[times.length >> 1]!;
+}
+
+/** Milliseconds of one apply, read-back included, in a namespace of its own. */
+function once(ruleset: Ruleset): number {
+  using namespace = createNamespace();
+  const engine = new NftablesEngine();
+  return namespace.run(() => {
+    const start = performance.now();
+    engine.apply(ruleset);
+    return performance.now() - start;
+  });
+}
+
+function firstInFreshProcess(exclusions: number): number {
+  const { stdout } = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", import.meta.filename!, "first", String(exclusions)],
+    stderr: "inherit",
+  }).outputSync();
+  return Number(new TextDecoder().decode(stdout));
+}
+
+if (import.meta.main) {
+  const [mode, count] = Deno.args;
+  if (mode === "first") {
+    console.log(once(pod(Number(count))));
+  } else {
+    for (const exclusions of [0, 100, 300]) {
+      const first = Array.from({ length: PROCESSES }, () => firstInFreshProcess(exclusions));
+      const ruleset = pod(exclusions);
+      for (let warm = 0; warm < 20; warm++) once(ruleset);
+      const times = Array.from({ length: ROUNDS }, () => once(ruleset));
+      console.log(
+        `nftables apply and read back, ${exclusions} more exclusions: ` +
+          `first in a process ${median(first).toFixed(2)} ms, median ${
+            median(times).toFixed(2)
+          } ms`,
+      );
+    }
+  }
+}
