@@ -6,13 +6,7 @@
 import { parseArgs } from "node:util";
 import { build, root } from "./build.ts";
 import { installMissingPackages } from "./packages.ts";
-
-/** What one test file came to. */
-interface Outcome {
-  readonly passed: number;
-  readonly failed: number;
-  readonly ignored: number;
-}
+import { type Outcome, outcomeOf } from "./test_report.ts";
 
 /** Longest time for one file: a test that hangs is one that fails. */
 const fileLimit = 15 * 60_000;
@@ -57,7 +51,7 @@ async function main(): Promise<number> {
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
   console.log(`\n${byName ? all.length : matching.length} files in ${seconds} s`);
-  if (ignored > 0) console.log(`Ignored tests: ${ignored}`);
+  if (ignored > 0 && !byName) console.log(`Ignored tests: ${ignored}`);
   if (failures.length > 0) console.log(`Failed tests by file:\n  ${failures.join("\n  ")}`);
   if (passed + failed === 0) console.log("No test ran");
   console.log(`${passed} passed, ${failed} failed`);
@@ -93,30 +87,10 @@ async function runFile(
     const { success } = await child.status;
     clearTimeout(timer);
     if (late) console.error(`${file} did not end within ${limit / 60_000} minutes`);
-    return outcomeOf(await Deno.readTextFile(report), success, nameFilter !== undefined);
+    return outcomeOf(await Deno.readTextFile(report), success);
   } finally {
     await Deno.remove(report);
   }
-}
-
-/**
- * Reads a JUnit report. A file that fails without a failed test (it did not load, crashed, hung or
- * failed outside of tests) counts as one failed test, and so does a file without any test.
- */
-function outcomeOf(report: string, success: boolean, mayBeEmpty: boolean): Outcome {
-  const suites = /<testsuites\b[^>]*>/.exec(report)?.[0] ?? "";
-  const count = (tag: string, name: string) =>
-    Number(new RegExp(` ${name}="(\\d+)"`).exec(tag)?.[1] ?? 0);
-  const tests = count(suites, "tests");
-  const failed = count(suites, "failures") + count(suites, "errors");
-  const ignored = [...report.matchAll(/<testsuite [^>]*>/g)]
-    .reduce((sum, [tag]) => sum + count(tag, "disabled"), 0);
-  const empty = tests === 0 && !mayBeEmpty;
-  return {
-    passed: tests - failed - ignored,
-    failed: failed === 0 && (!success || empty) ? 1 : failed,
-    ignored,
-  };
 }
 
 try {
