@@ -2,8 +2,7 @@
  * The engine for kernels and sites that want iptables: it gives one text per family to the host's
  * `iptables-restore`, and reads the result back with `iptables-save`.
  */
-import type { IpFamily } from "../../redirect/config.ts";
-import type { FamilyRuleset, Ruleset } from "../../redirect/ruleset.ts";
+import type { Ruleset } from "../../redirect/ruleset.ts";
 import { LinuxError } from "../../linux/errno.ts";
 import { type ApplyResult, type Difference, type Engine, EngineError } from "../engine.ts";
 import {
@@ -11,11 +10,16 @@ import {
   type PassthroughAddition,
   passthroughAddressDifferences,
 } from "../passthrough_address.ts";
-import { compareRules } from "./compare_rules.ts";
 import { removeOwnNftObjects } from "./nft_tables.ts";
 import { hasOwnRules } from "./own_rules.ts";
-import { planRestore, planRollback } from "./restore_plan.ts";
-import type { SavedTables } from "./saved_rules.ts";
+import {
+  compareFamilies,
+  describe,
+  FAMILIES,
+  planRestores,
+  planRollbacks,
+  type Snapshot,
+} from "./snapshot.ts";
 import {
   chooseTools,
   familiesWithTables,
@@ -39,13 +43,8 @@ export interface IptablesEngineOptions {
   readonly totalTimeoutMs?: number;
 }
 
-const FAMILIES: readonly IpFamily[] = ["ipv4", "ipv6"];
-const NOTHING: SavedTables = new Map();
 /** How often an apply is tried when somebody else changes the same tables at the same time. */
 const TRIES = 3;
-
-/** The rules of both families as one backend has them. */
-type Snapshot = ReadonlyMap<IpFamily, SavedTables>;
 
 /** Installs rules with the host's iptables tools. */
 export class IptablesEngine implements Engine {
@@ -69,6 +68,11 @@ export class IptablesEngine implements Engine {
   /** Compares; starts one process per family that has tables, and one more per program file. */
   verify(ruleset: Ruleset): readonly Difference[] {
     return new Call(this.#options).verify(ruleset);
+  }
+
+  /** Says why the host's tools cannot be used in this namespace; `undefined` when they can. */
+  findProblem(): string | undefined {
+    return new Call(this.#options).findProblem();
   }
 
   /** Removes our rules from both backends; starts no process when there are none. */
@@ -138,14 +142,21 @@ class Call {
       const tools = this.#toolsOf(holder);
       saved = this.#runner.sandboxed(tools, this.#notes, () => this.#save(tools));
     }
-    for (const family of FAMILIES) {
-      const wanted = ruleset.families.find((rules) => rules.family === family);
-      differences.push(...compareRules(family, saved.get(family) ?? NOTHING, wanted));
-    }
     return [
       ...differences,
+      ...compareFamilies(saved, ruleset, FAMILIES),
       ...(ruleset.ipv6PassthroughAddress ? passthroughAddressDifferences() : []),
     ];
+  }
+
+  findProblem(): string | undefined {
+    try {
+      this.#chooseTools();
+      return undefined;
+    } catch (error) {
+      if (error instanceof ToolError) return error.message;
+      throw error;
+    }
   }
 
   remove(): boolean {
@@ -212,11 +223,15 @@ class Call {
 
   #replace(tools: Tools, ruleset: Ruleset): void {
     const before = this.#save(tools);
-    const texts = planAll(before, ruleset);
+    const texts = planRestores(before, ruleset);
     if (texts.size === 0) return;
     try {
       this.#runner.restore(tools, texts);
-      const differences = compareAll(this.#runner.save(tools, [...texts.keys()]), ruleset);
+      const differences = compareFamilies(
+        this.#runner.save(tools, [...texts.keys()]),
+        ruleset,
+        [...texts.keys()],
+      );
       if (differences.length > 0) {
         throw new EngineError(
           `The iptables rules read back differ from those installed: ${describe(differences)}`,
@@ -233,15 +248,7 @@ class Call {
   /** Brings back what was there before, each family that has changed. */
   #rollBack(tools: Tools, before: Snapshot, ruleset: Ruleset, reason: unknown): void {
     try {
-      const now = this.#save(tools);
-      const texts = new Map<IpFamily, string>();
-      for (const family of FAMILIES) {
-        const saved = now.get(family) ?? NOTHING;
-        const former = before.get(family) ?? NOTHING;
-        if (sameRules(saved, former)) continue;
-        const text = planRollback(saved, former, familyOf(ruleset, family));
-        if (text !== "") texts.set(family, text);
-      }
+      const texts = planRollbacks(this.#save(tools), before, ruleset);
       this.#runner.restore(tools, texts);
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
@@ -256,7 +263,7 @@ class Call {
 
   /** Removes our rules from a backend. */
   #clean(tools: Tools): void {
-    const texts = planAll(this.#save(tools));
+    const texts = planRestores(this.#save(tools));
     if (texts.size === 0) return;
     this.#runner.restore(tools, texts);
     for (const [family, saved] of this.#runner.save(tools, [...texts.keys()])) {
@@ -284,43 +291,6 @@ class Call {
       throw asEngineError("Cannot remove earlier iptables rules", error);
     }
   }
-}
-
-function planAll(saved: Snapshot, ruleset?: Ruleset): Map<IpFamily, string> {
-  const texts = new Map<IpFamily, string>();
-  for (const family of FAMILIES) {
-    const wanted = familyOf(ruleset, family);
-    const text = planRestore(saved.get(family) ?? NOTHING, wanted, ruleset?.comments ?? false);
-    if (text !== "") texts.set(family, text);
-  }
-  return texts;
-}
-
-function compareAll(saved: Snapshot, ruleset: Ruleset): Difference[] {
-  return Array.from(saved).flatMap(([family, tables]) =>
-    compareRules(family, tables, familyOf(ruleset, family))
-  );
-}
-
-function familyOf(ruleset: Ruleset | undefined, family: IpFamily): FamilyRuleset | undefined {
-  return ruleset?.families.find((rules) => rules.family === family);
-}
-
-function sameRules(a: SavedTables, b: SavedTables): boolean {
-  const text = (tables: SavedTables) =>
-    JSON.stringify(Array.from(tables, ([name, chains]) => [name, [...chains.values()]]));
-  return text(a) === text(b);
-}
-
-function describe(differences: readonly Difference[]): string {
-  const [first, ...more] = differences;
-  if (first === undefined) return "";
-  const values = [
-    ...(first.wanted === undefined ? [] : [`wanted "${first.wanted}"`]),
-    ...(first.actual === undefined ? [] : [`got "${first.actual}"`]),
-  ].join(", ");
-  return `${first.object} is ${first.kind}${values === "" ? "" : `: ${values}`}` +
-    (more.length === 0 ? "" : `; and ${more.length} more`);
 }
 
 function asEngineError(attempt: string, error: unknown): unknown {
