@@ -178,7 +178,8 @@ export function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined):
   return true;
 }
 
-function discard(operations: Operations, path: string): void {
+/** Removes a temporary file, whatever the state of the file system. */
+export function discard(operations: Operations, path: string): void {
   try {
     operations.remove(path);
   } catch {

@@ -1,12 +1,19 @@
 /** install-cni, the node agent that installs the plugin on the host and keeps it there. */
 import { Command } from "@commander-js/extra-typings";
 import { VERSION } from "../src/version.ts";
+import { register as registerCheck } from "./commands/check.ts";
+import { register as registerInstall } from "./commands/install.ts";
+import { register as registerUninstall } from "./commands/uninstall.ts";
 
 /** The whole command line. */
 export function commandLine(): Command {
-  return new Command("install-cni")
+  const program = new Command("install-cni")
     .description("Installs the CNI plugin kuma-cni on a node and keeps it there")
     .version(VERSION);
+  registerInstall(program);
+  registerCheck(program);
+  registerUninstall(program);
+  return program;
 }
 
 if (import.meta.main) await commandLine().parseAsync(Deno.args, { from: "user" });

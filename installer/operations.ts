@@ -21,6 +21,8 @@ export interface FileStatus {
   readonly uid: number;
   readonly gid: number;
   readonly size: number;
+  /** Time of the last change of the content, in milliseconds since the epoch. */
+  readonly modified: number;
   /** Equal as long as neither the file nor its content or attributes change. */
   readonly identity: string;
 }
@@ -185,6 +187,7 @@ export class Operations {
       uid: info.uid ?? 0,
       gid: info.gid ?? 0,
       size: info.size,
+      modified: info.mtime?.getTime() ?? 0,
       identity: [info.dev, info.ino, info.size, info.mtime?.getTime(), info.ctime?.getTime()]
         .join("-"),
     };

@@ -74,7 +74,7 @@ export function renameToFreeName(from: string, to: string): void {
  * Takes an exclusive lock that ends with the process, however it ends.
  *
  * @param path Lock file, created with mode 0600 when missing; never a symbolic link.
- * @returns The lock, or `undefined` while another process has it.
+ * @returns The lock, or `undefined` while another process has it, or has just removed the file.
  * @throws {LinuxError} when the file cannot be opened.
  */
 export function tryLock(path: string): Disposable | undefined {
@@ -90,6 +90,11 @@ export function tryLock(path: string): Disposable | undefined {
     libc().close(fd);
     if (error instanceof LinuxError && error.errno === EWOULDBLOCK) return undefined;
     throw error;
+  }
+  // The holder before us may have removed the file; a lock on a nameless file keeps nobody out.
+  if (Deno.readLinkSync(`/proc/self/fd/${fd}`).endsWith(" (deleted)")) {
+    libc().close(fd);
+    return undefined;
   }
   return { [Symbol.dispose]: () => void libc().close(fd) };
 }

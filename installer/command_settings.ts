@@ -1,0 +1,76 @@
+/** Settings on the command line: one flag for each, generated from the declarations. */
+import { type Command, Option } from "@commander-js/extra-typings";
+import { formatRecord, Logger, type Sink } from "../src/log/log.ts";
+import { pluginType } from "./conflist.ts";
+import { folderOf } from "./host_files.ts";
+import {
+  allowedValues,
+  type Declaration,
+  declarations,
+  flagOf,
+  parseSettings,
+  type Settings,
+  SettingsError,
+} from "./settings.ts";
+
+/** Adds the flags of all settings to a command. */
+export function addSettings(command: Command): void {
+  for (const declaration of declarations()) {
+    command.addOption(new Option(`${flagOf(declaration)} <value>`, helpOf(declaration)) as never);
+  }
+}
+
+function helpOf(declaration: Declaration): string {
+  const preset = declaration.default === "" ? "" : `; default: ${declaration.default}`;
+  return `${declaration.help} (${allowedValues(declaration)}${preset}; ` +
+    `env: ${declaration.variable})`;
+}
+
+/**
+ * Reads the settings from flags, then the environment, then the defaults; ends the process with one
+ * line for people when one is wrong.
+ */
+export function settingsOf(command: Command): Settings {
+  const flags = command.optsWithGlobals() as Record<string, unknown>;
+  try {
+    return parseSettings((declaration) => {
+      const flag = flags[optionName(declaration)];
+      return typeof flag === "string" ? flag : Deno.env.get(declaration.variable);
+    });
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    console.error(`install-cni: ${error.message}`);
+    Deno.exit(error.exitCode);
+  }
+}
+
+/** Name under which commander keeps a flag's value. */
+function optionName(declaration: Declaration): string {
+  return declaration.variable.toLowerCase().replace(/_([a-z])/g, (_, c) => c.toUpperCase());
+}
+
+/** Makes the logger of this program; its lines go to stderr. */
+export function loggerOf(settings: Settings): Logger {
+  const encoder = new TextEncoder();
+  const sink: Sink = (record) => {
+    try {
+      const bytes = encoder.encode(formatRecord(record) + "\n");
+      for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
+    } catch {
+      // Logging must not stop the installer, also when nobody reads stderr any more.
+    }
+  };
+  return new Logger("install-cni", settings.logLevel, sink);
+}
+
+/** Returns the folder of the plugin's files: the image's, else that of this program. */
+export function sourceDirOf(settings: Settings): string {
+  if (settings.sourceDir !== "") return settings.sourceDir;
+  const image = "/opt/cni/bin";
+  try {
+    if (Deno.statSync(`${image}/${pluginType}`).isFile) return image;
+  } catch {
+    // Not in the image.
+  }
+  return folderOf(Deno.execPath());
+}

@@ -1,0 +1,74 @@
+/** `install-cni` without a command: the DaemonSet's program. */
+import type { Command } from "@commander-js/extra-typings";
+import { InstallerAgent } from "../agent_loop.ts";
+import { addSettings, loggerOf, settingsOf, sourceDirOf } from "../command_settings.ts";
+import { pluginType } from "../conflist.ts";
+import { messageOf } from "../observe.ts";
+import { Operations } from "../operations.ts";
+import { createServices } from "../services.ts";
+import { UninstallError } from "../uninstall.ts";
+
+/** Exit codes, as the reference installer has them. */
+const exitCodes = { install: 3, readyFile: 4, stay: 5 } as const;
+/** How long a single installation waits for a primary plugin, as the reference installer does. */
+const oncePatience = 5 * 60_000;
+
+/** Makes the program itself do the installing. */
+export function register(program: Command): void {
+  addSettings(program);
+  program.action((_, command) => install(command as unknown as Command));
+}
+
+async function install(command: Command): Promise<void> {
+  const settings = settingsOf(command);
+  const log = loggerOf(settings);
+  const fail = (code: number, message: string): never => {
+    console.error(`install-cni: ${message}`);
+    Deno.exit(code);
+  };
+  const sourceDir = sourceDirOf(settings);
+  const services = createServices(settings, log);
+  const agent = new InstallerAgent(settings, new Operations(), sourceDir, log, { services });
+  // As process 1 of a container the default of these signals would be to ignore them.
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
+    Deno.addSignalListener(signal, () => agent.stop());
+  }
+  try {
+    agent.resetReady();
+  } catch (error) {
+    fail(exitCodes.readyFile, `Cannot use READY_FILE "${settings.readyFile}": ${messageOf(error)}`);
+  }
+  for (const variable of ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"] as const) {
+    const value = variable.endsWith("HOST") ? settings.apiHost : settings.apiPort;
+    if (value === "") {
+      fail(exitCodes.install, `${variable} is empty, wanted the API server's; kubelet sets it`);
+    }
+  }
+  if (!exists(`${sourceDir}/${pluginType}`)) {
+    fail(
+      exitCodes.install,
+      `Cannot find the plugin "${sourceDir}/${pluginType}"; set CNI_SOURCE_DIR`,
+    );
+  }
+  if (!settings.sleep) {
+    const isInstalled = await agent.installOnce(oncePatience);
+    if (!isInstalled) fail(exitCodes.install, `Not installed: ${agent.state.reason}`);
+    Deno.exit(0);
+  }
+  try {
+    await agent.run();
+  } catch (error) {
+    if (!(error instanceof UninstallError)) log.error(`Unexpected: ${messageOf(error)}`);
+    fail(exitCodes.stay, messageOf(error));
+  }
+  Deno.exit(0);
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,58 @@
+/** `install-cni uninstall`: takes everything off the host. */
+import type { Command } from "@commander-js/extra-typings";
+import { addSettings, loggerOf, settingsOf } from "../command_settings.ts";
+import { requestUninstall, takeLock } from "../lock.ts";
+import { messageOf } from "../observe.ts";
+import { Operations } from "../operations.ts";
+import { pathsOf } from "../settings.ts";
+import { uninstall } from "../uninstall.ts";
+
+/** How long to wait for a running install-cni to do the work, in milliseconds. */
+const patience = 30_000;
+
+/** Adds the command. */
+export function register(program: Command): void {
+  const command = program.command("uninstall")
+    .description("Take everything off the host and restore its files byte for byte");
+  addSettings(command as unknown as Command);
+  command.action((_, command) => run(command as unknown as Command));
+}
+
+async function run(command: Command): Promise<void> {
+  const settings = settingsOf(command);
+  const operations = new Operations();
+  const { stateDir } = pathsOf(settings);
+  try {
+    if (operations.status(settings.mountedNetDir) === undefined) {
+      throw new Error(`There is no folder "${settings.mountedNetDir}"; set MOUNTED_CNI_NET_DIR`);
+    }
+    const lock = lockIfPossible(operations, stateDir);
+    if (lock !== "held") {
+      await uninstall(settings, operations, loggerOf(settings));
+      Deno.exit(0);
+    }
+    // It would install again at once what is uninstalled beside it.
+    requestUninstall(operations, stateDir);
+    console.error("install-cni: Asked the running install-cni to uninstall; waiting for it");
+    const deadline = performance.now() + patience;
+    while (operations.status(stateDir) !== undefined) {
+      if (performance.now() > deadline) {
+        throw new Error(`The running install-cni has not uninstalled within ${patience / 1000} s`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    Deno.exit(0);
+  } catch (error) {
+    console.error(`install-cni: ${messageOf(error)}`);
+    Deno.exit(1);
+  }
+}
+
+function lockIfPossible(operations: Operations, stateDir: string): Disposable | undefined | "held" {
+  try {
+    return takeLock(operations, stateDir) ?? "held";
+  } catch {
+    // On a read-only file system the uninstalling itself will say what is wrong.
+    return undefined;
+  }
+}

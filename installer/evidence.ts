@@ -1,0 +1,135 @@
+/**
+ * Finds out whether a stopping agent is being replaced or removed for good. Without proof of removal
+ * it counts as replaced: pods must keep starting while a DaemonSet rolls.
+ */
+import { ApiError } from "../src/kubernetes/errors.ts";
+import { KubernetesClient } from "../src/kubernetes/client.ts";
+import { serverOf } from "./plan.ts";
+import type { Settings } from "./settings.ts";
+
+/** What the cluster says about this program's own DaemonSet. */
+export type Evidence =
+  | { readonly verdict: "removed"; readonly reason: string }
+  | { readonly verdict: "staying"; readonly reason: string }
+  | { readonly verdict: "unknown"; readonly reason: string };
+
+/** Where this program runs. */
+export interface OwnPod {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** Returns this program's own pod, or `undefined` outside a cluster. */
+export function ownPod(settings: Settings): OwnPod | undefined {
+  const folder = settings.tokenFile.slice(0, settings.tokenFile.lastIndexOf("/"));
+  const namespace = settings.podNamespace ||
+    orEmpty(() => Deno.readTextFileSync(`${folder}/namespace`).trim());
+  const name = settings.podName || orEmpty(() => Deno.hostname());
+  return namespace === "" || name === "" ? undefined : { namespace, name };
+}
+
+/**
+ * Asks the API server about this program's DaemonSet.
+ *
+ * Proof of removal is a DaemonSet that is gone or has a deletion timestamp. The reference manifest's
+ * account may read pods only; there the proof is that its own pod, which it could read before, is
+ * refused to it now, because the account or its rights were removed together with the DaemonSet.
+ *
+ * @param couldReadPod Whether the same account has read its own pod before.
+ * @param timeout Milliseconds for everything.
+ */
+export async function gatherEvidence(
+  settings: Settings,
+  couldReadPod: boolean,
+  timeout: number,
+): Promise<Evidence> {
+  const pod = ownPod(settings);
+  if (pod === undefined) return { verdict: "unknown", reason: "not running as a pod" };
+  const signal = AbortSignal.timeout(timeout);
+  try {
+    using client = clientOf(settings, timeout);
+    const owner = await readOwner(client, pod, signal);
+    if (owner === undefined) {
+      return { verdict: "unknown", reason: `no DaemonSet owns the pod "${pod.name}"` };
+    }
+    const what = `DaemonSet "${pod.namespace}/${owner.name}"`;
+    const path = `/apis/apps/v1/namespaces/${encodeURIComponent(pod.namespace)}/daemonsets/${
+      encodeURIComponent(owner.name)
+    }`;
+    try {
+      const metadata = record((await client.getJson(path, { signal, what })).metadata);
+      if (metadata.deletionTimestamp !== undefined) {
+        return { verdict: "removed", reason: `the ${what} is being deleted` };
+      }
+      if (metadata.uid !== owner.uid) {
+        return { verdict: "staying", reason: `the ${what} was created anew` };
+      }
+      return { verdict: "staying", reason: `the ${what} is there` };
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (error.status === 404) return { verdict: "removed", reason: `the ${what} is gone` };
+      return { verdict: "unknown", reason: error.message };
+    }
+  } catch (error) {
+    const status = error instanceof ApiError ? error.status : undefined;
+    if (couldReadPod && (status === 401 || status === 403)) {
+      return {
+        verdict: "removed",
+        reason: "the account that this program runs under was removed, or its rights were",
+      };
+    }
+    return { verdict: "unknown", reason: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** Tells whether this program's account can read its own pod now. */
+export async function canReadOwnPod(settings: Settings, signal: AbortSignal): Promise<boolean> {
+  const pod = ownPod(settings);
+  if (pod === undefined) return false;
+  try {
+    using client = clientOf(settings, 5000);
+    await readOwner(client, pod, signal);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function clientOf(settings: Settings, timeout: number): KubernetesClient {
+  return new KubernetesClient({
+    server: serverOf(settings),
+    certificateAuthority: Deno.readTextFileSync(settings.caFile),
+    tokenFile: settings.tokenFile,
+    insecureSkipTlsVerify: false,
+  }, { requestTimeoutMilliseconds: timeout });
+}
+
+async function readOwner(
+  client: KubernetesClient,
+  pod: OwnPod,
+  signal: AbortSignal,
+): Promise<{ readonly name: string; readonly uid: unknown } | undefined> {
+  const path = `/api/v1/namespaces/${encodeURIComponent(pod.namespace)}/pods/${
+    encodeURIComponent(pod.name)
+  }`;
+  const what = `pod "${pod.namespace}/${pod.name}"`;
+  const owners = record((await client.getJson(path, { signal, what })).metadata).ownerReferences;
+  for (const owner of Array.isArray(owners) ? owners.map(record) : []) {
+    if (owner.kind === "DaemonSet" && typeof owner.name === "string") {
+      return { name: owner.name, uid: owner.uid };
+    }
+  }
+  return undefined;
+}
+
+function record(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
+}
+
+function orEmpty(work: () => string): string {
+  try {
+    return work();
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,113 @@
+/** What the installer sees of the host before it decides. Nothing here changes anything. */
+import type { ConfFile } from "./detect.ts";
+import { isConfName } from "./detect.ts";
+import { type Journal, journalPath, parseJournal } from "./journal.ts";
+import { byteString } from "./json_edit.ts";
+import type { FileStatus, Operations } from "./operations.ts";
+import type { PluginFiles, PluginState } from "./plugin_files.ts";
+import { pathsOf, type Settings } from "./settings.ts";
+
+/** A file of the net dir. */
+export interface NetFile extends ConfFile {
+  readonly content?: Uint8Array<ArrayBuffer>;
+  /** Mode and owner; of a link, those of the file that it points to. */
+  readonly status: FileStatus;
+  /** Where it points to, when it is a symbolic link. */
+  readonly link?: string;
+}
+
+/** Text of a file, or why there is none. */
+export type Readable = { readonly text: string } | { readonly problem: string };
+
+/** Everything that a decision depends on. */
+export interface Observed {
+  /** Whether the net dir is there. */
+  readonly hasNetDir: boolean;
+  /** Configuration files in the order in which runtimes load them. */
+  readonly files: readonly NetFile[];
+  readonly kubeconfig: NetFile | undefined;
+  readonly plugin: PluginState | { readonly kind: "unknown"; readonly reason: string };
+  readonly token: Readable;
+  readonly certificateAuthority: Readable;
+  readonly journal: Journal;
+}
+
+/** Bound of a configuration file in bytes; real ones have a few kilobytes. */
+const sizeLimit = 4 << 20;
+
+/** Looks at everything. */
+export async function observe(
+  operations: Operations,
+  settings: Settings,
+  plugin: PluginFiles,
+): Promise<Observed> {
+  const paths = pathsOf(settings);
+  const pluginState = await plugin.inspect().catch((error: unknown) => ({
+    kind: "unknown" as const,
+    reason: messageOf(error),
+  }));
+  // From here on synchronous: the picture of the net dir is as close to one moment as can be.
+  const names = operations.list(settings.mountedNetDir);
+  return {
+    hasNetDir: names !== undefined,
+    files: (names ?? []).filter(isConfName)
+      .flatMap((name) => readNetFile(operations, settings.mountedNetDir, name) ?? []),
+    kubeconfig: readNetFile(operations, settings.mountedNetDir, settings.kubeconfigName),
+    plugin: pluginState,
+    token: readText(operations, settings.tokenFile),
+    certificateAuthority: readText(operations, settings.caFile),
+    journal: parseJournal(orUndefined(() => operations.read(journalPath(paths.stateDir)))),
+  };
+}
+
+/** Reads one file of the net dir; directories are no files to us. */
+export function readNetFile(
+  operations: Operations,
+  folder: string,
+  name: string,
+): NetFile | undefined {
+  const path = `${folder}/${name}`;
+  const own = operations.status(path);
+  if (own === undefined) return undefined;
+  const link = own.kind === "link" ? { link: operations.readLink(path) } : {};
+  const status = own.kind === "link" ? operations.targetStatus(path) : own;
+  if (status === undefined) {
+    return { name, status: own, ...link, problem: "It is a link to a file that is not there" };
+  }
+  if (status.kind === "directory") return undefined;
+  if (status.kind !== "file") return { name, status, ...link, problem: "It is no regular file" };
+  if (status.size > sizeLimit) {
+    return { name, status, ...link, problem: `It has ${status.size} bytes, at most ${sizeLimit}` };
+  }
+  try {
+    const content = operations.read(path);
+    if (content === undefined) return undefined;
+    return { name, status, ...link, content, text: byteString(content) };
+  } catch (error) {
+    return { name, status, ...link, problem: messageOf(error) };
+  }
+}
+
+function readText(operations: Operations, path: string): Readable {
+  try {
+    const bytes = operations.read(path);
+    if (bytes === undefined) return { problem: `"${path}" is missing` };
+    const text = new TextDecoder().decode(bytes);
+    return text.trim() === "" ? { problem: `"${path}" is empty` } : { text };
+  } catch (error) {
+    return { problem: `Cannot read "${path}": ${messageOf(error)}` };
+  }
+}
+
+/** Returns an error's message. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function orUndefined<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,259 @@
+/**
+ * The plugin's program and libraries: from the image to the host's bin dir, proven by hash.
+ *
+ * The program goes in last and its libraries go out last, so that whoever starts the program at any
+ * moment finds what it needs. Nothing holds the whole program in memory: it has 90 MB, and the
+ * reference manifest gives the container 100.
+ */
+import { createHash } from "node:crypto";
+import { discard, folderOf, temporaryName } from "./host_files.ts";
+import { findInterpreterSlot, interpreterSlotContent, libraryFolder } from "./interpreter.ts";
+import type { FileStatus, Operations } from "./operations.ts";
+import { pluginType } from "./conflist.ts";
+
+/** Where the plugin comes from and goes to. */
+export interface PluginPlaces {
+  /** Folder with `kuma-cni` and, for a self-contained plugin, `kuma-cni.lib/`. */
+  readonly sourceDir: string;
+  /** The host's bin dir as this process sees it. */
+  readonly binDir: string;
+  /** The same folder's path on the host. */
+  readonly hostBinDir: string;
+}
+
+/** How the bin dir compares with the image. */
+export type PluginState =
+  | { readonly kind: "current" }
+  | { readonly kind: "missing"; readonly path: string }
+  | { readonly kind: "differs"; readonly path: string };
+
+interface PlannedFile {
+  readonly source: string;
+  readonly target: string;
+  readonly mode: number;
+  /** Bytes that are different on the host. */
+  readonly patch?: { readonly offset: number; readonly bytes: Uint8Array };
+}
+
+const chunkSize = 1 << 20;
+
+/** Installs, inspects and removes the plugin's files. */
+export class PluginFiles {
+  readonly #hashes = new Map<string, { identity: string; hash: string }>();
+  #planned: readonly PlannedFile[] | undefined;
+
+  constructor(
+    private readonly operations: Operations,
+    private readonly places: PluginPlaces,
+  ) {}
+
+  /**
+   * Compares the bin dir with the image by hash; a hash is kept as long as the file's status says that
+   * nothing has changed.
+   *
+   * @throws when the image's own files cannot be read.
+   */
+  async inspect(): Promise<PluginState> {
+    for (const file of this.#plan()) {
+      const status = this.operations.status(file.target);
+      if (status === undefined) return { kind: "missing", path: file.target };
+      if (!(await this.#isCurrent(file, status))) return { kind: "differs", path: file.target };
+    }
+    return { kind: "current" };
+  }
+
+  /**
+   * Copies what is missing or different, libraries first.
+   *
+   * @throws when a file cannot be written, or reads back differently; the old file is then in place.
+   */
+  async install(): Promise<void> {
+    for (const file of this.#plan()) {
+      const status = this.operations.status(file.target);
+      if (status !== undefined && await this.#isCurrent(file, status)) continue;
+      this.#makeFolders(folderOf(file.target));
+      await this.#copy(file);
+    }
+  }
+
+  /** Removes libraries of other versions, once no program that needs them can still be starting. */
+  removeStale(now: number): void {
+    const program = this.operations.status(this.#programPath);
+    if (program === undefined || now - program.modified < 60_000) return;
+    const wanted = new Set(this.#plan().map((file) => file.target));
+    const own = `${this.places.binDir}/${libraryFolder}`;
+    for (const path of this.#filesBelow(own)) {
+      if (!wanted.has(path)) this.operations.remove(path);
+    }
+    for (const folder of this.#foldersBelow(own)) {
+      if (!Array.from(wanted).some((path) => path.startsWith(`${folder}/`))) {
+        this.operations.remove(folder);
+      }
+    }
+  }
+
+  /** Removes program and libraries; nothing on the host may name the program any more. */
+  remove(): void {
+    this.operations.remove(this.#programPath);
+    const own = `${this.places.binDir}/${libraryFolder}`;
+    const status = this.operations.status(own);
+    if (status === undefined) return;
+    if (status.kind !== "directory") return this.operations.remove(own);
+    for (const path of this.#filesBelow(own)) this.operations.remove(path);
+    for (const path of this.#foldersBelow(own)) this.operations.remove(path);
+    this.operations.remove(own);
+  }
+
+  get #programPath(): string {
+    return `${this.places.binDir}/${pluginType}`;
+  }
+
+  /** The files to install, in order; the image does not change while the process runs. */
+  #plan(): readonly PlannedFile[] {
+    return this.#planned ??= this.#makePlan();
+  }
+
+  #makePlan(): readonly PlannedFile[] {
+    const { sourceDir, binDir, hostBinDir } = this.places;
+    const program = `${sourceDir}/${pluginType}`;
+    const status = this.operations.targetStatus(program);
+    if (status === undefined) {
+      throw new Error(
+        `Cannot find the plugin "${program}"; it belongs to the image, or set CNI_SOURCE_DIR`,
+      );
+    }
+    const target = `${binDir}/${pluginType}`;
+    const mode = (status.mode & 0o755) | 0o111;
+    const libraries = this.#libraries(`${sourceDir}/${pluginType}.lib`, "");
+    const loader = libraries.find((name) => /(^|\/)ld-[^/]*\.so/.test(name));
+    if (loader === undefined) return [{ source: program, target, mode }];
+    const files = libraries.map((name) => ({
+      source: `${sourceDir}/${pluginType}.lib/${name}`,
+      target: `${binDir}/${libraryFolder}/${name}`,
+      mode: 0o755,
+    }));
+    using file = Deno.openSync(program, { read: true });
+    const slot = findInterpreterSlot((offset, length) => readAt(file, offset, length));
+    const bytes = interpreterSlotContent(`${hostBinDir}/${libraryFolder}/${loader}`);
+    return [...files, { source: program, target, mode, patch: { offset: slot.offset, bytes } }];
+  }
+
+  /** Relative names of the libraries; they may stand in a folder named after their version. */
+  #libraries(folder: string, prefix: string): string[] {
+    return (this.operations.list(folder) ?? []).flatMap((name) => {
+      const kind = this.operations.targetStatus(`${folder}/${name}`)?.kind;
+      if (kind === "directory" && prefix === "") {
+        return this.#libraries(`${folder}/${name}`, `${name}/`);
+      }
+      return kind === "file" ? [prefix + name] : [];
+    });
+  }
+
+  async #isCurrent(file: PlannedFile, status: FileStatus): Promise<boolean> {
+    if (status.kind !== "file" || status.mode !== file.mode) return false;
+    const source = this.operations.targetStatus(file.source);
+    if (source === undefined) throw new Error(`Cannot find "${file.source}" of the image`);
+    if (source.size !== status.size) return false;
+    const wanted = await this.#hash(file.source, source.identity, file.patch);
+    return await this.#hash(file.target, status.identity) === wanted;
+  }
+
+  async #hash(path: string, identity: string, patch?: PlannedFile["patch"]): Promise<string> {
+    const known = this.#hashes.get(path);
+    if (known?.identity === identity) return known.hash;
+    using file = Deno.openSync(path, { read: true });
+    const hash = await eachChunk(file, patch, () => {});
+    this.#hashes.set(path, { identity, hash });
+    return hash;
+  }
+
+  async #copy(planned: PlannedFile): Promise<void> {
+    const { operations } = this;
+    const temporary = temporaryName(planned.target);
+    try {
+      using source = Deno.openSync(planned.source, { read: true });
+      using file = operations.create(temporary);
+      const wanted = await eachChunk(
+        source,
+        planned.patch,
+        (bytes) => operations.write(file, temporary, bytes),
+      );
+      operations.setMode(temporary, planned.mode);
+      operations.sync(file, temporary);
+      file.seekSync(0, Deno.SeekMode.Start);
+      if (await eachChunk(file, undefined, () => {}) !== wanted) {
+        throw new Error(
+          `Cannot copy "${planned.source}" to "${planned.target}": it reads back wrong`,
+        );
+      }
+      operations.rename(temporary, planned.target);
+    } catch (error) {
+      discard(operations, temporary);
+      throw error;
+    }
+    operations.syncDirectory(folderOf(planned.target));
+  }
+
+  #makeFolders(folder: string): void {
+    const { binDir } = this.places;
+    if (!folder.startsWith(`${binDir}/`)) return;
+    this.#makeFolders(folderOf(folder));
+    const status = this.operations.status(folder);
+    if (status !== undefined && status.kind !== "directory") this.operations.remove(folder);
+    this.operations.makeDirectory(folder, 0o755);
+    // The umask of the container must not decide who can run the plugin.
+    if (status?.mode !== 0o755) this.operations.setMode(folder, 0o755);
+  }
+
+  #filesBelow(folder: string): string[] {
+    return (this.operations.list(folder) ?? []).flatMap((name) => {
+      const path = `${folder}/${name}`;
+      return this.operations.status(path)?.kind === "directory" ? this.#filesBelow(path) : [path];
+    });
+  }
+
+  /** Folders below a folder, innermost first. */
+  #foldersBelow(folder: string): string[] {
+    return (this.operations.list(folder) ?? []).flatMap((name) => {
+      const path = `${folder}/${name}`;
+      if (this.operations.status(path)?.kind !== "directory") return [];
+      return [...this.#foldersBelow(path), path];
+    });
+  }
+}
+
+/** Reads a file from its begin, patches it, hands out its parts and returns their SHA-256. */
+async function eachChunk(
+  file: Deno.FsFile,
+  patch: PlannedFile["patch"],
+  take: (bytes: Uint8Array) => void,
+): Promise<string> {
+  const hash = createHash("sha256");
+  const buffer = new Uint8Array(chunkSize);
+  for (let at = 0;;) {
+    const length = file.readSync(buffer);
+    if (length === null) return hash.digest("hex");
+    const bytes = buffer.subarray(0, length);
+    for (let i = 0; patch !== undefined && i < patch.bytes.length; i++) {
+      const position = patch.offset + i - at;
+      if (position >= 0 && position < length) bytes[position] = patch.bytes[i]!;
+    }
+    hash.update(bytes);
+    take(bytes);
+    at += length;
+    // Plugins that ask the agent for their pod must not wait for the whole file.
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+}
+
+function readAt(file: Deno.FsFile, offset: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  file.seekSync(offset, Deno.SeekMode.Start);
+  let read = 0;
+  while (read < length) {
+    const n = file.readSync(bytes.subarray(read));
+    if (n === null) break;
+    read += n;
+  }
+  return bytes.subarray(0, read);
+}

@@ -1,0 +1,39 @@
+/** The ready file of the reference manifest's probe: there exactly while everything is installed. */
+
+/** Keeps the ready file true. */
+export class ReadyFile {
+  #isThere: boolean | undefined;
+
+  constructor(private readonly path: string) {}
+
+  /**
+   * Removes what a crashed process left. Called before anything else, since the folder outlives the
+   * container.
+   *
+   * @throws when the folder is missing or cannot be written: nothing could be told to the probe.
+   */
+  reset(): void {
+    const folder = this.path.slice(0, this.path.lastIndexOf("/")) || "/";
+    if (!Deno.statSync(folder).isDirectory) throw new Error(`"${folder}" is no folder`);
+    this.set(false);
+  }
+
+  /**
+   * Makes the file say whether everything is installed.
+   *
+   * @throws when it cannot be written or removed; the next call tries again.
+   */
+  set(ready: boolean): void {
+    if (ready) {
+      // Also when it should be there: somebody else may have removed it.
+      using _file = Deno.openSync(this.path, { create: true, write: true, mode: 0o644 });
+    } else if (this.#isThere !== false) {
+      try {
+        Deno.removeSync(this.path);
+      } catch (error) {
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      }
+    }
+    this.#isThere = ready;
+  }
+}

@@ -1,0 +1,271 @@
+/**
+ * Brings the host to what the plan wants, again and again. Each pass looks at everything anew, so an
+ * interrupted or contradicted pass needs no memory to be continued.
+ */
+import type { Logger } from "../src/log/log.ts";
+import { Fights, likelyCause } from "./fights.ts";
+import { removeFile, type Replaced, replaceFile } from "./host_files.ts";
+import { type Journal, journalPath, parseJournal, sha256, writeJournal } from "./journal.ts";
+import { byteString } from "./json_edit.ts";
+import { messageOf, observe, type Observed } from "./observe.ts";
+import type { Operations } from "./operations.ts";
+import { type Cause, type Plan, plan, type Step } from "./plan.ts";
+import { PluginFiles } from "./plugin_files.ts";
+import { type Paths, pathsOf, type Settings } from "./settings.ts";
+
+/** Takes note of what the installer does; for metrics. Must not throw. */
+export interface Observer {
+  /** Everything was put in place for the first time by this process, in so many milliseconds. */
+  installed?(milliseconds: number): void;
+  /** A foreign change was repaired, in so many milliseconds from noticing it. */
+  healed?(cause: Cause, milliseconds: number): void;
+  /** A write was given up because another program changed the file meanwhile, or fights over it. */
+  conflict?(file: string): void;
+  /** The kubeconfig on the host got the token as it is now. */
+  tokenWritten?(): void;
+  /** Readiness changed. */
+  state?(state: State): void;
+}
+
+/** Whether pods that start now get their rules. */
+export interface State {
+  readonly ready: boolean;
+  /** In words for people. */
+  readonly reason: string;
+}
+
+/** How a pass ended. */
+export interface Pass {
+  /** `undefined`: not to be told right now, as before. */
+  readonly ready: boolean | undefined;
+  readonly reason: string;
+  /** Milliseconds after which to try again, besides events; `undefined`: at the next tick. */
+  readonly retryAfter?: number;
+  /** Whether a write failed, so that events of our own attempts must not cause the next one. */
+  readonly failed: boolean;
+  /** Causes of the steps that were done. */
+  readonly done: readonly Cause[];
+}
+
+/** Steps without which pods are captured nevertheless. */
+const harmless: ReadonlySet<Cause> = new Set<Cause>(["token-rotated", "left-over"]);
+/** Steps that answer another program's write to a shared file. */
+const answers: ReadonlySet<Cause> = new Set<Cause>([
+  "entry-missing",
+  "entry-not-last",
+  "entry-changed",
+  "file-missing",
+  "file-changed",
+]);
+
+/** Looks, decides and acts. */
+export class Reconciler {
+  readonly plugin: PluginFiles;
+  readonly paths: Paths;
+  readonly #fights = new Fights();
+  readonly #told = new Map<string, number>();
+  #wasInstalled = false;
+
+  constructor(
+    private readonly settings: Settings,
+    private readonly operations: Operations,
+    sourceDir: string,
+    private readonly log: Logger,
+    private readonly observer: Observer = {},
+    private readonly now: () => number = () => performance.now(),
+  ) {
+    this.paths = pathsOf(settings);
+    this.plugin = new PluginFiles(operations, {
+      sourceDir,
+      binDir: settings.mountedBinDir,
+      hostBinDir: this.paths.hostBinDir,
+    });
+  }
+
+  /** Looks and decides without acting. */
+  async look(): Promise<{ readonly seen: Observed; readonly plan: Plan }> {
+    const seen = await observe(this.operations, this.settings, this.plugin);
+    return { seen, plan: plan(this.settings, seen) };
+  }
+
+  /**
+   * Does one pass. Never throws for trouble with the host's files: what works is left as it is.
+   *
+   * @param since When the change that caused the pass was noticed, by the constructor's clock.
+   */
+  async pass(since: number = this.now()): Promise<Pass> {
+    const done: Cause[] = [];
+    for (let conflicts = 0;;) {
+      const { seen, plan } = await this.look();
+      for (const warning of plan.warnings) this.#tell("warn", warning);
+      if (plan.steps.length === 0) return this.#finished(plan, done, since);
+      if (conflicts === 10) {
+        const reason = "Other programs keep changing the files meanwhile";
+        return this.#unfinished(plan, done, reason, { failed: false, retryAfter: 200 });
+      }
+      for (const step of plan.steps) {
+        const wait = this.#waitOfFight(step, seen);
+        if (wait > 0) {
+          const reason = `"${nameOf(step)}" is fought over by another program`;
+          return this.#unfinished(plan, done, reason, { failed: false, retryAfter: wait });
+        }
+        try {
+          const result = await this.#execute(step, seen.journal);
+          if (result === "changed") {
+            conflicts++;
+            this.observer.conflict?.(nameOf(step));
+            this.log.debug("Another program changed a file meanwhile", { file: nameOf(step) });
+            break;
+          }
+        } catch (error) {
+          const reason = `Cannot put "${nameOf(step)}" in place: ${messageOf(error)}`;
+          this.#tell("error", reason);
+          return this.#unfinished(plan, done, reason, { failed: true });
+        }
+        done.push(step.cause);
+        this.#report(step, since);
+        // A changed journal or directory makes the rest of this plan stale.
+        if (step.kind !== "install-plugin") break;
+      }
+    }
+  }
+
+  async #execute(step: Step, journal: Journal): Promise<Replaced> {
+    const { operations, settings } = this;
+    switch (step.kind) {
+      case "install-plugin":
+        await this.plugin.install();
+        return "done";
+      case "remove":
+        return removeFile(operations, `${settings.mountedNetDir}/${step.name}`, step.expected);
+      case "write": {
+        const { name, before, expected, content, attributes } = step;
+        if (before !== undefined) {
+          const entry = { before, wrote: sha256(content) };
+          const old = journal.get(name);
+          const isKnown = old !== undefined && old.wrote === entry.wrote &&
+            sha256(encoded(old.before)) === sha256(encoded(before));
+          makeStateDir(operations, this.paths.stateDir);
+          if (!isKnown) {
+            writeJournal(operations, this.paths.stateDir, new Map(journal).set(name, entry));
+          }
+        } else if (name !== settings.kubeconfigName && journal.has(name)) {
+          // The file is being given back to its owner.
+          const rest = new Map(journal);
+          rest.delete(name);
+          const path = `${settings.mountedNetDir}/${name}`;
+          const result = replaceFile(operations, path, expected, content, attributes);
+          if (result === "done") writeJournal(operations, this.paths.stateDir, rest);
+          return result;
+        }
+        const path = `${settings.mountedNetDir}/${name}`;
+        return replaceFile(operations, path, expected, content, attributes);
+      }
+    }
+  }
+
+  #waitOfFight(step: Step, seen: Observed): number {
+    if (step.kind !== "write" || !answers.has(step.cause) || !this.#wasInstalled) return 0;
+    const verdict = this.#fights.ask(step.name, this.now());
+    if (verdict.tell) {
+      const file = seen.files.find(({ name }) => name === step.name);
+      this.observer.conflict?.(step.name);
+      this.log.warn(
+        `"${step.name}" is rewritten again and again: ${likelyCause(file?.text ?? "")}`,
+        {
+          file: `${this.settings.netDir}/${step.name}`,
+        },
+      );
+    }
+    return verdict.wait;
+  }
+
+  #report(step: Step, since: number): void {
+    if (step.kind === "write" && step.name === this.settings.kubeconfigName) {
+      this.observer.tokenWritten?.();
+    }
+    if (!this.#wasInstalled) {
+      this.log.info("Installed", { file: nameOf(step) });
+      return;
+    }
+    const milliseconds = this.now() - since;
+    if (step.kind === "write" && answers.has(step.cause)) {
+      this.#fights.repaired(step.name, this.now());
+    }
+    this.observer.healed?.(step.cause, milliseconds);
+    const level = step.cause === "token-rotated" ? "debug" : "info";
+    this.log[level]("Repaired", {
+      file: nameOf(step),
+      cause: step.cause,
+      milliseconds: Math.round(milliseconds * 10) / 10,
+    });
+  }
+
+  #finished(plan: Plan, done: Cause[], since: number): Pass {
+    if (plan.waitingFor !== undefined) {
+      const reason = `Waiting for ${plan.waitingFor}`;
+      this.#tell("info", reason);
+      return {
+        ready: plan.isUnreadable ? undefined : false,
+        reason,
+        failed: false,
+        done,
+      };
+    }
+    if (plan.blocked !== undefined) {
+      this.#tell("warn", plan.blocked);
+      return { ready: false, reason: plan.blocked, failed: false, done };
+    }
+    if (!this.#wasInstalled) {
+      this.#wasInstalled = true;
+      this.observer.installed?.(this.now() - since);
+    }
+    this.#told.clear();
+    return { ready: true, reason: `Installed in "${plan.target}"`, failed: false, done };
+  }
+
+  #unfinished(
+    plan: Plan,
+    done: Cause[],
+    reason: string,
+    rest: { failed: boolean; retryAfter?: number },
+  ): Pass {
+    const isHarmless = plan.waitingFor === undefined && plan.blocked === undefined &&
+      plan.steps.every((step) => harmless.has(step.cause));
+    return { ready: isHarmless && this.#wasInstalled, reason, done, ...rest };
+  }
+
+  /** Says the same thing once a minute at most. */
+  #tell(severity: "info" | "warn" | "error", message: string): void {
+    const last = this.#told.get(message);
+    if (last !== undefined && this.now() - last < 60_000) return;
+    if (this.#told.size > 100) this.#told.clear();
+    this.#told.set(message, this.now());
+    this.log[severity](message);
+  }
+}
+
+/** Makes our own folder in the net dir: for root only, and no link to somewhere else. */
+export function makeStateDir(operations: Operations, path: string): void {
+  const status = operations.status(path);
+  if (status !== undefined && status.kind !== "directory") {
+    throw new Error(`"${path}" is no folder; remove it`);
+  }
+  if (status === undefined) operations.makeDirectory(path, 0o700);
+  else if (status.mode !== 0o700) operations.setMode(path, 0o700);
+}
+
+/** Reads the journal; a missing one is empty. */
+export function readJournal(operations: Operations, stateDir: string): Journal {
+  return parseJournal(operations.read(journalPath(stateDir)));
+}
+
+function nameOf(step: Step): string {
+  return step.kind === "install-plugin" ? "kuma-cni" : step.name;
+}
+
+function encoded(before: unknown): Uint8Array {
+  return new TextEncoder().encode(
+    JSON.stringify(before, (_, value) => value instanceof Uint8Array ? byteString(value) : value),
+  );
+}

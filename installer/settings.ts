@@ -1,0 +1,378 @@
+/**
+ * The settings of install-cni. Each is declared once, in {@linkcode declarations}; environment
+ * variables, flags, `--help` and the documentation come from there.
+ *
+ * Names, defaults and the forms of booleans are those of the reference installer.
+ */
+import type { LogLevel } from "../src/log/log.ts";
+import { fillTemplate } from "./conflist.ts";
+import { JsonError, parseJson, stringMemberOf } from "./json_edit.ts";
+import { memberOf } from "./json_edit.ts";
+
+/** The settings, checked. */
+export interface Settings {
+  /** Configuration file to edit or create; empty: found out by looking. */
+  readonly confName: string;
+  /** JSON text of the plugin's configuration, with placeholders. */
+  readonly networkConfig: string;
+  /** The net dir's path on the host. */
+  readonly netDir: string;
+  /** The net dir as this process sees it. */
+  readonly mountedNetDir: string;
+  /** The bin dir as this process sees it. */
+  readonly mountedBinDir: string;
+  /** Folder of the plugin's files to install; empty: `/opt/cni/bin`, else beside this program. */
+  readonly sourceDir: string;
+  /** Whether to chain to another plugin's list, or else to write a file of our own. */
+  readonly chained: boolean;
+  readonly logLevel: LogLevel;
+  /** Name of the kubeconfig in the net dir. */
+  readonly kubeconfigName: string;
+  readonly caFile: string;
+  readonly tokenFile: string;
+  readonly apiHost: string;
+  readonly apiPort: string;
+  readonly apiProtocol: string;
+  /** Seconds between two looks at everything, besides the looks that changes cause. */
+  readonly checkInterval: number;
+  /** Seconds after which the token is read again at the latest. */
+  readonly tokenInterval: number;
+  /** Whether to stay and heal. */
+  readonly sleep: boolean;
+  readonly readyFile: string;
+  /** Whether to uninstall when stopped. */
+  readonly uninstallOnStop: boolean;
+  /** Name of this process's own pod; empty: the host name. */
+  readonly podName: string;
+  /** Namespace of this process's own pod; empty: the service account's. */
+  readonly podNamespace: string;
+}
+
+/** Declaration of one setting. */
+export interface Declaration<K extends keyof Settings = keyof Settings> {
+  readonly key: K;
+  /** Environment variable; the flag is made of it. */
+  readonly variable: string;
+  readonly kind: "text" | "boolean" | "seconds" | "json" | "level" | "path" | "name" | "confName";
+  /** The default, in the form of the environment. */
+  readonly default: string;
+  /** One sentence for people. */
+  readonly help: string;
+}
+
+/** Returns all declarations, in the order of the documentation. */
+export function declarations(): readonly Declaration[] {
+  return [
+    {
+      key: "confName",
+      variable: "CNI_CONF_NAME",
+      kind: "confName",
+      default: "",
+      help: "File in the net dir to chain to, or to write when not chained; empty: the file that " +
+        "the runtime loads",
+    },
+    {
+      key: "networkConfig",
+      variable: "CNI_NETWORK_CONFIG",
+      kind: "json",
+      default: "",
+      help: "JSON text of the plugin's configuration, with the placeholders " +
+        "__KUBECONFIG_FILEPATH__ and __SERVICEACCOUNT_TOKEN__",
+    },
+    {
+      key: "netDir",
+      variable: "CNI_NET_DIR",
+      kind: "path",
+      default: "/etc/cni/net.d",
+      help: "Path of the net dir on the host",
+    },
+    {
+      key: "mountedNetDir",
+      variable: "MOUNTED_CNI_NET_DIR",
+      kind: "path",
+      default: "/host/etc/cni/net.d",
+      help: "Path under which this program sees the host's net dir",
+    },
+    {
+      key: "mountedBinDir",
+      variable: "MOUNTED_CNI_BIN_DIR",
+      kind: "path",
+      default: "/host/opt/cni/bin",
+      help: "Path under which this program sees the host's bin dir",
+    },
+    {
+      key: "sourceDir",
+      variable: "CNI_SOURCE_DIR",
+      kind: "path",
+      default: "",
+      help: "Folder with the plugin's files; empty: /opt/cni/bin, else the folder of this program",
+    },
+    {
+      key: "chained",
+      variable: "CHAINED_CNI_PLUGIN",
+      kind: "boolean",
+      default: "true",
+      help: "Whether to chain to another plugin's list; false: write a file of our own",
+    },
+    {
+      key: "logLevel",
+      variable: "CNI_LOG_LEVEL",
+      kind: "level",
+      default: "info",
+      help: "What this program logs to stderr",
+    },
+    {
+      key: "kubeconfigName",
+      variable: "KUBECFG_FILE_NAME",
+      kind: "name",
+      default: "ZZZ-kuma-cni-kubeconfig",
+      help: "Name of the kubeconfig in the net dir",
+    },
+    {
+      key: "caFile",
+      variable: "KUBE_CA_FILE",
+      kind: "path",
+      default: "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+      help: "The cluster's certificate authority",
+    },
+    {
+      key: "tokenFile",
+      variable: "KUBE_SERVICE_ACCOUNT_TOKEN_PATH",
+      kind: "path",
+      default: "/var/run/secrets/kubernetes.io/serviceaccount/token",
+      help: "The service account's token",
+    },
+    {
+      key: "apiHost",
+      variable: "KUBERNETES_SERVICE_HOST",
+      kind: "text",
+      default: "",
+      help: "Host of the API server for the kubeconfig; set by kubelet",
+    },
+    {
+      key: "apiPort",
+      variable: "KUBERNETES_SERVICE_PORT",
+      kind: "text",
+      default: "",
+      help: "Port of the API server for the kubeconfig; set by kubelet",
+    },
+    {
+      key: "apiProtocol",
+      variable: "KUBERNETES_SERVICE_PROTOCOL",
+      kind: "text",
+      default: "https",
+      help: "Protocol of the API server for the kubeconfig",
+    },
+    {
+      key: "checkInterval",
+      variable: "CFGCHECK_INTERVAL",
+      kind: "seconds",
+      default: "1",
+      help: "Seconds between two looks at everything; changes of files are noticed at once anyway",
+    },
+    {
+      key: "tokenInterval",
+      variable: "REFRESH_SA_TOKEN_INTERVAL",
+      kind: "seconds",
+      default: "60",
+      help: "Seconds after which the token is read again at the latest",
+    },
+    {
+      key: "sleep",
+      variable: "SLEEP",
+      kind: "boolean",
+      default: "true",
+      help: "Whether to stay and heal; false: install, leave it installed and exit",
+    },
+    {
+      key: "readyFile",
+      variable: "READY_FILE",
+      kind: "path",
+      default: "/tmp/ready",
+      help: "File that exists exactly while everything is installed",
+    },
+    {
+      key: "uninstallOnStop",
+      variable: "KUMA_CNI_UNINSTALL",
+      kind: "boolean",
+      default: "false",
+      help: "Whether to uninstall when stopped; false: only when the DaemonSet is being removed",
+    },
+    {
+      key: "podName",
+      variable: "POD_NAME",
+      kind: "text",
+      default: "",
+      help: "Name of this program's pod; empty: the host name",
+    },
+    {
+      key: "podNamespace",
+      variable: "POD_NAMESPACE",
+      kind: "text",
+      default: "",
+      help: "Namespace of this program's pod; empty: that of the service account",
+    },
+  ];
+}
+
+/** A setting has a value that is not allowed; the message is one line for people. */
+export class SettingsError extends Error {
+  override readonly name = "SettingsError";
+  /** @param exitCode The reference installer's exit code for it. */
+  constructor(message: string, readonly exitCode: number) {
+    super(message);
+  }
+}
+
+/** Returns the flag of a setting, for example `--cni-net-dir`. */
+export function flagOf(declaration: Declaration): string {
+  return `--${declaration.variable.toLowerCase().replaceAll("_", "-")}`;
+}
+
+/** Returns in words what a setting may be. */
+export function allowedValues(declaration: Declaration): string {
+  switch (declaration.kind) {
+    case "boolean":
+      return "true or false (also 1, t, T, TRUE, True, 0, f, F, FALSE, False)";
+    case "seconds":
+      return "a number of seconds greater than 0";
+    case "level":
+      return "off, info or debug";
+    case "json":
+      return `a JSON object with "type": "kuma-cni"`;
+    case "path":
+      return "an absolute path";
+    case "name":
+      return "a file name without a slash, not ending in .conf, .conflist or .json";
+    case "confName":
+      return "a file name without a slash, ending in .conf, .conflist or .json";
+    case "text":
+      return "text";
+  }
+}
+
+/**
+ * Reads the settings.
+ *
+ * @param read Returns the value of an environment variable or of its flag; `undefined` or empty: the
+ * default.
+ * @throws {SettingsError} with the first wrong value, in one line.
+ */
+export function parseSettings(read: (declaration: Declaration) => string | undefined): Settings {
+  const result: Record<string, unknown> = {};
+  for (const declaration of declarations()) {
+    const given = read(declaration);
+    const value = given === undefined || given === "" ? declaration.default : given;
+    const parsed = parseValue(declaration, value);
+    if ("reason" in parsed) {
+      const reason = parsed.reason === "" ? "" : ` (${parsed.reason})`;
+      throw new SettingsError(
+        `${declaration.variable} is ${JSON.stringify(shortened(value))}${reason}, ` +
+          `wanted ${allowedValues(declaration)}`,
+        declaration.kind === "level" ? 2 : 1,
+      );
+    }
+    result[declaration.key] = parsed.value;
+  }
+  const settings = result as unknown as Settings;
+  if (!settings.chained && settings.confName.endsWith(".conflist")) {
+    throw new SettingsError(
+      `CNI_CONF_NAME is ${JSON.stringify(settings.confName)}, wanted a name ending in .conf, ` +
+        "since CHAINED_CNI_PLUGIN is false and runtimes expect a list in a .conflist file",
+      1,
+    );
+  }
+  return settings;
+}
+
+function parseValue(
+  declaration: Declaration,
+  value: string,
+): { readonly value: unknown } | { readonly reason: string } {
+  switch (declaration.kind) {
+    case "text":
+      return { value };
+    case "boolean":
+      if (/^(1|t|T|TRUE|true|True)$/.test(value)) return { value: true };
+      if (/^(0|f|F|FALSE|false|False)$/.test(value)) return { value: false };
+      return { reason: "" };
+    case "seconds": {
+      const seconds = Number(value);
+      const isRight = /^[0-9]+(\.[0-9]+)?$/.test(value) && seconds > 0 && seconds <= 86400;
+      return isRight ? { value: seconds } : { reason: "" };
+    }
+    case "level":
+      return /^(off|info|debug)$/.test(value) ? { value } : { reason: "" };
+    case "path":
+      if (value === "") return { value };
+      if (!value.startsWith("/") || value.includes("\0")) return { reason: "" };
+      return { value: value.replace(/(?<=.)\/+$/, "") };
+    case "name": {
+      const isRight = isFileName(value) && !/\.(conf|conflist|json)$/.test(value);
+      return isRight ? { value } : { reason: "" };
+    }
+    case "confName": {
+      const isRight = value === "" ||
+        (isFileName(value) && /\.(conf|conflist|json)$/.test(value));
+      return isRight ? { value } : { reason: "" };
+    }
+    case "json":
+      try {
+        fillTemplate(value, { kubeconfigPath: "/k", agentSocketPath: "/a", token: "t" });
+        return { value };
+      } catch (error) {
+        if (!(error instanceof JsonError)) throw error;
+        return { reason: error.message };
+      }
+  }
+}
+
+function isFileName(value: string): boolean {
+  return value !== "" && value !== "." && value !== ".." && !/[/\0]/.test(value);
+}
+
+function shortened(value: string): string {
+  return value.length <= 80 ? value : `${value.slice(0, 77)}...`;
+}
+
+/** Folder of our own beside the configuration files, and beside the plugin. */
+export const ownFolder = "kuma-cni.d";
+
+/** Paths that follow from the settings. */
+export interface Paths {
+  /** Own folder in the net dir, as this process sees it. */
+  readonly stateDir: string;
+  readonly kubeconfig: string;
+  /** The plugin in the bin dir, as this process sees it. */
+  readonly plugin: string;
+  /** The bin dir's path on the host. */
+  readonly hostBinDir: string;
+  /** The kubeconfig's path on the host. */
+  readonly hostKubeconfig: string;
+  /** The agent socket's path on the host. */
+  readonly hostAgentSocket: string;
+}
+
+/** Returns the paths that follow from the settings. */
+export function pathsOf(settings: Settings): Paths {
+  return {
+    stateDir: `${settings.mountedNetDir}/${ownFolder}`,
+    kubeconfig: `${settings.mountedNetDir}/${settings.kubeconfigName}`,
+    plugin: `${settings.mountedBinDir}/kuma-cni`,
+    hostBinDir: hostBinDirOf(settings.networkConfig),
+    hostKubeconfig: `${settings.netDir}/${settings.kubeconfigName}`,
+    hostAgentSocket: `${settings.netDir}/${ownFolder}/agent.sock`,
+  };
+}
+
+/** The chart tells the bin dir's host path only inside the network configuration. */
+function hostBinDirOf(networkConfig: string): string {
+  try {
+    const kubernetes = memberOf(parseJson(networkConfig), "kubernetes");
+    const path = kubernetes && stringMemberOf(kubernetes, "cni_bin_dir");
+    if (path?.startsWith("/")) return path.replace(/(?<=.)\/+$/, "");
+  } catch {
+    // The settings were checked with the placeholders filled; without them the text may be no JSON.
+  }
+  return "/opt/cni/bin";
+}

@@ -1,0 +1,173 @@
+/**
+ * Takes everything off the host: chain entries first, program last, so that at no moment a
+ * configuration names what is not there. Can be repeated, and continued after an interruption at any
+ * point, by any version; also takes away what the reference installer leaves.
+ */
+import type { Logger } from "../src/log/log.ts";
+import { parseList, pluginType, typesOf, unchain } from "./conflist.ts";
+import { classify, isConfName } from "./detect.ts";
+import { removeFile, type Replaced, replaceFile, sameBytes, temporaryName } from "./host_files.ts";
+import { lockName } from "./lock.ts";
+import { type JournalEntry, sha256 } from "./journal.ts";
+import { bytesOf } from "./json_edit.ts";
+import { messageOf, type NetFile, readNetFile } from "./observe.ts";
+import type { Operations } from "./operations.ts";
+import { PluginFiles } from "./plugin_files.ts";
+import { recover } from "./recover.ts";
+import { readJournal } from "./reconcile.ts";
+import { pathsOf, type Settings } from "./settings.ts";
+
+/** Files that still name the plugin; program and kubeconfig were therefore left in place. */
+export class UninstallError extends Error {
+  override readonly name = "UninstallError";
+}
+
+/** Choices of {@linkcode uninstall}. */
+export interface UninstallOptions {
+  /**
+   * Milliseconds between the last chain entry going and the program going, in which runtimes load the
+   * new configuration; by default 1000. Not waited when nothing was chained.
+   */
+  readonly settle?: number;
+  /** Milliseconds to wait for files that another program is writing; by default 2000. */
+  readonly patience?: number;
+}
+
+/**
+ * Uninstalls.
+ *
+ * @throws {UninstallError} when a file that names the plugin cannot be put right.
+ */
+export async function uninstall(
+  settings: Settings,
+  operations: Operations,
+  log: Logger,
+  options: UninstallOptions = {},
+): Promise<void> {
+  const { settle = 1000, patience = 2000 } = options;
+  const paths = pathsOf(settings);
+  const deadline = performance.now() + patience;
+  recover(settings, operations, log);
+  let changed = 0;
+  for (let pause = 20;;) {
+    const result = restoreAll(settings, operations, log);
+    changed += result.changed;
+    if (result.problems.length === 0) break;
+    if (performance.now() >= deadline) {
+      throw new UninstallError(
+        `Cannot take the plugin out of the network configuration, so its program stays: ${
+          result.problems.join("; ")
+        }`,
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    pause = Math.min(pause * 2, 500);
+  }
+  if (changed > 0) {
+    await new Promise((resolve) => setTimeout(resolve, settle));
+    // Another program may have written the entry back meanwhile, from its copy of the file.
+    const again = restoreAll(settings, operations, log);
+    if (again.problems.length > 0) throw new UninstallError(again.problems.join("; "));
+  }
+  operations.remove(paths.kubeconfig);
+  new PluginFiles(operations, {
+    sourceDir: "",
+    binDir: settings.mountedBinDir,
+    hostBinDir: paths.hostBinDir,
+  }).remove();
+  removeStateDir(operations, paths.stateDir);
+  operations.remove(settings.readyFile);
+  log.info("Uninstalled");
+}
+
+/** Restores every configuration file that names the plugin. */
+function restoreAll(
+  settings: Settings,
+  operations: Operations,
+  log: Logger,
+): { readonly changed: number; readonly problems: readonly string[] } {
+  const folder = settings.mountedNetDir;
+  const journal = readJournal(operations, pathsOf(settings).stateDir);
+  const problems: string[] = [];
+  let changed = 0;
+  for (const name of (operations.list(folder) ?? []).filter(isConfName)) {
+    try {
+      const file = readNetFile(operations, folder, name);
+      if (file === undefined) continue;
+      const result = restore(operations, folder, file, journal.get(name));
+      if (result === "changed") problems.push(`"${name}" is being written by another program`);
+      if (result === "done") {
+        changed++;
+        log.info("Restored", { file: `${settings.netDir}/${name}` });
+      }
+    } catch (error) {
+      problems.push(`"${name}": ${messageOf(error)}`);
+    }
+  }
+  return { changed, problems };
+}
+
+/** Restores one configuration file. */
+function restore(
+  operations: Operations,
+  folder: string,
+  file: NetFile,
+  entry: JournalEntry | undefined,
+): Replaced | "untouched" {
+  const path = `${folder}/${file.name}`;
+  const is = classify(file);
+  if (is.kind === "broken") {
+    if (file.text?.includes(`"${pluginType}"`) || file.content === undefined) {
+      throw new Error(is.reason);
+    }
+    return "untouched";
+  }
+  if (is.kind === "derived") return removeFile(operations, path, file.content);
+  if (is.kind === "reference-list") {
+    const content = bytesOf(is.repaired);
+    return replaceFile(operations, path, file.content, content, file.status);
+  }
+  const isAsWritten = entry !== undefined && file.content !== undefined &&
+    sha256(file.content) === entry.wrote;
+  if (is.kind === "own") {
+    const isOld = isAsWritten && entry.before.kind !== "absent";
+    if (!isOld) return removeFile(operations, path, file.content);
+  } else if (is.kind !== "list" || !is.types.includes(pluginType)) return "untouched";
+
+  if (isAsWritten && entry.before.kind === "link") {
+    return restoreLink(operations, path, file, entry.before.target);
+  }
+  if (isAsWritten && entry.before.kind === "file") {
+    const { content, mode, uid, gid } = entry.before;
+    return replaceFile(operations, path, file.content, new Uint8Array(content), { mode, uid, gid });
+  }
+  const bare = unchain(file.text!);
+  if (typesOf(parseList(bare)).length === 0) return removeFile(operations, path, file.content);
+  return replaceFile(operations, path, file.content, bytesOf(bare), file.status);
+}
+
+function restoreLink(
+  operations: Operations,
+  path: string,
+  file: NetFile,
+  target: string,
+): Replaced {
+  if (!sameBytes(operations.read(path), file.content)) return "changed";
+  const temporary = temporaryName(path);
+  operations.link(target, temporary);
+  operations.rename(temporary, path);
+  return "done";
+}
+
+/** Removes our own folder in the net dir with everything in it, the lock last. */
+function removeStateDir(operations: Operations, path: string): void {
+  const status = operations.status(path);
+  if (status === undefined) return;
+  if (status.kind !== "directory") return operations.remove(path);
+  const names = operations.list(path) ?? [];
+  for (const name of names.filter((name) => name !== lockName)) {
+    operations.remove(`${path}/${name}`);
+  }
+  if (names.includes(lockName)) operations.remove(`${path}/${lockName}`);
+  operations.remove(path);
+}
