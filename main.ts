@@ -2,7 +2,7 @@
  * kuma-cni, the CNI plugin that captures the traffic of a Kuma mesh's pods: the process round the
  * verbs. It reads a call, has it served, writes the one answer, and hands its log over.
  */
-import { type Answer, failure, type Handler, serve } from "./src/cni/serve.ts";
+import { type Answer, type CniRequest, failure, serve } from "./src/cni/serve.ts";
 import { readInput, writeAll } from "./src/cni/stdin.ts";
 import { Call } from "./src/plugin/call.ts";
 import { add, check, status } from "./src/plugin/verbs.ts";
@@ -49,16 +49,17 @@ async function main(): Promise<void> {
   addEventListener("unhandledrejection", (event) => panic(event, event.reason));
   addEventListener("error", (event) => panic(event, event.error));
 
-  const withCall = (verb: (call: Call) => void | Promise<void>): Handler => (request) => {
-    call = new Call(request, started);
-    return verb(call);
-  };
+  const configure = (request: CniRequest): Call => call = new Call(request, started);
   await finish(
     await serve({
       variable: (name) => Deno.env.get(name),
       input: () => readInput(Deno.stdin),
       about: `kuma-cni ${VERSION}`,
-    }, { add: withCall(add), check: withCall(check), status: withCall(status) }),
+    }, {
+      add: (request) => add(configure(request)),
+      check: (request) => check(configure(request)),
+      status: (request) => status(() => configure(request)),
+    }),
   );
 }
 

@@ -1,0 +1,318 @@
+/**
+ * ADD of a meshed pod when something is wrong: each trouble gets its CNI error within its time bound,
+ * and the pod's namespace stays untouched.
+ */
+import assert from "node:assert/strict";
+import { createNamespace, type NamedNamespace } from "../src/linux/topology.ts";
+import { ApiServer, htmlFault } from "./support/api_server.ts";
+import { makeAuthority } from "./support/certificates.ts";
+import { compiledPlugin } from "./support/compiled.ts";
+import { namespaceState } from "./support/namespace_state.ts";
+import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
+import { callPlugin, newContainerId, type PluginAnswer } from "./support/runtime.ts";
+
+const plugin = await compiledPlugin();
+
+/** A meshed pod in a namespace of its own, and an API server that knows it. */
+class Scene implements AsyncDisposable {
+  private constructor(
+    readonly pod: PodObject,
+    readonly api: ApiServer,
+    readonly namespace: NamedNamespace,
+    readonly folder: string,
+  ) {}
+
+  static async make(pod: PodObject = injectedPod()): Promise<Scene> {
+    const api = await ApiServer.start({ objects: [pod] });
+    const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
+    const namespace = createNamespace();
+    await api.writeKubeconfig(`${folder}/kubeconfig`);
+    return new Scene(pod, api, namespace, folder);
+  }
+
+  get kubeconfig(): string {
+    return `${this.folder}/kubeconfig`;
+  }
+
+  get logFile(): string {
+    return `${this.folder}/kuma-cni.d/kuma-cni.log`;
+  }
+
+  /** Calls ADD; the look-up's total bound is one second unless told. */
+  async add(
+    change: { netns?: string; uid?: string; network?: Record<string, unknown> } = {},
+    command: "ADD" | "CHECK" = "ADD",
+  ): Promise<PluginAnswer> {
+    const { metadata } = this.pod;
+    return await callPlugin(plugin, {
+      command,
+      containerId: newContainerId(),
+      netns: change.netns ?? this.namespace.path,
+      pod: {
+        namespace: metadata.namespace ?? "",
+        name: metadata.name,
+        uid: change.uid ?? metadata.uid ?? "",
+      },
+      network: {
+        cniVersion: "0.4.0",
+        name: "bed",
+        type: "kuma-cni",
+        log_level: "info",
+        lookup_timeout_seconds: 1,
+        kubernetes: { kubeconfig: this.kubeconfig, exclude_namespaces: ["kuma-system"] },
+        ...change.network,
+      },
+      prevResult: { cniVersion: "0.4.0", ips: [] },
+    });
+  }
+
+  state(): string {
+    return this.namespace.run(namespaceState);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.namespace[Symbol.dispose]();
+    await this.api.close();
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
+
+/** Asserts the error, that it names the pod, its time bound, and that nothing was touched. */
+async function assertFails(
+  scene: Scene,
+  wanted: { code: number; text: RegExp; withinMilliseconds?: number },
+  change: Parameters<Scene["add"]>[0] = {},
+): Promise<void> {
+  const before = scene.state();
+  const answer = await scene.add(change);
+  assert.equal(answer.code, 1, answer.stdout);
+  const error = JSON.parse(answer.stdout);
+  assert.equal(error.code, wanted.code, answer.stdout);
+  assert.match(`${error.msg}; ${error.details ?? ""}`, wanted.text);
+  assert.match(error.msg, /demo\/app-1/);
+  assert.equal(error.cniVersion, "0.4.0");
+  assert.equal(answer.stderr, "");
+  const bound = wanted.withinMilliseconds ?? 1000;
+  assert.ok(answer.milliseconds < bound, `took ${answer.milliseconds} ms, bound ${bound} ms`);
+  assert.equal(scene.state(), before);
+  assert.match(Deno.readTextFileSync(scene.logFile), /\tERROR\tkuma-cni\tADD failed: /);
+}
+
+const lookupTroubles: {
+  name: string;
+  code: number;
+  text: RegExp;
+  withinMilliseconds?: number;
+  arrange: (scene: Scene) => void | Promise<void>;
+}[] = [
+  {
+    name: "hangs",
+    code: 11,
+    text: /within/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) => api.inject({ kind: "hang" }),
+  },
+  {
+    name: "resets the connection",
+    code: 11,
+    text: /.*/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) => api.inject({ kind: "close" }),
+  },
+  {
+    name: "breaks off in the middle of the pod",
+    code: 11,
+    text: /.*/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) => api.inject({ kind: "cut", afterBytes: 500 }),
+  },
+  {
+    name: "sends the pod a byte at a time",
+    code: 11,
+    text: /within/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) => api.inject({ kind: "trickle", bytes: 1, milliseconds: 20 }),
+  },
+  {
+    name: "is down",
+    code: 11,
+    text: /refused/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) => api.close(),
+  },
+  {
+    name: "is a proxy that answers HTML",
+    code: 100,
+    text: /text\/html/,
+    arrange: ({ api }) => api.inject(htmlFault),
+  },
+  {
+    name: "answers nonsense that calls itself JSON",
+    code: 100,
+    text: /not JSON/,
+    arrange: ({ api }) => api.inject({ kind: "body", body: '{"kind":"Pod",' }),
+  },
+  {
+    name: "answers another pod",
+    code: 100,
+    text: /other/,
+    arrange: ({ api }) =>
+      api.inject({
+        kind: "body",
+        body: JSON.stringify(plainPod({ namespace: "demo", name: "other" })),
+      }),
+  },
+  {
+    name: "refuses the right",
+    code: 100,
+    text: /403.*get.*pods/s,
+    arrange: ({ api }) => api.forbid("get", "pods"),
+  },
+  {
+    name: "refuses the token",
+    code: 100,
+    text: /401.*token/s,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) => void api.rotateToken(),
+  },
+  {
+    name: "does not know the pod",
+    code: 11,
+    text: /404/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) => api.inject({ kind: "status", code: 404, reason: "NotFound" }),
+  },
+  {
+    name: "asks for patience",
+    code: 11,
+    text: /429/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) => api.inject({ kind: "status", code: 429, retryAfterSeconds: 60 }),
+  },
+  ...[500, 503, 504].map((code) => ({
+    name: `answers ${code}`,
+    code: 11,
+    text: new RegExp(`${code}`),
+    withinMilliseconds: 2000,
+    arrange: ({ api }: Scene) => api.inject({ kind: "status", code }),
+  })),
+  {
+    name: "has a certificate of somebody else",
+    code: 100,
+    text: /certificate/,
+    arrange: async ({ api, kubeconfig }) => {
+      const { certificate } = await makeAuthority("somebody else");
+      Deno.writeTextFileSync(kubeconfig, api.kubeconfig({ certificateAuthority: certificate }));
+    },
+  },
+];
+
+for (const { name, arrange, ...wanted } of lookupTroubles) {
+  Deno.test(`ADD fails with code ${wanted.code} when the API server ${name}`, async () => {
+    await using scene = await Scene.make(injectedPod({ name: "app-1" }));
+    await arrange(scene);
+    await assertFails(scene, wanted);
+  });
+}
+
+Deno.test("ADD fails when there is no usable kubeconfig", async () => {
+  await using scene = await Scene.make();
+  await assertFails(scene, { code: 7, text: /kubernetes\.kubeconfig/ }, {
+    network: { kubernetes: {}, agent: { socket: `${scene.folder}/kuma-cni.d/agent.sock` } },
+  });
+  Deno.writeTextFileSync(scene.kubeconfig, "clusters: {[");
+  await assertFails(scene, { code: 100, text: /kubeconfig/ });
+  Deno.removeSync(scene.kubeconfig);
+  await assertFails(scene, { code: 100, text: /does not exist; is install-cni running/ });
+});
+
+Deno.test("ADD fails when the pod with that name is not the one that starts", async () => {
+  await using scene = await Scene.make();
+  const wanted = { code: 11, text: /uid/i, withinMilliseconds: 2000 };
+  await assertFails(scene, wanted, { uid: crypto.randomUUID() });
+});
+
+Deno.test("ADD heals what heals within its bound", async () => {
+  await using scene = await Scene.make();
+  scene.api.inject({ kind: "status", code: 503 }, { times: 1 });
+  scene.api.inject({ kind: "close" }, { times: 1 });
+  const answer = await scene.add({ network: { lookup_timeout_seconds: 10 } });
+  assert.equal(answer.code, 0, answer.stdout);
+  assert.equal(answer.stdout, '{"cniVersion":"0.4.0","ips":[]}');
+});
+
+Deno.test("ADD of a pod of two megabytes succeeds, meshed or not", async () => {
+  for (const make of [injectedPod, plainPod]) {
+    await using scene = await Scene.make(make({ padBytes: 2 * 1024 * 1024 }));
+    const before = scene.state();
+    const answer = await scene.add();
+    assert.equal(answer.code, 0, answer.stdout);
+    assert.equal(scene.state() === before, make === plainPod);
+  }
+});
+
+Deno.test("ADD fails with code 8 when CNI_NETNS is not a network namespace of a pod", async () => {
+  await using scene = await Scene.make();
+  Deno.writeTextFileSync(`${scene.folder}/plain`, "");
+  const wrong: [string, RegExp][] = [
+    [`${scene.folder}/missing`, /missing/],
+    [`${scene.folder}/plain`, /plain/],
+    [scene.folder, /directory/],
+    ["/proc/self/ns/uts", /uts/],
+    ["/dev/null", /null/],
+    ["/proc/self/ns/net", /own network namespace/],
+  ];
+  for (const [netns, text] of wrong) await assertFails(scene, { code: 8, text }, { netns });
+});
+
+Deno.test("ADD fails with code 7 when the pod's annotations ask for what cannot be done", async () => {
+  const annotations = { "kuma.io/transparent-proxying-outbound-port": "99999" };
+  await using scene = await Scene.make(injectedPod({ annotations }));
+  await assertFails(scene, { code: 7, text: /transparent-proxying-outbound-port/ });
+});
+
+Deno.test("No trouble of ours stops a pod that is known not to be meshed", async () => {
+  await using scene = await Scene.make(injectedPod({ namespace: "kuma-system" }));
+  await scene.api.close();
+  Deno.removeSync(scene.kubeconfig);
+  for (const netns of ["/nowhere", "/proc/self/ns/net"]) {
+    const answer = await scene.add({ netns });
+    assert.equal(answer.code, 0, answer.stdout);
+    assert.ok(answer.milliseconds < 1000);
+  }
+  const log = Deno.readTextFileSync(scene.logFile);
+  assert.match(log, /\tINFO\tkuma-cni\t.*passed through.*kuma-system/);
+});
+
+Deno.test("CHECK and a second ADD agree with the first ADD", async () => {
+  await using scene = await Scene.make();
+  const missing = await scene.add({}, "CHECK");
+  assert.equal(JSON.parse(missing.stdout).code, 102, missing.stdout);
+  assert.equal((await scene.add()).code, 0);
+  const check = await scene.add({}, "CHECK");
+  assert.deepEqual([check.code, check.stdout], [0, ""]);
+  assert.equal((await scene.add()).code, 0);
+  assert.equal((await scene.add({}, "CHECK")).code, 0);
+});
+
+Deno.test("Logs never fail a pod, and log_level decides about them", async () => {
+  await using scene = await Scene.make();
+  const answers: PluginAnswer[] = [];
+  answers.push(await scene.add({ network: { log_level: "off" } }));
+  assert.throws(() => Deno.statSync(scene.logFile), Deno.errors.NotFound);
+  answers.push(await scene.add({ network: { log_level: "info" } }));
+  const info = Deno.readTextFileSync(scene.logFile);
+  assert.match(info, /redirected/);
+  assert.ok(!info.includes("\tDEBUG\t"));
+  answers.push(await scene.add({ network: { log_level: "debug" } }));
+  const debug = Deno.readTextFileSync(scene.logFile).slice(info.length);
+  assert.match(debug, /\tDEBUG\t.*annotations/);
+  assert.ok(!debug.includes(scene.api.token), "the token is in the log");
+  Deno.removeSync(scene.logFile);
+  Deno.mkdirSync(scene.logFile);
+  answers.push(await scene.add({ network: { log_level: "debug" } }));
+  for (const answer of answers) {
+    assert.equal(answer.stdout, '{"cniVersion":"0.4.0","ips":[]}');
+    assert.deepEqual([answer.code, answer.stderr], [0, ""]);
+  }
+});
