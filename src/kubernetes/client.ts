@@ -34,25 +34,13 @@ const defaultMaximumBytes = 4 * 1024 * 1024;
 /** A client for one API server and one user; close it, or dispose of it, when done. */
 export class KubernetesClient implements Disposable {
   readonly #access: ClusterAccess;
-  readonly #transport: Transport;
+  #transport: Transport | undefined;
   readonly #timeout: number;
 
-  /**
-   * Connects to nothing yet.
-   *
-   * @throws {ApiError} when the access's certificates or key cannot be used.
-   */
+  /** Connects to nothing yet. */
   constructor(access: ClusterAccess, options: ClientOptions = {}) {
     this.#access = access;
     this.#timeout = options.requestTimeoutMilliseconds ?? 10_000;
-    try {
-      this.#transport = createTransport(access);
-    } catch (cause) {
-      throw new ApiError(
-        `Cannot prepare connections to ${access.server}: ${reasonOf(cause)}`,
-        { kind: "tls", temporary: false, cause },
-      );
-    }
   }
 
   /** The API server's URL. */
@@ -91,7 +79,7 @@ export class KubernetesClient implements Disposable {
    * Gets one JSON object.
    *
    * @param path Path and query.
-   * @throws {ApiError} when there is no complete JSON object in time.
+   * @throws {ApiError} when certificates cannot be used, or there is no complete JSON object in time.
    * @throws The signal's reason when it has ended the request.
    * @throws {KubeconfigError} when the token's file cannot be read.
    */
@@ -146,7 +134,8 @@ export class KubernetesClient implements Disposable {
 
   /** Closes the connections. */
   close(): void {
-    this.#transport.close();
+    this.#transport?.close();
+    this.#transport = undefined;
   }
 
   [Symbol.dispose](): void {
@@ -183,10 +172,23 @@ export class KubernetesClient implements Disposable {
     }
   }
 
+  async #prepare(what: string): Promise<Transport> {
+    try {
+      return await createTransport(this.#access);
+    } catch (cause) {
+      throw this.#error(what, `the kubeconfig's certificates are of no use: ${reasonOf(cause)}`, {
+        kind: "tls",
+        temporary: false,
+        cause,
+      });
+    }
+  }
+
   async #request(path: string, what: string, signal: AbortSignal): Promise<Response> {
     const { tokenFile, token: fixedToken } = this.#access;
     const token = tokenFile === undefined ? fixedToken : readTokenFile(tokenFile);
-    const response = await this.#transport.get(this.#access.server + path, {
+    const transport = this.#transport ??= await this.#prepare(what);
+    const response = await transport.get(this.#access.server + path, {
       accept: "application/json",
       "user-agent": "kuma-cni",
       ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),

@@ -26,7 +26,7 @@ export async function getOverTls(
     host: address,
     port: port === "" ? 443 : Number(port),
     ALPNProtocols: ["http/1.1"],
-    servername: access.tlsServerName ?? address,
+    ...(access.tlsServerName === undefined ? {} : { servername: access.tlsServerName }),
     rejectUnauthorized: !access.insecureSkipTlsVerify,
     ...(access.certificateAuthority === undefined ? {} : { ca: access.certificateAuthority }),
     ...(access.clientCertificate === undefined

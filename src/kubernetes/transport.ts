@@ -20,9 +20,10 @@ export interface Transport {
  * Chooses the transport: `fetch`, unless the server's certificate is to be judged in a way that
  * `fetch` does not know.
  *
- * @throws {TypeError} when certificate or key cannot be used.
+ * @throws {Error} when a certificate or the key cannot be used.
  */
-export function createTransport(access: ClusterAccess): Transport {
+export async function createTransport(access: ClusterAccess): Promise<Transport> {
+  if (access.clientCertificate !== undefined) await checkIdentity(access.clientCertificate);
   const https = access.server.startsWith("https:");
   if (https && (access.insecureSkipTlsVerify || access.tlsServerName !== undefined)) {
     return new LazyTlsTransport(access);
@@ -81,4 +82,25 @@ class LazyTlsTransport implements Transport {
   }
 
   close(): void {}
+}
+
+/** Deno's own check of key and certificate would end the process, not throw. */
+async function checkIdentity(
+  identity: NonNullable<ClusterAccess["clientCertificate"]>,
+): Promise<void> {
+  // Imported here, since a static import would be loaded by every start of the program.
+  const { createPrivateKey, createPublicKey, X509Certificate } = await import("node:crypto");
+  let certified: Uint8Array;
+  let owned: Uint8Array;
+  try {
+    const form = { type: "spki", format: "der" } as const;
+    certified = new X509Certificate(identity.certificate).publicKey.export(form);
+    owned = createPublicKey(createPrivateKey(identity.key)).export(form);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TypeError(`The client certificate or its key cannot be parsed: ${reason}`, { cause });
+  }
+  if (certified.length !== owned.length || certified.some((byte, at) => byte !== owned[at])) {
+    throw new TypeError("The client key is not that of the client certificate");
+  }
 }
