@@ -100,7 +100,8 @@ interface Listener {
 }
 
 const PROBE_BYTES = new Uint8Array([0x70]);
-const FIRST_SOURCE_PORT = 20000;
+// Above the ports on which sidecars and applications are made to listen.
+const FIRST_SOURCE_PORT = 30000;
 const LAST_SOURCE_PORT = 60999;
 
 /** Namespaces, wire and listeners; dispose of it to remove them. */
@@ -124,6 +125,7 @@ export class Laboratory implements Disposable {
     try {
       this.#wire(options.peerAddresses ?? []);
       this.#listen(options);
+      this.#awaitWire();
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -209,6 +211,19 @@ export class Laboratory implements Disposable {
         }
       };
       namespace.run(() => place === "pod" ? withFileSystemUser(owner, listen) : listen());
+    }
+  }
+
+  /** The kernel drops what is sent before it has noticed that both ends of the wire are up. */
+  #awaitWire(): void {
+    const probes = (["ipv4", "ipv6"] as const).flatMap((family): LaboratoryProbe[] => [
+      { direction: "outbound", protocol: "tcp", to: { address: PEER[family], port: 1 } },
+      { direction: "inbound", protocol: "tcp", to: { address: POD[family], port: 1 } },
+    ]);
+    for (const probe of probes) {
+      for (let tries = 0; this.probe(probe, 20).end === "lost"; tries++) {
+        if (tries === 100) throw new Error("The laboratory's wire did not come up in 2 s");
+      }
     }
   }
 
