@@ -344,8 +344,8 @@ Deno.test("iptables: the backend is that of the rules that are there", () => {
     return namespace.run(() => {
       prepare();
       const ruleset = compile(defaultRedirectConfig);
-      const [note = ""] = new IptablesEngine().apply(ruleset).notes;
-      const backend = note.endsWith("legacy") ? "legacy" : "nft";
+      const { backend } = new IptablesEngine().apply(ruleset);
+      assert.ok(backend === "legacy" || backend === "nft");
       assert.ok(saved("ipv4", backend).includes("KUMA_MESH_INBOUND"));
       assert.deepEqual(new IptablesEngine().verify(ruleset), []);
       return backend;
@@ -556,3 +556,32 @@ Deno.test("iptables: the tools see no name service, and the host still does", ()
     assert.ok(Deno.statSync("/etc/nsswitch.conf").size > 0);
   });
 });
+
+for (const backend of BACKENDS) {
+  Deno.test(`iptables ${backend}: five processes apply and verify both families`, () => {
+    using namespace = createNamespace();
+    using folder = new ToolFolder(backend);
+    namespace.run(() => {
+      const log = `${folder.path}/log`;
+      for (const family of FAMILIES) {
+        for (const kind of ["save", "restore"] as const) {
+          folder.replace(family, kind, `exec $real "$@"`, `echo "$0 $*" >> ${log}`);
+        }
+      }
+      const engine = new IptablesEngine({ toolFolders: [folder.path] });
+      const processes = () => {
+        const lines = Deno.readTextFileSync(log).trim().split("\n");
+        Deno.removeSync(log);
+        // Each file of this folder is another program, while a real host has one for all names.
+        const runs = lines.filter((line) => !line.endsWith("--version"));
+        return runs.length + (lines.length > runs.length ? 1 : 0);
+      };
+      engine.apply(compile(dnsConfig));
+      assert.equal(processes(), 5);
+      engine.verify(compile(dnsConfig));
+      assert.equal(processes(), 3);
+      engine.apply(compile(defaultRedirectConfig));
+      assert.equal(processes(), 7);
+    });
+  });
+}

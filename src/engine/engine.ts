@@ -17,6 +17,8 @@ export interface Difference {
 /** What an apply did. */
 export interface ApplyResult {
   readonly engine: EngineName;
+  /** Which of its ways an engine went, where it has several: iptables' `nft` or `legacy`. */
+  readonly backend?: string;
   readonly families: readonly IpFamily[];
   readonly ruleCount: number;
   /** Things worth a log line that did not stop the apply. */

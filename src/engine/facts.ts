@@ -1,6 +1,7 @@
 /** What the network namespace that the calling thread is in looks like, where it changes the rules. */
 import { loopbackLink } from "../linux/addresses.ts";
 import { LinuxError } from "../linux/errno.ts";
+import { readLegacyTables } from "../linux/legacy_tables.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../linux/netlink.ts";
 import type { IpFamily } from "../redirect/config.ts";
 import type { NamespaceFacts } from "../redirect/ruleset.ts";
@@ -13,7 +14,7 @@ export const DOCKER_CHAIN = "DOCKER_OUTPUT";
 export interface FactsOptions {
   /**
    * Tells whether Docker's chain exists in the legacy iptables nat table of a family, which nf_tables
-   * does not show. Not asked when nf_tables has the chain.
+   * does not show. Not asked when nf_tables has the chain; without it the table itself is read.
    */
   readonly legacyDockerOutput?: (family: IpFamily) => boolean;
 }
@@ -28,7 +29,7 @@ export interface FactsOptions {
  * @throws {LinuxError} when the kernel refuses, for example without the capability.
  */
 export function readNamespaceFacts(options: FactsOptions = {}): NamespaceFacts {
-  const legacy = options.legacyDockerOutput ?? (() => false);
+  const legacy = options.legacyDockerOutput ?? hasLegacyDockerOutput;
   const ipv6 = hasIpv6();
   return {
     loopback: loopbackLink().name,
@@ -62,4 +63,10 @@ function hasDockerOutput(family: "ip" | "ip6"): boolean {
     if (error instanceof LinuxError && without.includes(error.code)) return false;
     throw error;
   }
+}
+
+function hasLegacyDockerOutput(family: IpFamily): boolean {
+  return readLegacyTables(family).some(({ name, chains }) =>
+    name === "nat" && chains.includes(DOCKER_CHAIN)
+  );
 }

@@ -55,14 +55,19 @@ export class ToolFolder implements Disposable {
     }
   }
 
-  /** Replaces a tool by a shell script that still tells the real tool's version. */
-  replace(family: IpFamily, kind: "save" | "restore", script: string): void {
+  /**
+   * Replaces a tool by a shell script that still tells the real tool's version.
+   *
+   * @param script what it does instead; `$real` is the real tool
+   * @param always what it does before that, and before telling the version
+   */
+  replace(family: IpFamily, kind: "save" | "restore", script: string, always = ""): void {
     const name = toolName(family, this.backend, kind);
     const path = `${this.path}/${name}`;
     Deno.removeSync(path);
     Deno.writeTextFileSync(
       path,
-      `#!/bin/sh\nreal=${TOOL_FOLDER}/${name}\n` +
+      `#!/bin/sh\nreal=${TOOL_FOLDER}/${name}\n${always}\n` +
         `[ "$1" = --version ] && exec $real --version\n${script}\n`,
       { mode: 0o755 },
     );

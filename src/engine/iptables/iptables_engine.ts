@@ -118,12 +118,13 @@ class Call {
     }
     return {
       engine: "iptables",
+      backend: tools.backend,
       families: ruleset.families.map(({ family }) => family),
       ruleCount:
         ruleset.families.flatMap(({ tables }) =>
           tables.flatMap(({ chains }) => chains.flatMap(({ rules }) => rules))
         ).length,
-      notes: [`iptables backend: ${tools.backend}`, ...this.#notes],
+      notes: this.#notes,
     };
   }
 

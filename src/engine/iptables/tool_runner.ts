@@ -33,8 +33,6 @@ export class ToolError extends EngineError {
 /** Runs the tools until a deadline. */
 export class ToolRunner {
   readonly #deadline: number;
-  /** Number of processes started. */
-  processes = 0;
 
   /**
    * @param toolTimeoutMs bound for one tool
@@ -127,7 +125,6 @@ export class ToolRunner {
 
   #run(programs: readonly Program[]): ProgramResult[] {
     const left = this.#deadline - performance.now();
-    this.processes += programs.length;
     try {
       return runPrograms(programs, Math.max(Math.min(left, this.toolTimeoutMs), 1));
     } catch (error) {
