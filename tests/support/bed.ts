@@ -97,7 +97,7 @@ class Standin implements AsyncDisposable {
 export class Bed implements AsyncDisposable {
   readonly #standins = new Map<Who, Standin>();
 
-  private constructor(readonly network: BedNetwork) {}
+  private constructor(readonly network: BedNetwork, private readonly ipv6: boolean) {}
 
   /**
    * Makes the namespaces and starts stand-ins, by default all of them.
@@ -107,7 +107,7 @@ export class Bed implements AsyncDisposable {
   static async create(
     options: BedNetworkOptions & { readonly who?: readonly Who[] } = {},
   ): Promise<Bed> {
-    const bed = new Bed(BedNetwork.create(options));
+    const bed = new Bed(BedNetwork.create(options), options.ipv6 ?? true);
     try {
       await bed.start(...options.who ?? ["app", "sidecar", "root", "peer"]);
       return bed;
@@ -125,8 +125,12 @@ export class Bed implements AsyncDisposable {
   /** Starts stand-ins and waits until they listen. */
   async start(...who: readonly Who[]): Promise<void> {
     for (const name of who) {
-      const netns = name === "peer" ? this.network.peer : this.network.pod;
-      this.#standins.set(name, new Standin(netns, STANDINS[name]));
+      const inPod = name !== "peer";
+      const config = STANDINS[name];
+      // Without IPv6 in the pod there is no ::1 to listen on.
+      const dns = inPod && !this.ipv6 ? config.dns.filter((at) => !at.startsWith("[")) : config.dns;
+      const netns = inPod ? this.network.pod : this.network.peer;
+      this.#standins.set(name, new Standin(netns, { ...config, dns }));
     }
     await Promise.all(who.map((name) => this.#standins.get(name)?.up));
   }
