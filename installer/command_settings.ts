@@ -1,6 +1,7 @@
 /** Settings on the command line: one flag for each, generated from the declarations. */
 import { type Command, Option } from "@commander-js/extra-typings";
-import { formatRecord, Logger, type Sink } from "../src/log/log.ts";
+import { Logger } from "../src/log/log.ts";
+import { writeToStderr } from "../src/log/stderr.ts";
 import { pluginType } from "./conflist.ts";
 import { folderOf } from "./host_files.ts";
 import {
@@ -30,13 +31,13 @@ function helpOf(declaration: Declaration): string {
  * Reads the settings from flags, then the environment, then the defaults; ends the process with one
  * line for people when one is wrong.
  */
-export function settingsOf(command: Command): Settings {
+export function settingsOf(command: Command, options = { needsConfig: true }): Settings {
   const flags = command.optsWithGlobals() as Record<string, unknown>;
   try {
     return parseSettings((declaration) => {
       const flag = flags[optionName(declaration)];
       return typeof flag === "string" ? flag : Deno.env.get(declaration.variable);
-    });
+    }, options);
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     console.error(`install-cni: ${error.message}`);
@@ -51,16 +52,7 @@ function optionName(declaration: Declaration): string {
 
 /** Makes the logger of this program; its lines go to stderr. */
 export function loggerOf(settings: Settings): Logger {
-  const encoder = new TextEncoder();
-  const sink: Sink = (record) => {
-    try {
-      const bytes = encoder.encode(formatRecord(record) + "\n");
-      for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
-    } catch {
-      // Logging must not stop the installer, also when nobody reads stderr any more.
-    }
-  };
-  return new Logger("install-cni", settings.logLevel, sink);
+  return new Logger("install-cni", settings.logLevel, writeToStderr);
 }
 
 /** Returns the folder of the plugin's files: the image's, else that of this program. */

@@ -95,7 +95,14 @@ export async function canReadOwnPod(settings: Settings, signal: AbortSignal): Pr
   }
 }
 
-function clientOf(settings: Settings, timeout: number): KubernetesClient {
+/**
+ * Makes a client of the API server with this program's service account, whose token is read again
+ * for each request.
+ *
+ * @param timeout Milliseconds for one request.
+ * @throws {Deno.errors.NotFound} when the certificate authority's file is missing.
+ */
+export function clientOf(settings: Settings, timeout: number): KubernetesClient {
   return new KubernetesClient({
     server: serverOf(settings),
     certificateAuthority: Deno.readTextFileSync(settings.caFile),

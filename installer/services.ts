@@ -1,5 +1,6 @@
 /** Parts of the running installer beside the installing itself: socket, metrics, health. */
 import type { Logger } from "../src/log/log.ts";
+import { AgentService } from "./agent/service.ts";
 import type { Observer, State } from "./reconcile.ts";
 import type { Paths, Settings } from "./settings.ts";
 
@@ -27,8 +28,8 @@ export interface Service {
 }
 
 /** Makes the parts of this installer. */
-export function createServices(_settings: Settings, _log: Logger): readonly Service[] {
-  return [];
+export function createServices(settings: Settings): readonly Service[] {
+  return [new AgentService(settings)];
 }
 
 /** Makes one observer that tells several. */

@@ -6,8 +6,7 @@
  */
 import type { LogLevel } from "../src/log/log.ts";
 import { fillTemplate } from "./conflist.ts";
-import { JsonError, parseJson, stringMemberOf } from "./json_edit.ts";
-import { memberOf } from "./json_edit.ts";
+import { JsonError, memberOf, parseJson, stringMemberOf } from "./json_edit.ts";
 
 /** The settings, checked. */
 export interface Settings {
@@ -46,6 +45,12 @@ export interface Settings {
   readonly podName: string;
   /** Namespace of this process's own pod; empty: the service account's. */
   readonly podNamespace: string;
+  /** Name of this node; empty: that of the own pod's. */
+  readonly nodeName: string;
+  /** TCP port of health and metrics; 0: not served. */
+  readonly healthPort: number;
+  /** Address that health and metrics are served on. */
+  readonly healthAddress: string;
 }
 
 /** Declaration of one setting. */
@@ -53,7 +58,16 @@ export interface Declaration<K extends keyof Settings = keyof Settings> {
   readonly key: K;
   /** Environment variable; the flag is made of it. */
   readonly variable: string;
-  readonly kind: "text" | "boolean" | "seconds" | "json" | "level" | "path" | "name" | "confName";
+  readonly kind:
+    | "text"
+    | "boolean"
+    | "seconds"
+    | "json"
+    | "level"
+    | "path"
+    | "name"
+    | "confName"
+    | "port";
   /** The default, in the form of the environment. */
   readonly default: string;
   /** One sentence for people. */
@@ -212,6 +226,27 @@ export function declarations(): readonly Declaration[] {
       default: "",
       help: "Namespace of this program's pod; empty: that of the service account",
     },
+    {
+      key: "nodeName",
+      variable: "NODE_NAME",
+      kind: "text",
+      default: "",
+      help: "Name of this node, whose pods are followed; empty: the node of this program's pod",
+    },
+    {
+      key: "healthPort",
+      variable: "HEALTH_PORT",
+      kind: "port",
+      default: "0",
+      help: "TCP port that serves /healthz, /readyz and /metrics; 0: none",
+    },
+    {
+      key: "healthAddress",
+      variable: "HEALTH_ADDRESS",
+      kind: "text",
+      default: "0.0.0.0",
+      help: "Address that health and metrics are served on",
+    },
   ];
 }
 
@@ -238,6 +273,8 @@ export function allowedValues(declaration: Declaration): string {
       return "a number of seconds greater than 0";
     case "level":
       return "off, info or debug";
+    case "port":
+      return "a number from 0 to 65535";
     case "json":
       return `a JSON object with "type": "kuma-cni"`;
     case "path":
@@ -256,13 +293,22 @@ export function allowedValues(declaration: Declaration): string {
  *
  * @param read Returns the value of an environment variable or of its flag; `undefined` or empty: the
  * default.
+ * @param options.needsConfig Whether the plugin's configuration must be there; uninstalling, for
+ * example, needs none.
  * @throws {SettingsError} with the first wrong value, in one line.
  */
-export function parseSettings(read: (declaration: Declaration) => string | undefined): Settings {
+export function parseSettings(
+  read: (declaration: Declaration) => string | undefined,
+  options: { readonly needsConfig: boolean } = { needsConfig: true },
+): Settings {
   const result: Record<string, unknown> = {};
   for (const declaration of declarations()) {
     const given = read(declaration);
     const value = given === undefined || given === "" ? declaration.default : given;
+    if (declaration.kind === "json" && value === "" && !options.needsConfig) {
+      result[declaration.key] = value;
+      continue;
+    }
     const parsed = parseValue(declaration, value);
     if ("reason" in parsed) {
       const reason = parsed.reason === "" ? "" : ` (${parsed.reason})`;
@@ -301,6 +347,10 @@ function parseValue(
       const isRight = /^[0-9]+(\.[0-9]+)?$/.test(value) && seconds > 0 && seconds <= 86400;
       return isRight ? { value: seconds } : { reason: "" };
     }
+    case "port":
+      return /^[0-9]{1,5}$/.test(value) && Number(value) <= 65535
+        ? { value: Number(value) }
+        : { reason: "" };
     case "level":
       return /^(off|info|debug)$/.test(value) ? { value } : { reason: "" };
     case "path":

@@ -27,7 +27,7 @@ async function install(command: Command): Promise<void> {
     Deno.exit(code);
   };
   const sourceDir = sourceDirOf(settings);
-  const services = createServices(settings, log);
+  const services = createServices(settings);
   const agent = new InstallerAgent(settings, new Operations(), sourceDir, log, { services });
   // As process 1 of a container the default of these signals would be to ignore them.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {

@@ -1,0 +1,196 @@
+/**
+ * The pods of this node, as a watch keeps them: so that the plugin gets its pod within a
+ * millisecond, and also while the API server is away or the host's token has expired.
+ */
+import type { PodRequest } from "../../src/agent/messages.ts";
+import type { KubernetesClient } from "../../src/kubernetes/client.ts";
+import { ApiError } from "../../src/kubernetes/errors.ts";
+import { parsePod, type Pod } from "../../src/kubernetes/pod.ts";
+import { watch } from "../../src/kubernetes/watch.ts";
+import { isPodOfUid } from "../../src/pod/lookup.ts";
+import type { PodProvider } from "./socket_server.ts";
+
+/** What the cache tells its owner. */
+export interface PodCacheObserver {
+  /** The watch runs; the cache is complete. */
+  synchronized?(pods: number): void;
+  /** The watch was interrupted and will be taken up again. */
+  interrupted?(error: Error, retryMilliseconds: number): void;
+}
+
+/** Parts of a {@linkcode PodCache} that have defaults. */
+export interface PodCacheOptions {
+  readonly observer?: PodCacheObserver;
+  /** Milliseconds until a watch that was forbidden is tried again; 10 minutes. */
+  readonly forbiddenRetryMilliseconds?: number;
+  /** First wait after another failure, doubling up to 30 s; 250 ms. */
+  readonly firstRetryMilliseconds?: number;
+}
+
+/** Pods of one page: whole pods are some 10 KiB each and this process must stay small. */
+const PAGE_SIZE = 20;
+
+/** Follows the pods of one node. */
+export class PodCache implements PodProvider {
+  readonly #pods = new Map<string, Pod>();
+  readonly #stop = new AbortController();
+  #live = false;
+  #lastWord: number | undefined;
+
+  /**
+   * @param client Client with an always fresh token; stays the caller's.
+   * @param nodeName Finds out the name of this node; may fail and is asked again then.
+   */
+  constructor(
+    private readonly client: KubernetesClient,
+    private readonly nodeName: (signal: AbortSignal) => Promise<string>,
+    private readonly options: PodCacheOptions = {},
+  ) {}
+
+  /** Number of pods that are known. */
+  get size(): number {
+    return this.#pods.size;
+  }
+
+  /** Whether the watch runs, so that what it does not have does not exist. */
+  get live(): boolean {
+    return this.#live;
+  }
+
+  /** Seconds since the watch last ran, 0 while it does; `undefined` when it never did. */
+  get ageSeconds(): number | undefined {
+    if (this.#live) return 0;
+    return this.#lastWord === undefined ? undefined : (performance.now() - this.#lastWord) / 1000;
+  }
+
+  /** Follows the pods until {@linkcode stop}; never rejects. */
+  async run(): Promise<void> {
+    const { signal } = this.#stop;
+    let failures = 0;
+    while (!signal.aborted) {
+      let error: Error;
+      try {
+        const node = await this.nodeName(signal);
+        failures = 0;
+        error = await this.#follow(node);
+      } catch (thrown) {
+        error = thrown instanceof Error ? thrown : new Error(String(thrown));
+      }
+      if (signal.aborted) return;
+      const forbidden = error instanceof ApiError && error.status === 403;
+      const first = this.options.firstRetryMilliseconds ?? 250;
+      // Under the reference manifest every node lacks the right: 2,000 nodes must not ask all day.
+      const wait = forbidden
+        ? this.options.forbiddenRetryMilliseconds ?? 600_000
+        : Math.min(30_000, first * 2 ** Math.min(failures++, 10));
+      this.#interrupted(error, wait);
+      await sleep(wait * (0.75 + Math.random() / 4), signal);
+    }
+  }
+
+  /** Ends {@linkcode run}. */
+  stop(): void {
+    this.#stop.abort();
+  }
+
+  /**
+   * The pod, when it is certain that it is the one that is asked for: its UID says so, or the watch
+   * runs.
+   */
+  cached(request: PodRequest): Pod | undefined {
+    const pod = this.#pods.get(key(request));
+    if (pod === undefined || !isPodOfUid(pod, request.uid)) return undefined;
+    return request.uid !== undefined || this.#live ? pod : undefined;
+  }
+
+  /**
+   * Asks the API server; while that cannot be reached, a known pod of that name is better than none.
+   *
+   * @throws {ApiError} when there is no pod to be had.
+   */
+  async fetch(request: PodRequest, signal: AbortSignal): Promise<Pod> {
+    try {
+      return await this.client.getPod(request, signal);
+    } catch (error) {
+      const known = this.#pods.get(key(request));
+      const gone = error instanceof ApiError && error.status === 404;
+      if (known === undefined || gone || !isPodOfUid(known, request.uid)) throw error;
+      return known;
+    }
+  }
+
+  /** Follows one node's pods; returns only on an error that asking again soon cannot heal. */
+  async #follow(node: string): Promise<Error> {
+    const ended = new AbortController();
+    const end = () => ended.abort();
+    this.#stop.signal.addEventListener("abort", end, { once: true });
+    try {
+      const notices = watch(this.client, {
+        path: "/api/v1/pods",
+        fieldSelector: `spec.nodeName=${node}`,
+        parse: parsePod,
+        signal: ended.signal,
+        pageSize: PAGE_SIZE,
+        ...(this.options.firstRetryMilliseconds === undefined
+          ? {}
+          : { firstRetryMilliseconds: this.options.firstRetryMilliseconds }),
+      });
+      for await (const notice of notices) {
+        switch (notice.type) {
+          case "snapshot":
+            this.#pods.clear();
+            for (const pod of notice.objects) this.#pods.set(key(pod), pod);
+            this.#synchronized();
+            break;
+          case "put":
+            this.#pods.set(key(notice.object), notice.object);
+            this.#synchronized();
+            break;
+          case "deleted": {
+            const known = this.#pods.get(key(notice.object));
+            if (known?.uid === notice.object.uid) this.#pods.delete(key(notice.object));
+            this.#synchronized();
+            break;
+          }
+          case "interrupted":
+            if (notice.error instanceof ApiError && notice.error.status === 403) {
+              return notice.error;
+            }
+            this.#interrupted(notice.error, notice.retryMilliseconds);
+            break;
+        }
+      }
+      return new Error("Watch of this node's pods has ended");
+    } finally {
+      this.#stop.signal.removeEventListener("abort", end);
+      ended.abort();
+    }
+  }
+
+  #synchronized(): void {
+    if (!this.#live) this.options.observer?.synchronized?.(this.#pods.size);
+    this.#live = true;
+  }
+
+  #interrupted(error: Error, retryMilliseconds: number): void {
+    if (this.#live) this.#lastWord = performance.now();
+    this.#live = false;
+    this.options.observer?.interrupted?.(error, retryMilliseconds);
+  }
+}
+
+function key(pod: { readonly namespace: string; readonly name: string }): string {
+  return `${pod.namespace}/${pod.name}`;
+}
+
+function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener("abort", done, { once: true });
+  });
+}

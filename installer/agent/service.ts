@@ -1,0 +1,196 @@
+/** The part of the running installer that serves plugin calls, probes and Prometheus. */
+import { writeToStderr } from "../../src/log/stderr.ts";
+import type { FinishRequest } from "../../src/agent/messages.ts";
+import { KubernetesClient } from "../../src/kubernetes/client.ts";
+import { clientOf, ownPod } from "../evidence.ts";
+import { serveHealth } from "../health.ts";
+import { MetricsRegistry } from "../metrics.ts";
+import type { Observer } from "../reconcile.ts";
+import type { Service, ServiceContext } from "../services.ts";
+import type { Settings } from "../settings.ts";
+import { AgentMetrics } from "./agent_metrics.ts";
+import { PodCache } from "./pod_cache.ts";
+import { SocketServer } from "./socket_server.ts";
+
+/** Time for one request to the API server, in milliseconds. */
+const REQUEST_MILLISECONDS = 10_000;
+
+/** Serves the agent's socket, and health and metrics when a port is set. */
+export class AgentService implements Service {
+  readonly metrics = new AgentMetrics(new MetricsRegistry());
+  readonly observer: Observer;
+  #context: ServiceContext | undefined;
+  #client: KubernetesClient | undefined;
+  #cache: PodCache | undefined;
+  #socket: SocketServer | undefined;
+  #http: Deno.HttpServer | undefined;
+  #lastSocketTrouble = "";
+  #lastWatchTrouble = "";
+
+  constructor(private readonly settings: Settings) {
+    const { metrics } = this;
+    this.observer = {
+      installed: () => metrics.installs.increment(),
+      healed: (cause, milliseconds) => {
+        metrics.heals.increment({ cause });
+        metrics.healSeconds.observe(milliseconds / 1000);
+      },
+      conflict: () => metrics.conflicts.increment(),
+      tokenWritten: () => metrics.tokenTimestamp.set(Date.now() / 1000),
+    };
+  }
+
+  start(context: ServiceContext): void {
+    this.#context = context;
+    const { registry } = this.metrics;
+    registry.gauge(
+      "kuma_cni_ready",
+      "1 while pods that start get their rules",
+      () => context.state().ready ? 1 : 0,
+    );
+    registry.gauge(
+      "kuma_cni_agent_cached_pods",
+      "Pods of this node that are known",
+      () => this.#cache?.size ?? 0,
+    );
+    registry.gauge(
+      "kuma_cni_agent_cache_age_seconds",
+      "Seconds since the watch on this node's pods last ran, 0 while it does",
+      () => this.#cache?.ageSeconds,
+    );
+    registry.gauge(
+      "process_resident_memory_bytes",
+      "Resident memory size in bytes",
+      () => Deno.memoryUsage().rss,
+    );
+    this.#serveHealth(context);
+  }
+
+  /** Serves the socket again if anything has happened to it; its folder may appear late. */
+  tick(): void {
+    const context = this.#context;
+    if (context === undefined) return;
+    try {
+      this.#startCache(context);
+      this.#socket ??= new SocketServer(
+        `${context.paths.stateDir}/agent.sock`,
+        {
+          cached: (request) => this.#cache?.cached(request),
+          fetch: (request, signal) => {
+            if (this.#cache === undefined) throw new Error("Agent cannot reach the API server yet");
+            return this.#cache.fetch(request, signal);
+          },
+        },
+        {
+          finished: (request) => this.#finished(request),
+          podAnswered: (source) => this.metrics.podRequests.increment({ source }),
+          failed: (cause, error) => {
+            this.metrics.socketErrors.increment({ cause });
+            context.log.debug("Connection to the agent's socket was dropped", {
+              cause,
+              error: messageOf(error),
+            });
+          },
+        },
+      );
+      this.#socket.ensureServing();
+      this.#lastSocketTrouble = "";
+    } catch (error) {
+      // The plugin helps itself meanwhile; said once, since this comes back every tick.
+      const message = messageOf(error);
+      if (message !== this.#lastSocketTrouble) {
+        context.log.warn("Agent's socket is not served", { reason: message });
+      }
+      this.#lastSocketTrouble = message;
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#cache?.stop();
+    this.#socket?.close();
+    this.#client?.close();
+    const http = this.#http;
+    this.#http = undefined;
+    await http?.shutdown();
+  }
+
+  #finished(request: FinishRequest): void {
+    for (const record of request.records) writeToStderr(record);
+    if (request.outcome !== undefined) this.metrics.recordOutcome(request.outcome);
+  }
+
+  #startCache(context: ServiceContext): void {
+    if (this.#cache !== undefined) return;
+    const client = clientOf(this.settings, REQUEST_MILLISECONDS);
+    this.#client = client;
+    const cache = new PodCache(client, (signal) => nodeName(this.settings, client, signal), {
+      observer: {
+        synchronized: (pods) => {
+          this.#lastWatchTrouble = "";
+          context.log.info("Pods of this node are followed", { pods });
+        },
+        interrupted: (error, retryMilliseconds) => {
+          this.metrics.watchRestarts.increment();
+          if (error.message === this.#lastWatchTrouble) return;
+          this.#lastWatchTrouble = error.message;
+          context.log.warn(
+            "Pods of this node are not followed, the plugin's questions are asked live",
+            {
+              reason: error.message,
+              retrySeconds: Math.round(retryMilliseconds / 1000),
+            },
+          );
+        },
+      },
+    });
+    this.#cache = cache;
+    void cache.run();
+  }
+
+  #serveHealth(context: ServiceContext): void {
+    const { healthPort: port, healthAddress: hostname } = this.settings;
+    if (port === 0) return;
+    try {
+      this.#http = serveHealth({ hostname, port }, {
+        readiness: () => context.state(),
+        liveness: () => context.liveness(),
+        metrics: () => this.metrics.registry.expose(),
+      });
+      context.log.info("Health and metrics are served", { address: hostname, port });
+    } catch (error) {
+      context.log.error("Health and metrics are not served", {
+        address: hostname,
+        port,
+        reason: messageOf(error),
+      });
+    }
+  }
+}
+
+/**
+ * The name of this node: the setting, else where this program's own pod runs, since the reference
+ * manifest does not tell.
+ */
+async function nodeName(
+  settings: Settings,
+  client: KubernetesClient,
+  signal: AbortSignal,
+): Promise<string> {
+  if (settings.nodeName !== "") return settings.nodeName;
+  const pod = ownPod(settings);
+  if (pod === undefined) throw new Error("Node's name is unknown: set NODE_NAME");
+  const path = `/api/v1/namespaces/${encodeURIComponent(pod.namespace)}/pods/${
+    encodeURIComponent(pod.name)
+  }`;
+  const what = `own pod "${pod.namespace}/${pod.name}"`;
+  const { spec } = await client.getJson(path, { signal, what });
+  const name = (spec as { nodeName?: unknown } | null | undefined)?.nodeName;
+  if (typeof name !== "string" || name === "") {
+    throw new Error(`Node's name is unknown: ${what} has no "spec.nodeName"; set NODE_NAME`);
+  }
+  return name;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
