@@ -124,7 +124,13 @@ for (const backend of BACKENDS) {
         });
         const engine = new IptablesEngine({ backend });
         engine.apply(ruleset);
+        for (const family of FAMILIES) {
+          const rule = ["-p", "tcp", "--dport", "7", "-j", "ACCEPT"];
+          tool(toolName(family, backend), ["-t", "nat", "-I", "OUTPUT", ...rule]);
+        }
+        engine.apply(ruleset);
         const first = FAMILIES.map((family) => saved(family, backend));
+        for (const line of first) assert.match(line, /--dport 7 -j ACCEPT\n-A OUTPUT -p tcp/);
         engine.apply(ruleset);
         assert.deepEqual(FAMILIES.map((family) => saved(family, backend)), first);
         assert.equal(first.join().includes("kuma/mesh"), comments);
@@ -580,6 +586,8 @@ for (const backend of BACKENDS) {
       assert.equal(processes(), 5);
       engine.verify(compile(dnsConfig));
       assert.equal(processes(), 3);
+      engine.apply(compile(dnsConfig));
+      assert.equal(processes(), 3, "nothing to change");
       engine.apply(compile(defaultRedirectConfig));
       assert.equal(processes(), 7);
     });

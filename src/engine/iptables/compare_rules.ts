@@ -5,7 +5,7 @@ import { ruleText } from "../../redirect/iptables_text.ts";
 import type { Difference } from "../engine.ts";
 import { canonicalRule } from "./canonical_rule.ts";
 import { findOwnRules, isOwnChain } from "./own_rules.ts";
-import type { SavedTables } from "./saved_rules.ts";
+import { optionValue, parseOptions, type SavedTables } from "./saved_rules.ts";
 
 /**
  * Compares our rules of one family with those wanted, chain by chain and rule by rule; rules of
@@ -72,4 +72,45 @@ function compareChain(
 function equals(rule: Rule, saved: string): boolean {
   const text = ruleText(rule);
   return text === saved || canonicalRule(text) === canonicalRule(saved);
+}
+
+/**
+ * Whether the family's rules are exactly those that an apply would leave: ours with their comments,
+ * the inserted ones before those of others, the appended ones after them.
+ *
+ * @param comments whether the rules should carry their comments
+ */
+export function isInPlace(
+  saved: SavedTables,
+  wanted: FamilyRuleset | undefined,
+  comments: boolean,
+): boolean {
+  const own = findOwnRules(saved, wanted);
+  const tables = new Set([...wanted?.tables.map(({ name }) => name) ?? [], ...saved.keys()]);
+  return [...tables].every((table) => {
+    const wantedChains = wanted?.tables.find(({ name }) => name === table)?.chains ?? [];
+    const savedChains = saved.get(table);
+    const names = new Set([...wantedChains.map(({ name }) => name), ...savedChains?.keys() ?? []]);
+    return [...names].every((name) => {
+      const target = wantedChains.find((chain) => chain.name === name);
+      const chain = savedChains?.get(name);
+      if (isOwnChain(name) && (target === undefined || chain === undefined)) return false;
+      const actual = chain?.rules ?? [];
+      const foreign = actual.filter((_, i) => !own.get(table)?.get(name)?.[i]);
+      const rules = (placement: Rule["placement"]) =>
+        target?.rules.filter((rule) => rule.placement === placement)
+          .map((rule) => ruleText(rule, { comments })) ?? [];
+      const expected = isOwnChain(name)
+        ? target?.rules.map((rule) => ruleText(rule, { comments })) ?? []
+        : [...rules("insert"), ...foreign, ...rules("append")];
+      return expected.length === actual.length &&
+        expected.every((text, i) => sameWithComment(text, actual[i] ?? ""));
+    });
+  });
+}
+
+function sameWithComment(a: string, b: string): boolean {
+  if (a === b) return true;
+  const comment = (text: string) => optionValue(parseOptions(text), "--comment");
+  return canonicalRule(a) === canonicalRule(b) && comment(a) === comment(b);
 }

@@ -5,6 +5,7 @@
  */
 import type { FamilyRuleset } from "../../redirect/ruleset.ts";
 import { restoreLines } from "../../redirect/iptables_text.ts";
+import { isInPlace } from "./compare_rules.ts";
 import { findOwnRules, isOwnChain } from "./own_rules.ts";
 import type { SavedTables } from "./saved_rules.ts";
 
@@ -24,6 +25,7 @@ export function planRestore(
   wanted: FamilyRuleset | undefined,
   comments: boolean,
 ): string {
+  if (isInPlace(saved, wanted, comments)) return "";
   return writeTables(saved, wanted, (table) => {
     const target = wanted?.tables.find(({ name }) => name === table);
     return {
