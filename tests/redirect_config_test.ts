@@ -55,7 +55,7 @@ Deno.test("a pod without settings gets the legacy defaults", () => {
   });
   assert.deepEqual(
     [...origins].filter(([, origin]) => origin !== "default"),
-    [["rulesVersion", "kind of annotation"]],
+    [["rulesVersion", "the kind of annotation"]],
   );
 });
 

@@ -92,7 +92,7 @@ function finish(
   trail.origins.set(
     "rulesVersion",
     options.rulesVersion === undefined
-      ? "kind of annotation"
+      ? "the kind of annotation"
       : "network configuration redirect_rules_version",
   );
   checkPorts(config);

@@ -158,8 +158,8 @@ export function tablesInTextOrder(ruleset: FamilyRuleset): readonly Table[] {
 }
 
 /**
- * Writes what `iptables-save` prints after the rules went into an empty namespace, without
- * counters and without the built-in chains that have no rule of ours.
+ * Writes what `iptables-save` prints after the rules went into an empty namespace, without the
+ * built-in chains that have no rule of ours.
  *
  * @param ruleset The rules of one family.
  * @returns Text with a final line end.
@@ -168,7 +168,9 @@ export function saveText(ruleset: FamilyRuleset, options: IptablesTextOptions = 
   const lines: string[] = [];
   for (const table of tablesInTextOrder(ruleset)) {
     lines.push(`*${table.name}`);
-    for (const chain of table.chains) lines.push(`:${chain.name} ${chain.base ? "ACCEPT" : "-"}`);
+    for (const chain of table.chains) {
+      lines.push(`:${chain.name} ${chain.base ? "ACCEPT" : "-"} [0:0]`);
+    }
     for (const chain of table.chains) {
       for (const rule of chain.rules) lines.push(appendLine(chain.name, rule, options));
     }
