@@ -189,10 +189,23 @@ function obstacle(): string | undefined {
     return "The demo needs Linux: the plugin works on Linux network namespaces";
   }
   if (Deno.uid() !== 0) {
-    return "The demo needs root, since it makes network namespaces: run it again with sudo, for " +
-      'example "sudo npx --yes deno@2.6.8 task demo"';
+    return "The demo needs root, since it makes network namespaces: run the same command as root, " +
+      'for example "sudo npx --yes deno@2.6.8 task demo"';
+  }
+  if (!mappedUsers().every((exists) => exists)) {
+    return "The demo needs the users 1000 and 5678, which do not exist in this user namespace: map " +
+      "users 0 to 65535 into it, or run the demo as root outside of it";
   }
   return undefined;
+}
+
+/** Whether the users that the stand-ins become exist in this user namespace; see user_namespaces(7). */
+function mappedUsers(): boolean[] {
+  const map = Deno.readTextFileSync("/proc/self/uid_map").trim().split("\n")
+    .map((line) => line.trim().split(/\s+/).map(Number));
+  return [1000, 5678].map((uid) =>
+    map.some(([first = 0, , count = 0]) => uid >= first && uid < first + count)
+  );
 }
 
 async function main(): Promise<number> {

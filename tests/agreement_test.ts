@@ -61,7 +61,10 @@ function agree(
   probes: readonly SourcedProbe[],
 ): void {
   const ruleset = compileRuleset(config, facts);
-  lab.inPod(() => engine.apply(ruleset));
+  lab.inPod(() => {
+    engine.apply(ruleset);
+    assert.deepEqual(engine.verify(ruleset), []);
+  });
   const differences = probes.flatMap((probe) => {
     const [expected, actual] = [predicted(ruleset, probe), described(lab.probe(probe))];
     return expected === actual ? [] : [{ probe, evaluator: expected, kernel: actual }];
