@@ -104,3 +104,32 @@ Deno.test("a namespace that exists is not made again, and deleting twice is quie
   namespace[Symbol.dispose]();
   assert.throws(() => Deno.statSync(namespace.path), Deno.errors.NotFound);
 });
+
+Deno.test("a thread that cannot return home is told that its process must end", () => {
+  using namespace = createNamespace();
+  // In a process of its own: the thread really is lost afterwards.
+  const source = (path: string) => JSON.stringify(import.meta.resolve(path));
+  const script = `
+    import { libc } from ${source("../src/linux/libc.ts")};
+    import * as namespaces from ${source("../src/linux/network_namespace.ts")};
+    const home = Deno.readLinkSync("/proc/thread-self/ns/net");
+    const closeHome = () => {
+      for (const { name } of Deno.readDirSync("/proc/self/fd")) {
+        try {
+          if (Deno.readLinkSync("/proc/self/fd/" + name) === home) libc().close(Number(name));
+        } catch { /* the folder's own descriptor is gone */ }
+      }
+    };
+    for (const work of [closeHome, () => console.log("entered again")]) {
+      try {
+        namespaces.withNetworkNamespace(${JSON.stringify(namespace.path)}, work);
+      } catch (error) {
+        console.log(error instanceof namespaces.LostNamespaceError, error.message);
+      }
+    }`;
+  const { stdout } = new Deno.Command(Deno.execPath(), { args: ["eval", script] }).outputSync();
+  const lines = new TextDecoder().decode(stdout).trim().split("\n");
+  assert.equal(lines.length, 2, lines.join("\n"));
+  assert.match(lines[0]!, /^true Cannot return from .*EBADF.*The process must end now$/);
+  assert.match(lines[1]!, /^true Cannot enter .* from a thread that is in a wrong one/);
+});

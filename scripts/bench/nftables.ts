@@ -8,6 +8,7 @@ import { compileRuleset } from "../../src/redirect/compile.ts";
 import type { RedirectConfig } from "../../src/redirect/config.ts";
 import { defaultRedirectConfig } from "../../src/redirect/defaults.ts";
 import type { NamespaceFacts, Ruleset } from "../../src/redirect/ruleset.ts";
+import { printTable, quantile } from "./lib/table.ts";
 
 const ROUNDS = 60;
 const PROCESSES = 7;
@@ -35,10 +36,6 @@ function pod(exclusions: number): Ruleset {
   return compileRuleset(config, facts);
 }
 
-function median(times: readonly number[]): number {
-  return times.toSorted((a, b) => a - b)[times.length >> 1]!;
-}
-
 /** Milliseconds of one apply, read-back included, in a namespace of its own. */
 function once(ruleset: Ruleset): number {
   using namespace = createNamespace();
@@ -58,22 +55,22 @@ function firstInFreshProcess(exclusions: number): number {
   return Number(new TextDecoder().decode(stdout));
 }
 
+/** Measures and prints a table. */
+export function bench(): void {
+  const rows = [["exclusions", "first in a process", "median", "p90"]];
+  for (const exclusions of [0, 100, 300]) {
+    const first = Array.from({ length: PROCESSES }, () => firstInFreshProcess(exclusions));
+    const ruleset = pod(exclusions);
+    for (let warm = 0; warm < 20; warm++) once(ruleset);
+    const times = Array.from({ length: ROUNDS }, () => once(ruleset));
+    const cells = [quantile(first, 0.5), quantile(times, 0.5), quantile(times, 0.9)];
+    rows.push([String(exclusions), ...cells.map((time) => `${time.toFixed(2)} ms`)]);
+  }
+  printTable("nftables: apply and read back, both families, in an empty namespace", rows);
+}
+
 if (import.meta.main) {
   const [mode, count] = Deno.args;
-  if (mode === "first") {
-    console.log(once(pod(Number(count))));
-  } else {
-    for (const exclusions of [0, 100, 300]) {
-      const first = Array.from({ length: PROCESSES }, () => firstInFreshProcess(exclusions));
-      const ruleset = pod(exclusions);
-      for (let warm = 0; warm < 20; warm++) once(ruleset);
-      const times = Array.from({ length: ROUNDS }, () => once(ruleset));
-      console.log(
-        `nftables apply and read back, ${exclusions} more exclusions: ` +
-          `first in a process ${median(first).toFixed(2)} ms, median ${
-            median(times).toFixed(2)
-          } ms`,
-      );
-    }
-  }
+  if (mode === "first") console.log(once(pod(Number(count))));
+  else bench();
 }

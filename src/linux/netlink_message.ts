@@ -102,8 +102,9 @@ export class MessageBuilder {
 
   /** Adds an attribute with a value of raw bytes. */
   attribute(type: number, value: Uint8Array): this {
-    this.attributeHeader(value.length + 4, type);
-    return this.raw(value);
+    const mark = this.length;
+    this.attributeHeader(0, type);
+    return this.raw(value).fillLength(mark, value.length + 4);
   }
 
   /** Adds an attribute with a 32-bit number in host order. */
@@ -155,10 +156,13 @@ export class MessageBuilder {
 
   /** Ends the attribute that began at `mark`: pads it and fills in its length. */
   endAttribute(mark: number): this {
-    const length = this.length - mark;
+    return this.fillLength(mark, this.length - mark).pad();
+  }
+
+  private fillLength(mark: number, length: number): this {
     if (length > 0xffff) throw new RangeError(`Attribute of ${length} bytes exceeds 65535`);
     this.view.setUint16(mark, length, LITTLE_ENDIAN);
-    return this.pad();
+    return this;
   }
 
   private attributeHeader(length: number, type: number): void {

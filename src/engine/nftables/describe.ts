@@ -42,12 +42,27 @@ type Shape = "number" | "text" | "data" | "set" | "ignored";
  * @throws {RangeError} when a length field does not fit.
  */
 export function describeExpressions(expressions: Uint8Array, resolve: SetResolver): string[] {
-  return parseAttributes(expressions).map(({ value }) => {
+  const lines = parseAttributes(expressions).map(({ value }) => {
     const element = parseAttributes(value);
     const name = readText(findAttribute(element, NFTA_EXPR_NAME) ?? new Uint8Array());
     const data = findAttribute(element, NFTA_EXPR_DATA) ?? new Uint8Array();
     return describeExpression(name, data, resolve);
   });
+  return joinRanges(lines);
+}
+
+/** Some versions of nft load a range as two comparisons, which is the same. */
+function joinRanges(lines: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (const line of lines) {
+    const from = joined.at(-1)?.match(/^cmp operation 5 register 1 with (\w+)$/)?.[1];
+    const to = from === undefined
+      ? undefined
+      : line.match(/^cmp operation 3 register 1 with (\w+)$/)?.[1];
+    if (to === undefined) joined.push(line);
+    else joined.splice(-1, 1, `range from ${from} operation 0 register 1 to ${to}`);
+  }
+  return joined;
 }
 
 function describeExpression(name: string, data: Uint8Array, resolve: SetResolver): string {

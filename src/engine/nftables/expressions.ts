@@ -2,7 +2,7 @@
  * Rules → expressions of nf_tables: small instructions that load a value of the packet into a
  * register, compare it, and act. Facts: `linux/netfilter/nf_tables.h`, `nft --debug=netlink`.
  */
-import type { Cidr, Range } from "../../redirect/config.ts";
+import type { Cidr, IpFamily, Range } from "../../redirect/config.ts";
 import type { Match, Rule, Verdict } from "../../redirect/ruleset.ts";
 import { addressBytes } from "../../linux/ip_address.ts";
 import { type MessageBuilder, sameBytes } from "../../linux/netlink_message.ts";
@@ -65,22 +65,38 @@ export function writeExpressions(
   { rule, family }: PlannedRule,
   context: EncodingContext,
 ): void {
-  const addressed = rule.matches.find((match): match is Match & { cidr: Cidr } => "cidr" in match);
-  const limit = family ?? addressed?.cidr.family;
-  if (context.family === "inet" && limit !== undefined) {
-    loadMeta(out, NFT_META.nfproto);
-    compare(out, NFT_EQ, Uint8Array.of(limit === "ipv4" ? NFPROTO_IPV4 : NFPROTO_IPV6));
+  const matches = inOrder(rule);
+  // The order is nft's own, so that rules which were saved and loaded by nft still compare equal.
+  const addressed = matches.findIndex((match) => "cidr" in match);
+  const limit = context.family !== "inet" ? undefined : addressedFamily(rule) ?? family;
+  for (const [index, match] of matches.entries()) {
+    if (limit !== undefined && index === Math.max(addressed, 0)) writeFamily(out, limit);
+    writeMatch(out, match, context);
   }
-  for (const match of inOrder(rule)) writeMatch(out, match, context);
+  if (limit !== undefined && matches.length === 0) writeFamily(out, limit);
   writeVerdict(out, rule.verdict, context);
 }
 
-/** A port can be read only after the protocol is known, so that match goes first. */
-function inOrder(rule: Rule): readonly Match[] {
-  const index = rule.matches.findIndex(({ kind }) => kind === "protocol");
-  if (index <= 0) return rule.matches;
-  const others = rule.matches.filter((_, at) => at !== index);
-  return [rule.matches[index]!, ...others];
+function addressedFamily({ matches }: Rule): IpFamily | undefined {
+  for (const match of matches) if ("cidr" in match) return match.cidr.family;
+  return undefined;
+}
+
+function writeFamily(out: MessageBuilder, family: IpFamily): void {
+  loadMeta(out, NFT_META.nfproto);
+  compare(out, NFT_EQ, Uint8Array.of(family === "ipv4" ? NFPROTO_IPV4 : NFPROTO_IPV6));
+}
+
+/**
+ * A port can be read only after the protocol is known: that match goes right before the first port,
+ * and to the front when there is none.
+ */
+function inOrder({ matches }: Rule): readonly Match[] {
+  const protocol = matches.find(({ kind }) => kind === "protocol");
+  if (protocol === undefined) return matches;
+  const others = matches.filter((match) => match !== protocol);
+  const port = Math.max(others.findIndex((match) => "ports" in match), 0);
+  return [...others.slice(0, port), protocol, ...others.slice(port)];
 }
 
 function writeMatch(out: MessageBuilder, match: Match, context: EncodingContext): void {

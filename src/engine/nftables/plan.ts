@@ -48,7 +48,7 @@ export function planTables(ruleset: Ruleset, layout: Layout): PlannedTable[] {
     name: NFT_TABLE,
     chains: [
       ...chainsOf(family).map((chain) => ({ ...chain, rules: chain.rules.map(unlimited) })),
-      ...(layout === "per-family" ? emptyNatChains(family) : []),
+      ...emptyNatChains(family),
     ],
   }));
 }
