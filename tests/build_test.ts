@@ -1,6 +1,35 @@
-import { equal, match, notEqual } from "node:assert/strict";
+import { deepEqual, equal, match, notEqual } from "node:assert/strict";
+import { withRepeatableNames } from "../scripts/bundle.ts";
 import { compileModule, root } from "../scripts/build.ts";
 import { findDenort, sha256 } from "../scripts/denort.ts";
+
+/** As the bundler writes modules where Deno keeps packages in `cache`, with names by `names`. */
+function bundled(cache: string, names: readonly [string, string, string]): Map<string, string> {
+  const [a, b, lazy] = names;
+  return new Map([
+    ["main.js", `import { x } from "./chunk-${a}.js";\nimport("./lazy-${lazy}.js");\n`],
+    [`chunk-${a}.js`, `import "./chunk-${b}.js";\n// ${cache}/yaml/1.0.0/x.js\nx();\n`],
+    [`chunk-${b}.js`, `// src/a.ts\nfoo("// /npm/h/ kept");\n`],
+    [`lazy-${lazy}.js`, `var y = x({\n  "${cache}/y/1.0.0/y.js"(exports) {\n`],
+  ]);
+}
+
+Deno.test("names and comments of a bundle do not depend on the machine", () => {
+  const here = bundled("../../root/.cache/deno/npm/registry.example", [
+    "AAAAAAAA",
+    "BBBBBBBB",
+    "CCCCCCCC",
+  ]);
+  const there = bundled("../home/x/npm/mirror", ["99999999", "22222222", "AAAAAAAA"]);
+  const result = withRepeatableNames(here);
+  deepEqual(new Map([...result].sort()), new Map([...withRepeatableNames(there)].sort()));
+  equal(result.size, 4);
+  const main = result.get("main.js") ?? "";
+  const imported = /"\.\/(chunk-\d\.js)"/.exec(main)?.[1] ?? "";
+  match(result.get(imported) ?? "", /^\/\/ npm:yaml\/1\.0\.0\/x\.js$/m);
+  match(result.get("lazy-2.js") ?? "", /^ {2}"npm:y\/1\.0\.0\/y\.js"\(exports\) \{$/m);
+  match([...result.values()].join(), /foo\("\/\/ \/npm\/h\/ kept"\)/);
+});
 
 const target = `${Deno.build.arch}-unknown-linux-gnu`;
 
@@ -12,6 +41,7 @@ Deno.test("the same module gives the same program, wherever and whenever it is c
     try {
       const module = `${folder}/program.js`, output = `${folder}/program`;
       await Deno.writeTextFile(module, "console.log('same');\n");
+      await Deno.utime(module, 0, 0);
       await compileModule({ module, output, denort, target, permissions: [] });
       hashes.push(await sha256(await Deno.readFile(output)));
     } finally {
