@@ -80,7 +80,7 @@ export function typesOf(list: ParsedList): string[] {
  */
 export function isChained(list: ParsedList, entry: string): boolean {
   const types = typesOf(list);
-  if (types.indexOf(pluginType) !== types.length - 1) return false;
+  if (types.length < 2 || types.indexOf(pluginType) !== types.length - 1) return false;
   const ours = list.plugins.items.at(-1)!;
   return canonicalJson(list.text, ours) === canonicalJson(entry, parseJson(entry));
 }

@@ -19,7 +19,7 @@ export function register(program: Command): void {
 }
 
 async function run(command: Command): Promise<void> {
-  const settings = settingsOf(command);
+  const settings = settingsOf(command, { needsConfig: false });
   const operations = new Operations();
   const { stateDir } = pathsOf(settings);
   try {
