@@ -1,0 +1,142 @@
+/** `install-cni apply` and `remove`, and the check of rules: engines worked by hand. */
+import { type Command, Option } from "@commander-js/extra-typings";
+import type { EngineSetting } from "../../src/engine/select.ts";
+import { readRedirectInput, type RedirectInput } from "../redirect_input.ts";
+import { applyRules, checkRules, removeRules } from "../rules_in_namespace.ts";
+import {
+  allowPodSettingOption,
+  configOptionsOf,
+  orFail,
+  type RedirectOptionValues,
+  resolverOption,
+  rulesVersionOption,
+} from "./redirect_options.ts";
+
+const examples = `
+Examples:
+  install-cni apply pod.yaml --netns /run/netns/x          as the plugin does when the pod starts
+  kubectl get pod web-0 -o yaml | install-cni apply - --netns /proc/4711/ns/net --engine iptables
+  install-cni remove --netns /run/netns/x                  take all rules away, of any engine
+`;
+
+/** Which engine works; the network configuration's words. */
+export function engineOption(): Option<
+  "--engine <name>",
+  undefined,
+  "auto",
+  undefined,
+  false,
+  "auto" | "nftables" | "iptables"
+> {
+  return new Option("--engine <name>", "engine, as in the network configuration")
+    .choices(["auto", "nftables", "iptables"] as const).default("auto" as const);
+}
+
+/** Adds the commands. */
+export function register(program: Command): void {
+  program.command("apply")
+    .description("Install a pod's rules in a network namespace, in place of earlier ones")
+    .argument(
+      "<input>",
+      'pod manifest or transparent proxy configuration, YAML or JSON; "-" = stdin',
+    )
+    .requiredOption("--netns <path>", "file of the pod's network namespace")
+    .addOption(engineOption())
+    .addOption(rulesVersionOption())
+    .addOption(resolverOption())
+    .addOption(allowPodSettingOption())
+    .addHelpText("after", examples)
+    .action((path, values, command) =>
+      orFail(command, async () => {
+        const input = await readInput(path, values);
+        console.log(applyText(input, values.netns, values.engine));
+      })
+    );
+  program.command("remove")
+    .description("Remove the rules of all engines from a network namespace")
+    .requiredOption("--netns <path>", "file of the pod's network namespace")
+    .action((values, command) =>
+      orFail(command, () => {
+        const engines = removeRules(values.netns);
+        console.log(
+          engines.length === 0
+            ? `Nothing to remove: no rules in ${values.netns}`
+            : `Removed the rules of ${engines.join(" and ")} from ${values.netns}`,
+        );
+        return Promise.resolve();
+      })
+    );
+}
+
+/** What the check of rules needs beside the namespace. */
+export interface CheckRulesValues
+  extends Omit<RedirectOptionValues, "ipv6" | "docker" | "loopback"> {
+  readonly engine: EngineSetting;
+}
+
+/**
+ * What `install-cni check --netns PATH INPUT` does: compares and prints.
+ *
+ * @param netns file of the pod's network namespace
+ * @param path manifest or configuration, `-` for standard input
+ * @returns whether all is as it should be, and the text to print
+ * @throws {Error} when that cannot be found out
+ */
+export async function checkRulesOf(
+  netns: string,
+  path: string,
+  values: CheckRulesValues,
+): Promise<{ readonly equal: boolean; readonly text: string }> {
+  const input = await readInput(path, values);
+  const config = input.kind === "skip" ? undefined : input.config;
+  const { engine, differences } = checkRules(netns, config, values.engine);
+  const title = input.kind === "skip"
+    ? `${input.title} is left alone (${input.reason})`
+    : input.title;
+  if (differences.length === 0) {
+    return { equal: true, text: `${title}: rules in ${netns} are as they should be (${engine})` };
+  }
+  const lines = differences.flatMap(({ kind, object, wanted, actual }) => [
+    `  ${kind}: ${object}`,
+    ...(wanted === undefined ? [] : [`    wanted: ${wanted}`]),
+    ...(actual === undefined ? [] : [`    actual: ${actual}`]),
+  ]);
+  return {
+    equal: false,
+    text: [
+      `${title}: rules in ${netns} differ from those wanted (${engine}, ${differences.length}):`,
+      ...lines,
+    ].join("\n"),
+  };
+}
+
+async function readInput(
+  path: string,
+  values: Omit<RedirectOptionValues, "ipv6" | "docker" | "loopback">,
+): Promise<RedirectInput> {
+  const input = await readRedirectInput(
+    path,
+    configOptionsOf({ ...values, ipv6: true, docker: false, loopback: "lo" }),
+  );
+  if (input.kind !== "skip") {
+    for (const warning of input.warnings) console.error(`Warning: ${warning}`);
+  }
+  return input;
+}
+
+function applyText(input: RedirectInput, netns: string, engine: EngineSetting): string {
+  if (input.kind === "skip") {
+    return `${input.title}: left alone, nothing was changed. ${input.reason}`;
+  }
+  const result = applyRules(netns, input.config, engine);
+  const how = result.backend === undefined ? result.engine : `${result.engine}, ${result.backend}`;
+  const families = result.families.map((family) => family === "ipv4" ? "IPv4" : "IPv6");
+  return [
+    `${input.title}: ${result.ruleCount} rules for ${families.join(" and ")} are in ${netns}`,
+    `  engine: ${how} (${result.reason})`,
+    ...(result.replaced.length === 0
+      ? []
+      : [`  removed: earlier rules of ${result.replaced.join(" and ")}`]),
+    ...result.notes.map((note) => `  note: ${note}`),
+  ].join("\n");
+}

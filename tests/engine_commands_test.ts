@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { Command } from "@commander-js/extra-typings";
+import { checkRulesOf, register } from "../installer/commands/engine.ts";
+import { createNamespace, setLinkUp } from "../src/linux/topology.ts";
+import { saved, tool } from "./support/iptables.ts";
+
+const values = { resolver: [], allowPodSetting: [], engine: "auto" as const };
+
+/** Runs a command as the program would, and returns what it printed. */
+async function run(...args: string[]): Promise<{ out: string; error: string | undefined }> {
+  const program = new Command().exitOverride();
+  let complaint = "";
+  program.configureOutput({ writeErr: (text) => complaint += text });
+  register(program);
+  for (const command of program.commands) {
+    command.exitOverride().configureOutput({ writeErr: (text) => complaint += text });
+  }
+  const lines: string[] = [];
+  const log = console.log;
+  console.log = (line: string) => lines.push(line);
+  try {
+    await program.parseAsync(args, { from: "user" });
+    return { out: lines.join("\n"), error: undefined };
+  } catch {
+    return { out: lines.join("\n"), error: complaint };
+  } finally {
+    console.log = log;
+  }
+}
+
+function manifest(annotations: Record<string, string>): string {
+  const path = Deno.makeTempFileSync({ prefix: "kuma-test-", suffix: ".json" });
+  Deno.writeTextFileSync(
+    path,
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name: "web-0", namespace: "demo", annotations },
+      spec: { containers: [{ name: "kuma-sidecar" }, { name: "app" }] },
+    }),
+  );
+  return path;
+}
+
+Deno.test("apply, check and remove work on a namespace by hand", async () => {
+  using namespace = createNamespace();
+  namespace.run(() => setLinkUp("lo"));
+  const meshed = manifest({ "kuma.io/sidecar-injected": "true", "kuma.io/builtin-dns": "enabled" });
+  const other = manifest({ "kuma.io/sidecar-injected": "false" });
+  try {
+    assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, false);
+    assert.equal((await checkRulesOf(namespace.path, other, values)).equal, true);
+
+    const first = await run("apply", meshed, "--netns", namespace.path);
+    assert.match(first.out, /^Pod demo\/web-0: \d+ rules for IPv4 and IPv6 are in \/run\/netns\//);
+    assert.match(first.out, /engine: nftables \(no iptables rules of others are in the way\)/);
+    assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, true);
+    assert.equal((await checkRulesOf(namespace.path, other, values)).equal, false);
+
+    const second = await run("apply", meshed, "--netns", namespace.path, "--engine", "iptables");
+    assert.match(
+      second.out,
+      /engine: iptables, nft \(.*\)\n {2}removed: earlier rules of nftables/,
+    );
+    const checked = await checkRulesOf(namespace.path, meshed, values);
+    assert.match(checked.text, /are as they should be \(iptables\)$/);
+
+    namespace.run(() => tool("iptables-nft", ["-t", "nat", "-F", "KUMA_MESH_INBOUND"]));
+    const broken = await checkRulesOf(namespace.path, meshed, values);
+    assert.equal(broken.equal, false);
+    assert.match(
+      broken.text,
+      /\(iptables, 3\):\n {2}missing: ip nat KUMA_MESH_INBOUND rule 1 \(I4\)/,
+    );
+
+    assert.match(
+      (await run("remove", "--netns", namespace.path)).out,
+      /^Removed .* of iptables from/,
+    );
+    assert.match((await run("remove", "--netns", namespace.path)).out, /^Nothing to remove/);
+    namespace.run(() => assert.equal(/KUMA/.test(saved("ipv4", "nft")), false));
+
+    assert.match((await run("apply", other, "--netns", namespace.path)).out, /left alone, nothing/);
+  } finally {
+    Deno.removeSync(meshed);
+    Deno.removeSync(other);
+  }
+});
+
+Deno.test("apply and remove refuse this process's own namespace and what is none", async () => {
+  const own = await run("remove", "--netns", "/proc/self/ns/net");
+  assert.match(
+    own.error ?? "",
+    /"\/proc\/self\/ns\/net" is this process's own; name that of a pod/,
+  );
+  const none = await run("remove", "--netns", "/etc/passwd");
+  assert.match(none.error ?? "", /\/etc\/passwd.* plain file, not a namespace file/);
+});
