@@ -3,6 +3,7 @@
  * of a pod are followed before and after, IPv4 and IPv6.
  */
 import assert from "node:assert/strict";
+import { listAddresses } from "../src/linux/addresses.ts";
 import { withNetworkNamespace } from "../src/linux/network_namespace.ts";
 import { Bed } from "./support/bed.ts";
 import { Cluster } from "./support/cluster.ts";
@@ -85,6 +86,9 @@ Deno.test("an IPv4-only mesh leaves IPv6 alone", async () => {
     ...probesOf("ipv4", "2.9").map((p): [Probe, string] => [p, p.after]),
     ...probesOf("ipv6", "2.9").map((p): [Probe, string] => [p, p.before]),
   ]);
+  assert.doesNotMatch(nft(bed.podNetns, "list", "ruleset"), /ip6|ipv6|inet/);
+  const addresses = withNetworkNamespace(bed.podNetns, () => listAddresses("ipv6"));
+  assert.ok(!addresses.some(({ address }) => address === "::6"), "::6 was added");
   assertSuccess(await cluster.call("CHECK", pod, call));
 });
 
