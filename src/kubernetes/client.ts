@@ -190,6 +190,7 @@ export class KubernetesClient implements Disposable {
     const transport = this.#transport ??= await this.#prepare(what);
     const response = await transport.get(this.#access.server + path, {
       accept: "application/json",
+      "accept-encoding": "identity",
       "user-agent": "kuma-cni",
       ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
     }, signal);

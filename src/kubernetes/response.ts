@@ -20,6 +20,13 @@ export function reasonOf(error: unknown): string {
 
 /** Reads a body as text; `undefined` when it is longer than `maximum` bytes. */
 export async function readText(response: Response, maximum: number): Promise<string | undefined> {
+  const announced = response.headers.get("content-length");
+  if (
+    announced !== null && Number(announced) <= maximum && !response.headers.has("content-encoding")
+  ) {
+    // The length bounds the body, and reading it whole spares the start of the streams' machinery.
+    return await response.text();
+  }
   const decoder = new TextDecoder();
   let text = "";
   let length = 0;

@@ -110,19 +110,21 @@ class Lookup {
   }
 
   async run(): Promise<Pod> {
-    let last: Error = new SourceUnavailableError("There is no source of pods");
+    // No error is made before it is needed: its stack trace costs over a millisecond.
+    let last: Error | undefined;
     while (true) {
       this.#attempts++;
       const delays: number[] = [];
       for (const source of [...this.#live]) {
         const outcome = await this.#ask(source);
         if (!(outcome instanceof Error)) return outcome;
-        if (this.signal.aborted) throw this.#failure(this.#attempts === 1 ? outcome : last, true);
+        if (this.signal.aborted) throw this.#failure(last ?? outcome, true);
         // The authority's word weighs more than that of a source that dropped out.
         if (!(outcome instanceof SourceUnavailableError) || this.#live.size === 0) last = outcome;
         const delay = this.#delayBeforeRetry(source, outcome);
         if (delay !== undefined) delays.push(delay);
       }
+      last ??= new SourceUnavailableError("There is no source of pods");
       const delay = delays.length === 0 ? undefined : Math.min(...delays);
       if (delay === undefined || this.#elapsed() + delay >= this.limit) {
         throw this.#failure(last, delay !== undefined);
@@ -297,6 +299,10 @@ function certificateHint(message: string): string {
   if (/[Ee]xpired|NotValidYet|not valid yet/.test(message)) {
     return "The API server's certificate is outside its time of validity, or this node's clock is " +
       "wrong";
+  }
+  if (/are of no use/.test(message)) {
+    return 'Repair "certificate-authority-data", "client-certificate-data" or "client-key-data" of ' +
+      "the kubeconfig";
   }
   return "Compare the kubeconfig's certificates with those of the API server";
 }

@@ -3,6 +3,7 @@
  * in the middle of a body or trickle, which a well-behaved server library does not allow.
  */
 import type { KeyPairPem } from "./certificates.ts";
+import { setNoDelay } from "./no_delay.ts";
 
 /** A request without its body: the Kubernetes calls of this project have none. */
 export interface HttpRequest {
@@ -109,6 +110,7 @@ export class HttpServer implements AsyncDisposable {
     });
     this.hostname = hostname;
     this.port = this.#listener.addr.port;
+    setNoDelay(this.port);
     this.#work = this.#accept();
   }
 
