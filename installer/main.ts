@@ -2,7 +2,9 @@
 import { Command } from "@commander-js/extra-typings";
 import { VERSION } from "../src/version.ts";
 import { register as registerCheck } from "./commands/check.ts";
+import { register as registerExplain } from "./commands/explain.ts";
 import { register as registerInstall } from "./commands/install.ts";
+import { register as registerRules } from "./commands/rules.ts";
 import { register as registerUninstall } from "./commands/uninstall.ts";
 
 /** The whole command line. */
@@ -13,6 +15,8 @@ export function commandLine(): Command {
   registerInstall(program);
   registerCheck(program);
   registerUninstall(program);
+  registerRules(program);
+  registerExplain(program);
   return program;
 }
 
