@@ -1,5 +1,4 @@
 /** Switches Nagle's algorithm off for a listener of Deno's, which has no way to ask for that. */
-import { libc } from "../../src/linux/libc.ts";
 
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
@@ -15,13 +14,24 @@ const TCP_NODELAY = 1;
 export function setNoDelay(port: number): void {
   const inodes = listeningInodes(port);
   const value = new Uint8Array(new Int32Array([1]).buffer);
+  // Closed again at once: a library that stays open would count as a leak of the running test.
+  const library = Deno.dlopen("libc.so.6", {
+    setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
+  });
   let found = 0;
-  for (const { name } of Deno.readDirSync("/proc/self/fd")) {
-    if (!inodes.has(linkTarget(`/proc/self/fd/${name}`))) continue;
-    found++;
-    if (libc().setsockopt(Number(name), IPPROTO_TCP, TCP_NODELAY, value, value.length) !== 0) {
-      throw new Error(`Cannot set TCP_NODELAY on the listener of port ${port}`);
+  try {
+    for (const { name } of Deno.readDirSync("/proc/self/fd")) {
+      if (!inodes.has(linkTarget(`/proc/self/fd/${name}`))) continue;
+      found++;
+      if (
+        library.symbols.setsockopt(Number(name), IPPROTO_TCP, TCP_NODELAY, value, value.length) !==
+          0
+      ) {
+        throw new Error(`Cannot set TCP_NODELAY on the listener of port ${port}`);
+      }
     }
+  } finally {
+    library.close();
   }
   if (found === 0) throw new Error(`No socket of this process listens on TCP port ${port}`);
 }
