@@ -1,15 +1,51 @@
-/** `install-cni check`: tells whether everything is installed, and changes nothing. */
+/**
+ * `install-cni check`: tells whether everything is installed, or with `--netns` whether a pod's rules
+ * are; changes nothing.
+ */
 import type { Command } from "@commander-js/extra-typings";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "../command_settings.ts";
 import { Operations } from "../operations.ts";
 import { Reconciler } from "../reconcile.ts";
+import { checkRulesOf, engineOption } from "./engine.ts";
+import {
+  allowPodSettingOption,
+  orFail,
+  resolverOption,
+  rulesVersionOption,
+} from "./redirect_options.ts";
 
 /** Adds the command. */
 export function register(program: Command): void {
   const command = program.command("check")
-    .description("Print as JSON whether everything is installed; exit code 0 if so, else 1");
+    .description(
+      "Print as JSON whether everything is installed, or with --netns whether a pod's rules are; " +
+        "exit code 0 if so, else 1",
+    )
+    .argument(
+      "[input]",
+      'with --netns: pod manifest or transparent proxy configuration; "-" = stdin',
+    )
+    .option("--netns <path>", "compare the rules in this network namespace with those of the input")
+    .addOption(engineOption())
+    .addOption(rulesVersionOption())
+    .addOption(resolverOption())
+    .addOption(allowPodSettingOption());
   addSettings(command as unknown as Command);
-  command.action((_, command) => check(command as unknown as Command));
+  command.action((input, values, command) => {
+    if (values.netns === undefined && input === undefined) {
+      return check(command as unknown as Command);
+    }
+    return orFail(command, async () => {
+      if (values.netns === undefined || input === undefined) {
+        throw new Error(
+          "A check of rules needs both the namespace (--netns) and the pod's manifest",
+        );
+      }
+      const { equal, text } = await checkRulesOf(values.netns, input, values);
+      console.log(text);
+      if (!equal) Deno.exit(1);
+    });
+  });
 }
 
 async function check(command: Command): Promise<void> {
