@@ -73,7 +73,9 @@ export function parseRedirectInput(
   try {
     document = parse(text, { schema: "core", onWarning: () => {} });
   } catch (error) {
-    throw new Error(`Cannot parse ${name}: ${error instanceof Error ? error.message : error}`);
+    // Behind the first line the parser shows the place in the text.
+    const reason = error instanceof Error ? error.message.split(":\n")[0] : error;
+    throw new Error(`Cannot parse ${name}: ${reason}`);
   }
   const kind = member(document, "kind");
   if (kind === undefined) {

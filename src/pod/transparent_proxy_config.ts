@@ -72,7 +72,7 @@ function parseYaml(text: string, source: string): unknown {
   try {
     return parse(text, { schema: "core", onWarning: () => {} });
   } catch (error) {
-    const reason = error instanceof Error ? error.message.split("\n")[0]! : String(error);
+    const reason = error instanceof Error ? error.message.split(/:?\n/)[0]! : String(error);
     throw new ConfigError(`${source} cannot be parsed as YAML or JSON: ${printable(reason)}`);
   }
 }

@@ -1,0 +1,154 @@
+import assert from "node:assert/strict";
+import { formatRules } from "../installer/commands/rules.ts";
+import { parseRedirectInput } from "../installer/redirect_input.ts";
+import { compileRuleset } from "../src/redirect/compile.ts";
+import type { NamespaceFacts } from "../src/redirect/ruleset.ts";
+
+const main = new URL("../installer/main.ts", import.meta.url).pathname;
+
+/** Runs install-cni as a person does. */
+async function run(
+  args: string[],
+  input = "",
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--allow-all", "--quiet", main, ...args],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+    env: { NO_COLOR: "1" },
+  }).spawn();
+  const feed = new Blob([input]).stream().pipeTo(child.stdin).catch(() => {});
+  const { code, stdout, stderr } = await child.output();
+  await feed;
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, stdout: text(stdout), stderr: text(stderr) };
+}
+
+const pod = (annotations: Record<string, string>, containers = ["app", "kuma-sidecar"]) => ({
+  apiVersion: "v1",
+  kind: "Pod",
+  metadata: { generateName: "web-", annotations },
+  spec: { containers: containers.map((name) => ({ name, image: "x" })) },
+});
+
+const meshed = pod({
+  "kuma.io/sidecar-injected": "true",
+  "kuma.io/builtin-dns": "enabled",
+  "traffic.kuma.io/exclude-outbound-ports-for-uids": "tcp:443:1000",
+});
+
+Deno.test("rules tells the decision, where values come from, and the rules", async () => {
+  const { code, stdout, stderr } = await run(["rules", "-"], JSON.stringify(meshed));
+  assert.deepEqual([code, stderr], [0, ""]);
+  assert.match(stdout, /^Pod default\/web-: redirected\n/);
+  assert.match(stdout, /outgoing TCP → port 15001 of the sidecar; but not ports 9901;/);
+  assert.match(stdout, /redirect\.dns\.enabled +true +from annotation kuma\.io\/builtin-dns\n/);
+  assert.match(stdout, /O5 +UDP, to port 53 +→ redirect to port 15053/);
+  assert.match(stdout, /Rules, IPv6: the same, with ::1 and ::6\n$/);
+});
+
+Deno.test("rules reads a file, and prints what tools can read", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".yaml" });
+  try {
+    await Deno.writeTextFile(path, "redirect: {dns: {enabled: true}}\nipFamilyMode: ipv4\n");
+    const args = ["rules", path, "--resolver", "10.96.0.10", "--output", "json"];
+    const { code, stdout } = await run(args);
+    assert.equal(code, 0);
+    const result = JSON.parse(stdout);
+    assert.equal(result.decision, "redirect");
+    assert.deepEqual(result.config.dns.servers, [{ family: "ipv4", address: "10.96.0.10" }]);
+    assert.deepEqual(result.ruleset.families.map(({ family }: { family: string }) => family), [
+      "ipv4",
+    ]);
+  } finally {
+    await Deno.remove(path);
+  }
+});
+
+Deno.test("bad input and bad options end with one line and exit code 1", async () => {
+  const cases: [args: string[], input: string, message: RegExp][] = [
+    [["rules", "-"], "kind: Deployment", /^install-cni: standard input is of kind "Deployment"/],
+    [["rules", "-"], "[", /^install-cni: Cannot parse standard input: /],
+    [["rules", "/nonexistent.yaml"], "", /^install-cni: Cannot read \/nonexistent\.yaml: /],
+    [["rules", "-"], "kumaDPUser: root", /^install-cni: standard input: kumaDPUser is "root"/],
+    [["rules", "-", "--engine", "ebpf"], "", /Allowed choices are nftables, iptables/],
+    [["explain", "-", "--from", "me", "--to", "dns"], "{}", /^install-cni: --from me cannot be/],
+  ];
+  for (const [args, input, message] of cases) {
+    const { code, stdout, stderr } = await run(args, input);
+    assert.equal(code, 1, stderr);
+    assert.equal(stdout, "");
+    assert.match(stderr, message);
+    assert.match(stderr, /^[^\n]+\n$/);
+  }
+});
+
+Deno.test("explain tells the end first, then the way", async () => {
+  const { code, stdout } = await run(
+    ["explain", "-", "--from", "uid=1000", "--to", "10.0.0.1:443/tcp"],
+    JSON.stringify(meshed),
+  );
+  assert.equal(code, 0);
+  assert.deepEqual(stdout.split("\n").slice(0, 4), [
+    "UID 1000 → 10.0.0.1:443 tcp (outbound, IPv4)",
+    "",
+    "  goes direct, not redirected",
+    "  because of O2: TCP of UID 1000 to some ports is excluded",
+  ]);
+  const json = await run(
+    ["explain", "-", "--from", "uid=7", "--to", "dns", "--output", "json"],
+    JSON.stringify(meshed),
+  );
+  const { verdict, conntrackZone, steps, summary } = JSON.parse(json.stdout);
+  assert.deepEqual([verdict, conntrackZone], [{ kind: "redirect", port: 15053 }, 2]);
+  assert.equal(steps.at(-1).rule.id, "O5");
+  assert.match(summary, /ends at port 15053, the DNS proxy of the sidecar$/);
+});
+
+Deno.test("explain says why a pod is left alone", async () => {
+  const input = JSON.stringify(pod({ "kuma.io/sidecar-injected": "true" }, ["app"]));
+  const { code, stdout } = await run(["explain", "-", "--from", "uid=7", "--to", "dns"], input);
+  assert.equal(code, 0);
+  assert.match(stdout, /^Pod default\/web-: left alone, no packet is redirected\. No container/);
+});
+
+const options = { allowPodSettings: new Set<string>(), resolvers: [] };
+const facts: NamespaceFacts = {
+  loopback: "lo",
+  ipv6: true,
+  dockerOutput: { ipv4: false, ipv6: false },
+  conntrackZones: true,
+};
+
+Deno.test("each output form, engine and family of the rules", () => {
+  const input = parseRedirectInput(JSON.stringify(meshed), "x", options);
+  assert.ok(input.kind === "redirect");
+  const format = (output: Parameters<typeof formatRules>[2]) =>
+    formatRules(input, compileRuleset(input.config, facts), output);
+  const save = format({ output: "iptables-save", family: "ipv6" });
+  assert.match(save, /^# IPv6\n\*raw\n:PREROUTING ACCEPT \[0:0\]\n/);
+  assert.doesNotMatch(save, /127\.0\.0/);
+  assert.match(format({ output: "nft", family: "ipv4" }), /^table ip kuma_mesh \{\n/);
+  assert.match(format({ output: "nft" }), /^table inet kuma_mesh \{\n/);
+  assert.match(format({ output: "text", engine: "nftables" }), /redirected\n[^]*\ntable inet kuma/);
+  assert.match(format({ output: "text", engine: "iptables" }), /redirected\n[^]*\n# IPv4\n\*raw\n/);
+  assert.doesNotMatch(format({ output: "text", family: "ipv4" }), /Rules, IPv6/);
+});
+
+Deno.test("a pod that is left alone has a reason in each form", () => {
+  const input = parseRedirectInput(JSON.stringify(pod({})), "x", options);
+  assert.ok(input.kind === "skip");
+  assert.match(formatRules(input, undefined, { output: "text" }), /^Pod .*: left alone\. /);
+  assert.match(formatRules(input, undefined, { output: "nft" }), /^# Pod .*: left alone\. /);
+  const { decision, code } = JSON.parse(formatRules(input, undefined, { output: "json" }));
+  assert.deepEqual([decision, code], ["skip", "not-injected"]);
+});
+
+Deno.test("a mapping of warnings is shown before the rules", () => {
+  const input = parseRedirectInput("dryRun: true\nredirect: {inbound: {port: 1}}", "x", options);
+  assert.ok(input.kind === "redirect");
+  const text = formatRules(input, compileRuleset(input.config, facts), { output: "text" });
+  assert.match(text, /Warnings\n {2}! x: dryRun has no effect: /);
+  assert.match(text, /redirect\.inbound\.port +1 +from x: redirect\.inbound\.port\n/);
+});
