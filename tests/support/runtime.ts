@@ -114,9 +114,14 @@ export async function callPlugin(plugin: string, call: PluginCall): Promise<Plug
     stderr: "piped",
   }).spawn();
   const output = child.output();
-  const stdin = child.stdin.getWriter();
-  await stdin.write(new TextEncoder().encode(networkConfigText(call.network, call.prevResult)));
-  await stdin.close();
+  try {
+    const stdin = child.stdin.getWriter();
+    await stdin.write(new TextEncoder().encode(networkConfigText(call.network, call.prevResult)));
+    await stdin.close();
+  } catch (error) {
+    // A plugin may answer and end without having read its input.
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
   const { code, stdout, stderr } = await output;
   return {
     code,
