@@ -1,36 +1,9 @@
-/** Decides whether a pod is meshed, in the order A to E of the reference implementation. */
+/** Decides whether a pod that was looked up is meshed: C to E of the reference implementation's order. */
 import type { Pod } from "../kubernetes/pod.ts";
-import type { Decision, Skip } from "./decision.ts";
+import type { Decision } from "./decision.ts";
+import { skip } from "./decide_early.ts";
+export { decideBeforeLookup } from "./decide_early.ts";
 import { redirectConfigOf, type RedirectConfigOptions } from "./redirect_config.ts";
-
-/**
- * Decides what can be decided without asking anybody: A, no Kubernetes pod; B, excluded namespace.
- *
- * @param args What the runtime says about the pod.
- * @param excludeNamespaces `kubernetes.exclude_namespaces` of the network configuration.
- * @returns A reason to leave the pod alone; `undefined` when it must be looked up.
- */
-export function decideBeforeLookup(
-  args: { readonly podNamespace?: string; readonly podName?: string },
-  excludeNamespaces: readonly string[],
-): Skip | undefined {
-  const { podNamespace: namespace, podName: name } = args;
-  if (!namespace || !name) {
-    return skip(
-      "not-a-pod",
-      `CNI_ARGS has no ${
-        namespace ? "K8S_POD_NAME" : "K8S_POD_NAMESPACE"
-      }: this is no Kubernetes pod`,
-    );
-  }
-  if (excludeNamespaces.includes(namespace)) {
-    return skip(
-      "excluded-namespace",
-      `Namespace "${namespace}" is in "kubernetes.exclude_namespaces" of the network configuration`,
-    );
-  }
-  return undefined;
-}
 
 /**
  * Decides about a pod: C, an init container does the redirection; D, no sidecar; E, not injected;
@@ -62,8 +35,4 @@ export function decideForPod(pod: Pod, options: RedirectConfigOptions): Decision
   }
   const { config, warnings } = redirectConfigOf(pod.annotations, options);
   return { kind: "redirect", config, warnings };
-}
-
-function skip(code: Skip["code"], reason: string): Skip {
-  return { kind: "skip", code, reason };
 }

@@ -1,0 +1,156 @@
+/** Works with the rules inside of the pod's network namespace. */
+import { CniError, CniErrorCode } from "../cni/errors.ts";
+import { type Difference, EngineError } from "../engine/engine.ts";
+import { DOCKER_CHAIN, readNamespaceFacts } from "../engine/facts.ts";
+import { applyWithSelectedEngine, selectEngine } from "../engine/select.ts";
+import { LinuxError } from "../linux/errno.ts";
+import { readLegacyTables } from "../linux/legacy_tables.ts";
+import {
+  isCurrentNetworkNamespace,
+  LostNamespaceError,
+  withNetworkNamespace,
+} from "../linux/network_namespace.ts";
+import { compileRuleset } from "../redirect/compile.ts";
+import type { IpFamily, RedirectConfig } from "../redirect/config.ts";
+import type { Ruleset } from "../redirect/ruleset.ts";
+import type { Call } from "./call.ts";
+
+/** Most differences that a message shows; the rest is counted. */
+const SHOWN_DIFFERENCES = 10;
+
+/**
+ * Installs the rules of a configuration and proves that they are there.
+ *
+ * @throws {CniError} code 8 when the namespace cannot be entered, 101 when the rules cannot be
+ * installed.
+ */
+export function capture(call: Call, config: RedirectConfig): void {
+  const applied = inPodNamespace(
+    call,
+    config,
+    (ruleset) => applyWithSelectedEngine(call.settings.engine, ruleset),
+  );
+  const { engine, reason, replaced, families, ruleCount } = applied;
+  call.result = { result: "redirected", engine };
+  call.log.info("Pod's traffic is redirected to its sidecar", {
+    engine,
+    reason,
+    families,
+    ruleCount,
+    ...(replaced.length === 0 ? {} : { replaced }),
+  });
+  for (const note of applied.notes) call.log.warn(note);
+}
+
+/**
+ * Compares the rules that are there with those of a configuration.
+ *
+ * @throws {CniError} code 102 with the differences, 8 when the namespace cannot be entered, 101 when
+ * it cannot be examined.
+ */
+export function verify(call: Call, config: RedirectConfig): void {
+  const differences = inPodNamespace(
+    call,
+    config,
+    (ruleset) => verifyWithAnyEngine(call, ruleset),
+  );
+  if (differences.length === 0) return call.log.debug("Rules are as they should be");
+  const count = differences.length === 1 ? "1 difference" : `${differences.length} differences`;
+  throw new CniError(
+    CniErrorCode.CheckFailed,
+    `Rules in the network namespace of pod ${call.podLabel} are not as they should be: ${count}`,
+    `${describeDifferences(differences)}; recreate the pod to repair it`,
+  );
+}
+
+/** What an ADD with another setting or on another kernel has installed is as good. */
+function verifyWithAnyEngine(call: Call, ruleset: Ruleset): readonly Difference[] {
+  const { engine, others } = selectEngine(call.settings.engine);
+  const differences = engine.verify(ruleset);
+  const equal = differences.length === 0 || others.some((other) => {
+    try {
+      return other.verify(ruleset).length === 0;
+    } catch (error) {
+      // An engine that cannot work here has not installed anything here.
+      if (error instanceof EngineError) return false;
+      throw error;
+    }
+  });
+  return equal ? [] : differences;
+}
+
+/**
+ * Compiles the rules for the pod's namespace and works with them inside of it, all synchronously:
+ * only this thread is there.
+ */
+function inPodNamespace<T>(
+  call: Call,
+  config: RedirectConfig,
+  work: (ruleset: Ruleset) => T,
+): T {
+  const { netns, allowOwnNamespace } = call.request.environment;
+  let entered = false;
+  try {
+    if (!allowOwnNamespace && isOwnNamespace(netns)) {
+      throw new Error("It is the plugin's own network namespace, which is the host's");
+    }
+    return withNetworkNamespace(netns, () => {
+      entered = true;
+      const facts = readNamespaceFacts({ legacyDockerOutput: hasLegacyDockerChain });
+      return work(compileRuleset(config, facts));
+    });
+  } catch (error) {
+    throw entered
+      ? captureFailure(call.podLabel, error)
+      : namespaceFailure(call.podLabel, netns, error);
+  }
+}
+
+function hasLegacyDockerChain(family: IpFamily): boolean {
+  return readLegacyTables(family).some(({ name, chains }) =>
+    name === "nat" && chains.includes(DOCKER_CHAIN)
+  );
+}
+
+function isOwnNamespace(path: string): boolean {
+  try {
+    return isCurrentNetworkNamespace(path);
+  } catch (error) {
+    // Entering it says better what is wrong with the path.
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+      return false;
+    }
+    throw error;
+  }
+}
+
+function namespaceFailure(podLabel: string, path: string, thrown: unknown): CniError {
+  const reason = thrown instanceof Error ? thrown.message : String(thrown);
+  return new CniError(
+    CniErrorCode.InvalidNamespace,
+    `Could not enter the network namespace of pod ${podLabel}: ${reason}`,
+    `CNI_NETNS is ${JSON.stringify(path)}; the container runtime makes and names it`,
+    { cause: thrown },
+  );
+}
+
+function captureFailure(podLabel: string, thrown: unknown): unknown {
+  if (thrown instanceof LostNamespaceError) return thrown;
+  if (!(thrown instanceof EngineError || thrown instanceof LinuxError)) return thrown;
+  return new CniError(
+    CniErrorCode.ApplyFailed,
+    `Could not redirect the traffic of pod ${podLabel}: ${thrown.message}`,
+    thrown instanceof EngineError ? describeDifferences(thrown.differences) : "",
+    { cause: thrown },
+  );
+}
+
+function describeDifferences(differences: readonly Difference[]): string {
+  const shown = differences.slice(0, SHOWN_DIFFERENCES).map(({ kind, object, wanted, actual }) =>
+    `${kind}: ${object}` +
+    (wanted === undefined ? "" : `, wanted ${JSON.stringify(wanted)}`) +
+    (actual === undefined ? "" : `, actual ${JSON.stringify(actual)}`)
+  );
+  const rest = differences.length - shown.length;
+  return shown.concat(rest > 0 ? [`and ${rest} more`] : []).join("; ");
+}
