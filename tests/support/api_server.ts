@@ -4,6 +4,7 @@
  * its creator, so a child process that talks to it must not be waited for synchronously.
  */
 import { formatKubeconfig } from "../../src/kubernetes/kubeconfig_format.ts";
+import { withNetworkNamespace } from "../../src/linux/network_namespace.ts";
 import { ApiFailure, ApiStore, failure, type ListQuery, type WatchEvent } from "./api_store.ts";
 import { type Authority, makeAuthority } from "./certificates.ts";
 import { type Exchange, type HttpRequest, HttpServer } from "./http_server.ts";
@@ -21,6 +22,8 @@ export interface ApiServerOptions {
   readonly token?: string;
   /** Signs the server's certificate; a new one unless told. */
   readonly authority?: Authority;
+  /** Path of the network namespace to listen in; the process's own unless told. */
+  readonly networkNamespace?: string;
 }
 
 /** What the server does instead of, or before, the right answer. */
@@ -130,7 +133,11 @@ export class ApiServer implements AsyncDisposable {
       ips: ["127.0.0.1", "::1"],
       dnsNames: ["localhost", "kubernetes", "kubernetes.default.svc"],
     });
-    return new ApiServer(options, authority.certificate, identity);
+    const listen = () => new ApiServer(options, authority.certificate, identity);
+    // A socket stays in the namespace that it was made in, wherever it is used from.
+    return options.networkNamespace === undefined
+      ? listen()
+      : withNetworkNamespace(options.networkNamespace, listen);
   }
 
   /** The TCP port. */
