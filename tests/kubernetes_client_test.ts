@@ -283,6 +283,42 @@ Deno.test("certificates that cannot be used are refused before anything is sent"
   assert.equal(server.requests.length, 0);
 });
 
+/** A proxy that knows CONNECT only; collects the targets that it was asked for. */
+function connectProxy(targets: string[]): Deno.TcpListener {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const serve = async (client: Deno.TcpConn) => {
+    const buffer = new Uint8Array(4096);
+    const head = new TextDecoder().decode(buffer.subarray(0, await client.read(buffer) ?? 0));
+    const [, host = "", port = ""] = /^CONNECT ([^:]+):([0-9]+) /.exec(head) ?? [];
+    targets.push(`${host}:${port}`);
+    const server = await Deno.connect({ hostname: host, port: Number(port) });
+    await client.write(new TextEncoder().encode("HTTP/1.1 200 Connected\r\n\r\n"));
+    await Promise.allSettled([
+      client.readable.pipeTo(server.writable),
+      server.readable.pipeTo(client.writable),
+    ]);
+  };
+  (async () => {
+    for await (const client of listener) serve(client).catch(() => {});
+  })().catch(() => {});
+  return listener;
+}
+
+Deno.test("a proxy of the kubeconfig is used", async () => {
+  const targets: string[] = [];
+  await using server = await start();
+  using proxy = connectProxy(targets);
+  const proxyUrl = `http://127.0.0.1:${proxy.addr.port}`;
+  {
+    using client = new KubernetesClient(accessTo(server, { proxyUrl }));
+    assert.equal((await client.getPod(app)).uid, "uid-1");
+  }
+  assert.deepEqual(targets, [`127.0.0.1:${server.port}`]);
+  using client = new KubernetesClient(accessTo(server, { proxyUrl, insecureSkipTlsVerify: true }));
+  assert.match((await failureOf(client.getPod(app))).message, /"proxy-url" is not supported toget/);
+  server.closeConnections();
+});
+
 Deno.test("the token's file is read for every request", async () => {
   await using server = await start();
   const path = await Deno.makeTempFile({ prefix: "kuma-test-token-" });

@@ -281,7 +281,9 @@ function diagnoseApiError(error: ApiError): Diagnosis {
       return {
         problem: "unreachable",
         temporary: error.temporary,
-        hint: "Check from this node that the API server answers at the address in the kubeconfig",
+        hint:
+          "Check from this node that the API server answers at the address in the kubeconfig; " +
+          "the container runtime's variables HTTPS_PROXY and NO_PROXY count too",
       };
   }
 }
