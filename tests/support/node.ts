@@ -60,6 +60,16 @@ export class TestNode implements AsyncDisposable {
     return `${this.netDir}/kuma-cni.d/agent.sock`;
   }
 
+  /** Whether somebody listens at the agent's socket; a file alone can be left over. */
+  async isServing(): Promise<boolean> {
+    try {
+      (await Deno.connect({ transport: "unix", path: this.socket })).close();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   /** What all agents of this node have written to stderr. */
   get log(): string {
     return this.#log;
@@ -156,9 +166,13 @@ export class TestNode implements AsyncDisposable {
   }
 
   /** Waits for a condition; the error has the agent's log. */
-  async until(what: string, condition: () => boolean, milliseconds = 15_000): Promise<void> {
+  async until(
+    what: string,
+    condition: () => boolean | Promise<boolean>,
+    milliseconds = 15_000,
+  ): Promise<void> {
     const deadline = performance.now() + milliseconds;
-    while (!condition()) {
+    while (!(await condition())) {
       if (performance.now() > deadline) {
         throw new Error(`Waited ${milliseconds} ms in vain until ${what}; log:\n${this.#log}`);
       }
