@@ -7,6 +7,7 @@ import {
   readText,
   readU32,
   readU32be,
+  sameBytes,
   scanAttribute,
 } from "../src/linux/netlink_message.ts";
 
@@ -57,4 +58,21 @@ Deno.test("an attribute too long for its length field is refused", () => {
   assert.throws(() => out.endAttribute(nested), /70004 bytes exceeds 65535/);
   assert.throws(() => out.attribute(1, new Uint8Array(65532)), RangeError);
   assert.throws(() => out.text("ä"), TypeError);
+});
+
+Deno.test("byte strings are compared whole, whatever their place in memory", () => {
+  const memory = new Uint8Array(64).map((_, index) => index % 16);
+  for (const start of [0, 1, 4]) {
+    for (const length of [0, 1, 4, 7, 12]) {
+      const a = memory.subarray(start, start + length);
+      const b = memory.slice(start + 16, start + 16 + length);
+      assert.equal(sameBytes(a, b), true, `${start} ${length}`);
+      assert.equal(sameBytes(a, memory.subarray(start, start + length + 1)), false);
+      for (let at = 0; at < length; at++) {
+        const changed = b.slice();
+        changed[at]! ^= 0x80;
+        assert.equal(sameBytes(a, changed), false, `${start} ${length} ${at}`);
+      }
+    }
+  }
 });

@@ -519,3 +519,17 @@ Deno.test("without the capability the error names it", () => {
   const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
   assert.match(text, /Cannot remove the rules with nftables: .*EPERM.*CAP_NET_ADMIN/);
 });
+
+Deno.test("of thousands of refused rules the first is named and the others are counted", () => {
+  using namespace = createNamespace();
+  const loop = (index: number) => rule(`L${index}`, [], { kind: "jump", chain: "KUMA_MESH_OWN" });
+  const fine = rule("L0", [], { kind: "return" });
+  const ruleset = custom([fine, ...Array.from({ length: 5000 }, (_, index) => loop(index + 1))]);
+  namespace.run(() =>
+    assert.throws(
+      () => new NftablesEngine().apply(ruleset),
+      /rule 2 \(L1\) of chain KUMA_MESH_OWN .*EMLINK.* \d+ more messages were refused/,
+    )
+  );
+  assert.equal(listRuleset(namespace), "");
+});

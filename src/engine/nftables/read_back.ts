@@ -1,5 +1,5 @@
 /** What is installed in the kernel: tables, chains, rules and sets of our table's name. */
-import { ENOENT, LinuxError } from "../../linux/errno.ts";
+import { EAGAIN, EINVAL, ENOENT, EPROTONOSUPPORT, LinuxError } from "../../linux/errno.ts";
 import type { NetlinkSocket } from "../../linux/netlink.ts";
 import {
   type Attribute,
@@ -65,9 +65,23 @@ export function readGeneration(socket: NetlinkSocket): number {
     family: NFPROTO_UNSPEC,
     sequence: socket.nextSequence(),
   }).endMessage();
-  const [answer] = socket.request(attempt, request.data);
+  const [answer] = requestGeneration(socket, attempt, request.data);
   const id = answer && findAttribute(attributesOf(answer), NFTA_GEN_ID);
   return id === undefined ? 0 : readU32be(id, 0);
+}
+
+function requestGeneration(
+  socket: NetlinkSocket,
+  attempt: string,
+  request: Uint8Array<ArrayBuffer>,
+): Message[] {
+  try {
+    return socket.request(attempt, request);
+  } catch (error) {
+    // Netfilter's netlink says so about a subsystem that it does not have.
+    if (!(error instanceof LinuxError) || error.errno !== EINVAL) throw error;
+    throw new LinuxError(attempt, EPROTONOSUPPORT, "The kernel has no nf_tables");
+  }
 }
 
 /**
@@ -107,7 +121,7 @@ export function readChains(socket: NetlinkSocket, family: NftFamily): InstalledC
   }
   throw new LinuxError(
     "Cannot read the nf_tables rules",
-    11,
+    EAGAIN,
     "The ruleset changed during each of 10 readings",
   );
 }
