@@ -27,6 +27,8 @@ export interface RulesOutput {
   /** Print rules in the syntax of this engine instead of words. */
   readonly engine?: "nftables" | "iptables" | undefined;
   readonly family?: "ipv4" | "ipv6" | undefined;
+  /** List also the settings that have their defaults; JSON always has them. */
+  readonly all?: boolean | undefined;
 }
 
 /** Adds the command. */
@@ -49,6 +51,7 @@ export function register(program: Command): void {
       new Option("--output <format>", "format")
         .choices(["text", "json", "iptables-save", "nft"] as const).default("text" as const),
     )
+    .option("--all", "list also the settings that have their defaults", false)
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
     .addOption(allowPodSettingOption())
@@ -81,7 +84,7 @@ async function write(text: string): Promise<void> {
 export function formatRules(
   input: RedirectInput,
   ruleset: Ruleset | undefined,
-  { output, engine, family }: RulesOutput,
+  { output, engine, family, all = false }: RulesOutput,
 ): string {
   if (input.kind === "skip" || ruleset === undefined) return formatSkip(input, output);
   const shown: Ruleset = {
@@ -108,9 +111,11 @@ export function formatRules(
         2,
       ) + "\n";
     case "text":
-      if (engine === undefined) return describeRules({ ...input, ruleset: shown });
+      if (engine === undefined) {
+        return describeRules({ ...input, ruleset: shown, allSettings: all });
+      }
       return [
-        ...describeDecision(input),
+        ...describeDecision({ ...input, allSettings: all }),
         engine === "nftables"
           ? nftText(planTables(shown, "inet"), { comments: shown.comments })
           : iptablesText(shown),

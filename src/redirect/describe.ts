@@ -1,6 +1,5 @@
-/** Configurations, rules and the ways of packets in words, for people in a hurry. */
+/** Configurations and rules in words, for people in a hurry. */
 import type { IpFamily, Range, RedirectConfig, UidExclusion } from "./config.ts";
-import type { Evaluation, Packet, Step } from "./evaluate.ts";
 import type { FamilyRuleset, Match, Rule, Ruleset, Verdict } from "./ruleset.ts";
 
 /** A setting's key path as in the config annotation, its value, and where the value came from. */
@@ -187,11 +186,13 @@ export interface RulesDescription {
   readonly origins: ReadonlyMap<string, string>;
   readonly warnings: readonly string[];
   readonly ruleset: Ruleset;
+  /** List also the settings that have their defaults; default `false`. */
+  readonly allSettings?: boolean;
 }
 
 /**
- * Describes a decision to redirect: the summary first, then warnings, the settings that are not
- * default, and the rules of each family in words.
+ * Describes a decision to redirect: the summary first, then warnings, the settings, and the rules of
+ * each family in words.
  *
  * @returns Text with a final line end.
  */
@@ -204,21 +205,29 @@ export function describeRules(description: RulesDescription): string {
 
 /** The part of {@linkcode describeRules} before the rules, as lines. */
 export function describeDecision(
-  { title, config, origins, warnings }: Omit<RulesDescription, "ruleset">,
+  { title, config, origins, warnings, allSettings }: Omit<RulesDescription, "ruleset">,
 ): string[] {
   const settings = effectiveSettings(config, origins);
-  const chosen = settings.filter(({ origin }) => origin !== "default" && origin !== "built in");
+  const chosen = settings.filter(({ origin }) => allSettings || isChosen(origin));
   const lines = [`${title}: redirected`, "", ...summary(config).map((line) => `  ${line}`), ""];
   if (warnings.length > 0) {
     lines.push("Warnings", ...warnings.map((warning) => `  ! ${warning}`), "");
   }
   lines.push(
     "Settings",
-    ...table(chosen.map(({ key, value, origin }) => [key, value, `from ${origin}`])),
-    `  ${settings.length - chosen.length} others have their defaults`,
-    "",
+    ...table(
+      chosen.map((
+        { key, value, origin },
+      ) => [key, value, isChosen(origin) ? `from ${origin}` : origin]),
+    ),
   );
-  return lines;
+  const others = settings.length - chosen.length;
+  if (others > 0) lines.push(`  ${others} others have their defaults`);
+  return [...lines, ""];
+}
+
+function isChosen(origin: string): boolean {
+  return origin !== "default" && origin !== "built in";
 }
 
 function describeFamilies({ families }: Ruleset): string[] {
@@ -267,90 +276,4 @@ function table(rows: readonly (readonly string[])[]): string[] {
     "  " + row.map((cell, column) => column < row.length - 1 ? cell.padEnd(widths[column]!) : cell)
       .join("  ")
   );
-}
-
-/** A short text of a packet: who sends what to where. */
-export function packetText(packet: Packet): string {
-  const host = (address: string, port: number | undefined) =>
-    port === undefined
-      ? address
-      : address.includes(":")
-      ? `[${address}]:${port}`
-      : `${address}:${port}`;
-  const source = packet.direction === "inbound"
-    ? host(packet.source, packet.sourcePort)
-    : packet.uid === undefined
-    ? "no socket"
-    : `UID ${packet.uid}`;
-  const state = packet.conntrackState === undefined || packet.conntrackState === "new"
-    ? ""
-    : `, ${packet.conntrackState}`;
-  return `${source} → ${host(packet.destination, packet.destinationPort)} ${packet.protocol}` +
-    ` (${packet.direction}, ${familyName(packet.family)}${state})`;
-}
-
-/** Puts the end of a packet into words, naming the purpose of a port of the sidecar. */
-export function outcomeText({ verdict }: Evaluation, config: RedirectConfig): string {
-  if (verdict.kind === "drop") return "dropped";
-  if (verdict.kind === "accept") return "goes direct, not redirected";
-  const { inbound, outbound, dns } = config;
-  const purpose = verdict.port === outbound.port
-    ? "the outbound listener of the sidecar"
-    : verdict.port === inbound.port || verdict.port === inbound.ipv6Port
-    ? "the inbound listener of the sidecar"
-    : verdict.port === dns.port
-    ? "the DNS proxy of the sidecar"
-    : "a port of the pod";
-  return `ends at port ${verdict.port}, ${purpose}`;
-}
-
-/**
- * Describes the way of a packet: its end first, then each rule that it met.
- *
- * @returns Text with a final line end.
- */
-export function explainPacket(
-  packet: Packet,
-  evaluation: Evaluation,
-  config: RedirectConfig,
-): string {
-  const decisive = decisiveStep(evaluation);
-  const lines = [packetText(packet), "", `  ${outcomeText(evaluation, config)}`];
-  lines.push(
-    decisive === undefined
-      ? "  because no rule says otherwise"
-      : `  because of ${decisive.rule.id}: ${decisive.rule.comment}`,
-  );
-  if (evaluation.conntrackZone !== undefined) {
-    lines.push(`  tracked in conntrack zone ${evaluation.conntrackZone}`);
-  }
-  for (const note of evaluation.notes) lines.push(`  note: ${note}`);
-  lines.push("");
-  let place = "";
-  for (const step of evaluation.steps) {
-    const here = `${step.table} ${step.chain}`;
-    if (here !== place) lines.push(`  ${here}`);
-    place = here;
-    lines.push(stepText(step));
-  }
-  if (evaluation.steps.length === 0) lines.push("  It meets no rule");
-  return lines.join("\n") + "\n";
-}
-
-/** The rule that settled it; of a redirection the one that chose it, not the one that carries it out. */
-function decisiveStep({ steps }: Evaluation): Step | undefined {
-  const matched = steps.filter((step) => step.matched);
-  const last = matched.findLastIndex(({ rule }) =>
-    ["redirect", "return", "drop"].includes(rule.verdict.kind)
-  );
-  const jump = matched[last - 1];
-  return matched[last]?.rule.id.startsWith("D") && jump?.rule.verdict.kind === "jump"
-    ? jump
-    : matched[last];
-}
-
-function stepText({ matched, position, rule, because }: Step): string {
-  const mark = matched ? "=>" : "  ";
-  return `  ${mark} ${`${position}`.padStart(3)} ${rule.id.padEnd(3)}  ` +
-    `${conditionsText(rule).padEnd(52)}  ${because}`;
 }
