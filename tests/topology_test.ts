@@ -68,7 +68,10 @@ Deno.test("a disabled IPv6 is reported by its error code", () => {
   using pod = createNamespace();
   pod.run(() => {
     writeSysctl("net/ipv6/conf/all/disable_ipv6", "1");
-    assert.throws(() => addAddress(1, "::6", 128), { code: "EACCES" });
+    assert.throws(() => addAddress(1, "::6", 128), {
+      code: "EACCES",
+      message: /^Cannot add address ::6\/128 to interface 1: EACCES .*: .*IPv6 is disabled/i,
+    });
     assert.throws(() => addAddress(77, "10.0.0.1", 32), { code: "ENODEV" });
   });
 });
