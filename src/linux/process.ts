@@ -7,7 +7,7 @@
  * All functions need `--allow-ffi`. Facts: `posix_spawn(3)`, `memfd_create(2)`, `pidfd_open(2)`,
  * `waitpid(2)`.
  */
-import { EINTR, LinuxError } from "./errno.ts";
+import { EINTR, EMSGSIZE, LinuxError } from "./errno.ts";
 import { readKernelFile } from "./kernel_file.ts";
 import { cString, lastErrno } from "./libc.ts";
 
@@ -115,7 +115,10 @@ class MemoryFile implements Disposable {
   }
 
   text(): string {
-    const size = Math.min(Number(libc().lseek(this.fd, 0n, SEEK_END)), MAX_OUTPUT);
+    const size = Number(libc().lseek(this.fd, 0n, SEEK_END));
+    if (size > MAX_OUTPUT) {
+      throw new LinuxError("Cannot take the output of a program", EMSGSIZE, `${size} bytes`);
+    }
     if (size <= 0) return "";
     const bytes = new Uint8Array(size);
     const got = Number(libc().pread(this.fd, bytes, BigInt(size), 0n));

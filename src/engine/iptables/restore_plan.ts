@@ -7,6 +7,7 @@ import type { FamilyRuleset } from "../../redirect/ruleset.ts";
 import { restoreLines } from "../../redirect/iptables_text.ts";
 import { isInPlace } from "./compare_rules.ts";
 import { findOwnRules, isOwnChain } from "./own_rules.ts";
+import { checkChainName, checkTableName, rewriteRule } from "./rewrite_rule.ts";
 import type { SavedTables } from "./saved_rules.ts";
 
 /** Order of tables in the text, as the reference implementation writes them; others come after. */
@@ -60,8 +61,8 @@ export function planRollback(
           if (!ownBefore.get(table)?.get(chain.name)?.[i]) return [];
           // Going up, the foreign rules before this place are there already.
           return isOwnChain(chain.name)
-            ? `-A ${chain.name} ${rule}`
-            : `-I ${chain.name} ${i + 1} ${rule}`;
+            ? `-A ${chain.name} ${rewriteRule(chain.name, rule)}`
+            : `-I ${checkChainName(chain.name)} ${i + 1} ${rewriteRule(chain.name, rule)}`;
         })
       ),
     };
@@ -94,20 +95,22 @@ function writeTables(
   ];
   return ordered.map((table) => {
     const target = targetOf(table);
-    const existing = [...saved.get(table)?.keys() ?? []].filter(isOwnChain);
+    const existing = [...saved.get(table)?.keys() ?? []].filter(isOwnChain).map(checkChainName);
     const lines = [
       ...[...saved.get(table)?.values() ?? []]
         .filter(({ name }) => !isOwnChain(name))
         .flatMap((chain) =>
           // By its text, not by its number: another program may have changed the numbers meanwhile.
           chain.rules.filter((_, i) => own.get(table)?.get(chain.name)?.[i])
-            .map((rule) => `-D ${chain.name} ${rule}`)
+            .map((rule) => `-D ${checkChainName(chain.name)} ${rewriteRule(chain.name, rule)}`)
         ),
       ...existing.map((chain) => `-F ${chain}`),
       ...existing.filter((chain) => !target.chains.includes(chain)).map((chain) => `-X ${chain}`),
       ...target.chains.filter((chain) => !existing.includes(chain)).map((chain) => `-N ${chain}`),
       ...target.lines,
     ];
-    return lines.length === 0 ? "" : [`*${table}`, ...lines, "COMMIT", ""].join("\n");
+    return lines.length === 0
+      ? ""
+      : [`*${checkTableName(table)}`, ...lines, "COMMIT", ""].join("\n");
   }).join("");
 }
