@@ -86,6 +86,5 @@ Deno.test("no connection slips past the sidecar while rules are replaced again a
     await child.status;
     await reader.cancel();
   }
-  console.log(`${connections} connections during at least ${applied} replacements`);
   assert(connections > 200 && applied > 20, `${connections} connections, ${applied} replacements`);
 });

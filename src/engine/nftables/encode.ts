@@ -38,7 +38,8 @@ import {
   UDATA_COMMENT,
   UDATA_RULE_ID,
 } from "./constants.ts";
-import { ANONYMOUS_SET, bigEndianU16, writeExpressions } from "./expressions.ts";
+import { bigEndianU16, writeExpressions } from "./expressions.ts";
+import { ANONYMOUS_SET } from "./instructions.ts";
 import type { NftFamily, PlannedChain, PlannedTable } from "./plan.ts";
 
 /** A set of ports that a rule looks up; identified by number within the batch. */

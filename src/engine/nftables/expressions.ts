@@ -5,16 +5,14 @@
 import type { Cidr, IpFamily, Range } from "../../redirect/config.ts";
 import type { Match, Rule, Verdict } from "../../redirect/ruleset.ts";
 import { addressBytes } from "../../linux/ip_address.ts";
-import { type MessageBuilder, sameBytes } from "../../linux/netlink_message.ts";
+import type { MessageBuilder } from "../../linux/netlink_message.ts";
 import {
   CT_STATE_INVALID,
   IPPROTO_TCP,
   IPPROTO_UDP,
   NF_DROP,
-  NF_NAT_RANGE_PROTO_SPECIFIED,
   NFPROTO_IPV4,
   NFPROTO_IPV6,
-  NFT_BYTEORDER_HTON,
   NFT_CT,
   NFT_EQ,
   NFT_JUMP,
@@ -22,28 +20,23 @@ import {
   NFT_NEQ,
   NFT_PAYLOAD_NETWORK_HEADER,
   NFT_PAYLOAD_TRANSPORT_HEADER,
-  NFT_REG_1,
-  NFT_REG_VERDICT,
   NFT_RETURN,
-  NFTA_BITWISE,
-  NFTA_BYTEORDER,
-  NFTA_CMP,
-  NFTA_CT,
-  NFTA_DATA_VALUE,
-  NFTA_DATA_VERDICT,
-  NFTA_EXPR_DATA,
-  NFTA_EXPR_NAME,
-  NFTA_IMMEDIATE,
-  NFTA_LIST_ELEM,
-  NFTA_LOG,
-  NFTA_LOOKUP,
-  NFTA_META,
-  NFTA_PAYLOAD,
-  NFTA_RANGE,
-  NFTA_REDIR,
-  NFTA_VERDICT_CHAIN,
-  NFTA_VERDICT_CODE,
 } from "./constants.ts";
+import {
+  bitwise,
+  compare,
+  compareRange,
+  immediateValue,
+  immediateVerdict,
+  loadConntrack,
+  loadMeta,
+  loadPayload,
+  log,
+  lookUp,
+  redirect,
+  setConntrack,
+  toNetworkOrder,
+} from "./instructions.ts";
 import type { NftFamily, PlannedRule } from "./plan.ts";
 
 const INTERFACE_NAME_BYTES = 16;
@@ -123,7 +116,7 @@ function writeMatch(out: MessageBuilder, match: Match, context: EncodingContext)
     case "owner":
       return writeOwner(out, match.uids, match.negated);
     case "conntrack-state":
-      expression(out, "ct", [NFTA_CT.destination, NFT_REG_1, NFTA_CT.key, NFT_CT.state]);
+      loadConntrack(out, NFT_CT.state);
       bitwise(out, hostU32(CT_STATE_INVALID));
       return compare(out, NFT_NEQ, hostU32(0));
   }
@@ -144,20 +137,11 @@ function writePorts(
     }
     return;
   }
-  const id = context.addPortSet(ranges);
-  // Every anonymous set is sent with this name, and the kernel puts a number in.
-  const mark = out.beginNested(NFTA_LIST_ELEM, 0);
-  out.attributeText(NFTA_EXPR_NAME, "lookup");
-  const data = out.beginNested(NFTA_EXPR_DATA, 0);
-  out.attributeText(NFTA_LOOKUP.set, ANONYMOUS_SET).attributeU32be(NFTA_LOOKUP.source, NFT_REG_1)
-    .attributeU32be(NFTA_LOOKUP.setId, id).endAttribute(data).endAttribute(mark);
+  lookUp(out, context.addPortSet(ranges));
 }
 
-/** Pattern of the names that the kernel gives to sets without name. */
-export const ANONYMOUS_SET = "__set%d";
-
 /** Sorts ranges and joins those that overlap or touch. */
-export function mergeRanges(ranges: readonly Range[]): Range[] {
+function mergeRanges(ranges: readonly Range[]): Range[] {
   const merged: { from: number; to: number }[] = [];
   for (const { from, to } of ranges.toSorted((a, b) => a.from - b.from)) {
     const last = merged.at(-1);
@@ -203,10 +187,7 @@ function writeOwner(out: MessageBuilder, { from, to }: Range, negated: boolean):
   loadMeta(out, NFT_META.skuid);
   if (from === to) return compare(out, operation, hostU32(from));
   // Ranges are compared byte by byte, which is numeric order only in network order.
-  const numbers = [NFTA_BYTEORDER.source, NFT_REG_1, NFTA_BYTEORDER.destination, NFT_REG_1];
-  numbers.push(NFTA_BYTEORDER.operation, NFT_BYTEORDER_HTON);
-  numbers.push(NFTA_BYTEORDER.length, 4, NFTA_BYTEORDER.size, 4);
-  expression(out, "byteorder", numbers);
+  toNetworkOrder(out);
   compareRange(out, operation, bigEndianU32(from), bigEndianU32(to));
 }
 
@@ -224,106 +205,16 @@ function writeVerdict(out: MessageBuilder, verdict: Verdict, context: EncodingCo
         : immediateVerdict(out, NFT_RETURN);
     case "redirect":
       immediateValue(out, bigEndianU16(verdict.port));
-      return expression(out, "redir", [
-        NFTA_REDIR.registerMinimum,
-        NFT_REG_1,
-        NFTA_REDIR.registerMaximum,
-        NFT_REG_1,
-        NFTA_REDIR.flags,
-        NF_NAT_RANGE_PROTO_SPECIFIED,
-      ]);
+      return redirect(out);
     case "conntrack-zone":
       immediateValue(out, new Uint8Array(Uint16Array.of(verdict.zone).buffer));
-      return expression(out, "ct", [NFTA_CT.source, NFT_REG_1, NFTA_CT.key, NFT_CT.zone]);
+      return setConntrack(out, NFT_CT.zone);
     case "log":
       if (verdict.level > LOG_LEVEL_MAXIMUM) {
         throw new TypeError(`Log level ${verdict.level} exceeds ${LOG_LEVEL_MAXIMUM}`);
       }
-      return writeLog(out, verdict.prefix, verdict.level);
+      return log(out, verdict.prefix, verdict.level);
   }
-}
-
-function writeLog(out: MessageBuilder, prefix: string, level: number): void {
-  const element = out.beginNested(NFTA_LIST_ELEM, 0);
-  out.attributeText(NFTA_EXPR_NAME, "log");
-  const data = out.beginNested(NFTA_EXPR_DATA, 0);
-  out.attributeText(NFTA_LOG.prefix, prefix).attributeU32be(NFTA_LOG.level, level);
-  out.endAttribute(data).endAttribute(element);
-}
-
-/**
- * Writes one expression in the form in which the kernel gives it back, so that reading back needs to
- * compare bytes only.
- *
- * @param numbers Attributes with 32-bit numbers: type, value, type, value, …
- * @param values Attributes with data: type and bytes.
- */
-function expression(
-  out: MessageBuilder,
-  name: string,
-  numbers: readonly number[],
-  ...values: readonly (readonly [type: number, bytes: Uint8Array])[]
-): void {
-  const element = out.beginNested(NFTA_LIST_ELEM, 0);
-  out.attributeText(NFTA_EXPR_NAME, name);
-  const data = out.beginNested(NFTA_EXPR_DATA, 0);
-  for (let i = 0; i < numbers.length; i += 2) out.attributeU32be(numbers[i]!, numbers[i + 1]!);
-  for (const [type, bytes] of values) {
-    const mark = out.beginNested(type, 0);
-    out.attribute(NFTA_DATA_VALUE, bytes).endAttribute(mark);
-  }
-  out.endAttribute(data).endAttribute(element);
-}
-
-function loadMeta(out: MessageBuilder, key: number): void {
-  expression(out, "meta", [NFTA_META.key, key, NFTA_META.destination, NFT_REG_1]);
-}
-
-function loadPayload(out: MessageBuilder, base: number, offset: number, length: number): void {
-  const { destination } = NFTA_PAYLOAD;
-  const numbers = [destination, NFT_REG_1, NFTA_PAYLOAD.base, base];
-  numbers.push(NFTA_PAYLOAD.offset, offset, NFTA_PAYLOAD.length, length);
-  expression(out, "payload", numbers);
-}
-
-function compare(out: MessageBuilder, operation: number, value: Uint8Array): void {
-  const numbers = [NFTA_CMP.source, NFT_REG_1, NFTA_CMP.operation, operation];
-  expression(out, "cmp", numbers, [NFTA_CMP.data, value]);
-}
-
-function compareRange(
-  out: MessageBuilder,
-  operation: number,
-  from: Uint8Array,
-  to: Uint8Array,
-): void {
-  if (sameBytes(from, to)) return compare(out, operation, from);
-  const numbers = [NFTA_RANGE.source, NFT_REG_1, NFTA_RANGE.operation, operation];
-  expression(out, "range", numbers, [NFTA_RANGE.from, from], [NFTA_RANGE.to, to]);
-}
-
-function bitwise(out: MessageBuilder, mask: Uint8Array): void {
-  const numbers = [NFTA_BITWISE.source, NFT_REG_1, NFTA_BITWISE.destination, NFT_REG_1];
-  numbers.push(NFTA_BITWISE.length, mask.length);
-  const zero = new Uint8Array(mask.length);
-  expression(out, "bitwise", numbers, [NFTA_BITWISE.mask, mask], [NFTA_BITWISE.xor, zero]);
-}
-
-function immediateValue(out: MessageBuilder, value: Uint8Array): void {
-  const numbers = [NFTA_IMMEDIATE.destination, NFT_REG_1];
-  expression(out, "immediate", numbers, [NFTA_IMMEDIATE.data, value]);
-}
-
-function immediateVerdict(out: MessageBuilder, code: number, chain?: string): void {
-  const element = out.beginNested(NFTA_LIST_ELEM, 0);
-  out.attributeText(NFTA_EXPR_NAME, "immediate");
-  const data = out.beginNested(NFTA_EXPR_DATA, 0);
-  out.attributeU32be(NFTA_IMMEDIATE.destination, NFT_REG_VERDICT);
-  const value = out.beginNested(NFTA_IMMEDIATE.data, 0);
-  const verdict = out.beginNested(NFTA_DATA_VERDICT, 0);
-  out.attributeU32be(NFTA_VERDICT_CODE, code);
-  if (chain !== undefined) out.attributeText(NFTA_VERDICT_CHAIN, chain);
-  out.endAttribute(verdict).endAttribute(value).endAttribute(data).endAttribute(element);
 }
 
 /** A port as it is in a packet. */
