@@ -8,6 +8,8 @@ const plugin = await compiledPlugin();
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
+const entry = new URL("../main.ts", import.meta.url).pathname;
+
 const POD = "IgnoreUnknown=1;K8S_POD_NAMESPACE=kuma-system;K8S_POD_NAME=app-0;K8S_POD_UID=7d0c";
 
 interface Run {
@@ -253,6 +255,60 @@ Deno.test("A stdout that nobody reads makes the call fail, without a crash", asy
   await writer.close();
   const [status, stderr] = await Promise.all([child.status, child.stderr.text()]);
   assert.deepEqual([status.code, status.signal, stderr], [1, null, ""]);
+});
+
+Deno.test("A panic becomes one error object, whatever happens afterwards", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
+  try {
+    const panics = [
+      'Promise.reject(new Error("boom", { cause: "inner" }));',
+      'throw new Error("boom", { cause: "inner" });',
+    ];
+    for (const panic of panics) {
+      // While the entry module waits for the end of its stdin.
+      await Deno.writeTextFile(
+        `${folder}/panic.ts`,
+        `const read = Deno.stdin.read.bind(Deno.stdin);
+        Deno.stdin.read = (buffer) => {
+          setInterval(() => { ${panic} }, 5);
+          return read(buffer);
+        };`,
+      );
+      const child = new Deno.Command(Deno.execPath(), {
+        args: ["run", "-A", "--quiet", `--preload=${folder}/panic.ts`, entry],
+        env: {
+          CNI_COMMAND: "ADD",
+          CNI_CONTAINERID: "x",
+          CNI_NETNS: "/x",
+          CNI_IFNAME: "eth0",
+          CNI_PATH: "/x",
+        },
+        stdin: "piped",
+        stdout: "piped",
+        stderr: "piped",
+      }).spawn();
+      const { code, stdout } = await child.output();
+      await child.stdin.abort().catch(() => {});
+      assert.equal(code, 1);
+      assert.equal(decoder.decode(stdout), '{"code":999,"msg":"boom: inner"}\n');
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("STATUS tells of what cannot heal, and of nothing else", async () => {
+  const hopeless = [
+    { log_level: "loud" },
+    { kubernetes: { kubeconfig: "relative/path" } },
+    { lookup_timeout_seconds: -1 },
+  ];
+  for (const more of hopeless) {
+    assert.match(assertError(await run("STATUS", config("1.1.0", more)), 50).msg, /must be/);
+  }
+  const away = { kubernetes: { kubeconfig: "/nowhere/x" }, agent: { socket: "/nowhere/y" } };
+  const result = await run("STATUS", config("1.1.0", away));
+  assert.deepEqual([result.code, result.stdout], [0, ""]);
 });
 
 Deno.test("Whatever comes, the binary puts out one JSON object or nothing, and exits 0 or 1", async () => {
