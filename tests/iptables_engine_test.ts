@@ -593,3 +593,39 @@ for (const backend of BACKENDS) {
     });
   });
 }
+
+Deno.test("iptables: tools that do not know the lock's variable lock the same file", () => {
+  using namespace = createNamespace();
+  for (
+    const answer of ["echo iptables-restore v1.8.4 '(legacy)'", "echo unrecognized option >&2"]
+  ) {
+    using folder = new ToolFolder("legacy");
+    namespace.run(() => {
+      tool("iptables-legacy", ["-t", "nat", "-S"]); // Makes the usual lock file.
+      const seen = `${folder.path}/seen`;
+      for (const family of FAMILIES) {
+        folder.replace(
+          family,
+          "restore",
+          `stat -c %i /run/xtables.lock >> ${seen}; stat -L -c %i /proc/self/ns/net >> ${seen}\n` +
+            `echo "$1 $2" >> ${seen}; exec $real "$@"`,
+          `[ "$1" = --version ] && { ${answer}; exit; }`,
+        );
+        folder.replace(
+          family,
+          "save",
+          'exec $real "$@"',
+          `[ "$1" = --version ] && { ${answer}; exit; }`,
+        );
+      }
+      const engine = new IptablesEngine({ toolFolders: [folder.path] });
+      assert.equal(engine.apply(compile(dnsConfig)).backend, "legacy");
+      const lines = Deno.readTextFileSync(seen).trim().split("\n");
+      const [inode = ""] = /\d+/.exec(Deno.readLinkSync("/proc/thread-self/ns/net")) ?? [];
+      assert.equal(lines.filter((line) => line === inode).length, 4, lines.join());
+      const wait = answer.includes("v1.8.4") ? "--noflush --wait=5" : "--noflush";
+      assert.equal(lines.filter((line) => line.trim() === wait).length, 2, lines.join());
+      engine.remove();
+    });
+  }
+});
