@@ -369,6 +369,19 @@ Deno.test("Every setting refuses every wrong type, naming itself and what it got
   }
 });
 
+Deno.test("docs/cni.md has every setting and every error code as declared", () => {
+  const document = Deno.readTextFileSync(new URL("../docs/cni.md", import.meta.url));
+  const rows = document.split("\n").filter((line) => line.startsWith("|"))
+    .map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
+  for (const { path, wanted, fallback, help } of Object.values(networkSettings())) {
+    const shown = fallback === undefined ? "" : `\`${JSON.stringify(fallback)}\``;
+    const row = rows.find(([first]) => first === `\`${path}\``);
+    assert.deepEqual(row, [`\`${path}\``, wanted, shown, help]);
+  }
+  const codes = rows.map(([first]) => first).filter((first) => /^\d+$/.test(first ?? ""));
+  assert.deepEqual(codes, Object.values(CniErrorCode).map(String));
+});
+
 Deno.test("Settings are read from where runtimes and installers write them", () => {
   const text = config("0.4.0", {
     log_level: "debug",
