@@ -271,6 +271,16 @@ Deno.test("ADD fails with code 7 when the pod's annotations ask for what cannot 
   await assertFails(scene, { code: 7, text: /transparent-proxying-outbound-port/ });
 });
 
+Deno.test("ADD honours what the administrator allows, and tells of mistakes in it", async () => {
+  const annotations = { "kuma.io/sidecar-uid": "0" };
+  await using scene = await Scene.make(injectedPod({ annotations }));
+  await assertFails(scene, { code: 7, text: /sidecar-uid/ });
+  const allowed = { allow_pod_settings: ["kumaDPUser", "kumaDpUsr"] };
+  const answer = await scene.add({ network: allowed });
+  assert.equal(answer.code, 0, answer.stdout);
+  assert.match(Deno.readTextFileSync(scene.logFile), /\tWARN\t.*allow_pod_settings.*"kumaDpUsr"/);
+});
+
 Deno.test("No trouble of ours stops a pod that is known not to be meshed", async () => {
   await using scene = await Scene.make(injectedPod({ namespace: "kuma-system" }));
   await scene.api.close();

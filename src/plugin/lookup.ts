@@ -7,6 +7,7 @@ import { ConfigError } from "../pod/config_error.ts";
 import { decideForPod } from "../pod/decide.ts";
 import type { Decision } from "../pod/decision.ts";
 import { lookUpPod, PodLookupError } from "../pod/lookup.ts";
+import { guardedSettings } from "../pod/redirect_config.ts";
 import type { PodSource } from "../pod/source.ts";
 import { AgentPodSource } from "./agent_source.ts";
 import type { Call } from "./call.ts";
@@ -22,6 +23,7 @@ export async function decideByLookup(call: Call): Promise<Decision> {
     const pod = await call.phase("lookup", () => lookUp(call));
     const { containerNames, initContainerNames, annotations } = pod;
     call.log.debug("Pod was found", { containerNames, initContainerNames, annotations });
+    warnOfUnknownSettings(call);
     const decision = decideForPod(pod, {
       allowPodSettings: new Set(settings.allowPodSettings),
       resolvers: settings.resolvers,
@@ -70,6 +72,16 @@ async function lookUp(call: Call): Promise<Pod> {
         delayMilliseconds,
         error: error.message,
       }),
+  });
+}
+
+/** A typing mistake only makes the plugin stricter, so it stops no pod. */
+function warnOfUnknownSettings({ settings, log }: Call): void {
+  const unknown = settings.allowPodSettings.filter((key) => !guardedSettings.includes(key));
+  if (unknown.length === 0) return;
+  log.warn('"allow_pod_settings" of the network configuration has keys without effect', {
+    unknown,
+    allowed: guardedSettings,
   });
 }
 
