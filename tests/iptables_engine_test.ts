@@ -499,6 +499,11 @@ Deno.test("iptables: a missing ip6tables is an error before anything changes", (
     assert.match(message, /No "ip6tables-restore" and "ip6tables-save" for the nft backend/);
     assert.equal(saved("ipv4", "nft"), "");
     assert.deepEqual(engine.apply(compile(dnsConfig, false)).families, ["ipv4"]);
+    addForeignRules("nft");
+    assert.deepEqual(engine.apply(compile(defaultRedirectConfig, false)).families, ["ipv4"]);
+    new IptablesEngine({ backend: "nft" }).apply(compile(dnsConfig));
+    const late = engineError(() => engine.apply(compile(dnsConfig, false))).message;
+    assert.match(late, /No "ip6tables-restore" and "ip6tables-save" for the nft backend/);
   });
 });
 

@@ -45,6 +45,7 @@ export function errnoName(errno: number): readonly [code: string, text: string] 
     6: ["ENXIO", "No such device or address"],
     7: ["E2BIG", "Too long"],
     9: ["EBADF", "Bad file descriptor"],
+    10: ["ECHILD", "No such child process"],
     11: ["EAGAIN", "Try again, or timed out"],
     12: ["ENOMEM", "Out of memory"],
     13: ["EACCES", "Permission denied"],

@@ -42,6 +42,11 @@ const symbols = {
   },
   posix_spawn_file_actions_init: { parameters: ["buffer"], result: "i32" },
   posix_spawn_file_actions_adddup2: { parameters: ["buffer", "i32", "i32"], result: "i32" },
+  posix_spawn_file_actions_addclosefrom_np: {
+    parameters: ["buffer", "i32"],
+    result: "i32",
+    optional: true,
+  },
   posix_spawn_file_actions_destroy: { parameters: ["buffer"], result: "i32" },
   posix_spawnattr_init: { parameters: ["buffer"], result: "i32" },
   posix_spawnattr_setflags: { parameters: ["buffer", "i16"], result: "i32" },
@@ -171,12 +176,10 @@ class Running implements Disposable {
       const error = lastErrno();
       if (error === EINTR) continue;
       // A parent that ignores SIGCHLD hands that down, and then the kernel keeps no status.
-      if (error === ECHILD) {
-        throw new Error(
-          "Cannot learn how a program ended: SIGCHLD is ignored in this process; start it with the default",
-        );
-      }
-      throw new LinuxError("Cannot wait for a program", error);
+      const detail = error === ECHILD
+        ? "SIGCHLD is ignored in this process; start it with the default"
+        : undefined;
+      throw new LinuxError("Cannot learn how a program ended", error, detail);
     }
     this.#ended = true;
     return new DataView(status.buffer).getInt32(0, true);
@@ -203,6 +206,9 @@ function spawn(program: Program, stdio: readonly number[]): number {
   c.posix_spawnattr_init(attributes);
   try {
     stdio.forEach((fd, i) => c.posix_spawn_file_actions_adddup2(actions, fd, i));
+    // Our own files close by themselves; these are what a careless parent has left open. The C library
+    // has this since glibc 2.34.
+    c.posix_spawn_file_actions_addclosefrom_np?.(actions, stdio.length);
     // Deno ignores SIGPIPE and may block signals; a program expects neither. The process group is
     // the attributes' initial 0: a new one named after the program's own id.
     c.posix_spawnattr_setflags(

@@ -206,9 +206,11 @@ class Call {
 
   /** Reads all families that have tables. */
   #save(tools: Tools): Snapshot {
-    const families = familiesWithTables(surveyNamespace(), tools.backend);
-    // A family without tools cannot hold rules of ours, as nothing could have put them there, except
-    // when the tools were taken away since; its own save says so.
+    const survey = surveyNamespace();
+    const families = familiesWithTables(survey, tools.backend).filter((family) =>
+      // A family without tools does not matter as long as nothing of ours is in it.
+      tools.families[family] !== undefined || hasOwnObjects(survey, tools.backend, [family])
+    );
     return this.#runner.save(tools, families);
   }
 

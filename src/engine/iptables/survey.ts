@@ -32,9 +32,17 @@ export function familiesWithTables(survey: Survey, backend: Backend): IpFamily[]
 }
 
 /** Whether a backend holds anything of ours or of the reference implementation. */
-export function hasOwnObjects(survey: Survey, backend: Backend): boolean {
-  if (backend === "nft") return survey.nft?.some(hasOwnNftObjects) ?? false;
-  return legacyTables(survey).some(({ chains, rules }) =>
+export function hasOwnObjects(
+  survey: Survey,
+  backend: Backend,
+  families: readonly IpFamily[] = ["ipv4", "ipv6"],
+): boolean {
+  if (backend === "nft") {
+    return survey.nft?.some((table) =>
+      families.includes(table.family) && hasOwnNftObjects(table)
+    ) ?? false;
+  }
+  return families.flatMap((family) => survey.legacy[family]).some(({ chains, rules }) =>
     chains.some(isOwnChain) || rules.some(isOwnLegacyRule)
   );
 }

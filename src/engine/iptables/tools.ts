@@ -35,7 +35,7 @@ interface Identity {
 
 /** Finds tools; keeps what it learned for its own lifetime only. */
 export class ToolFinder {
-  readonly #folders: readonly string[];
+  #folders: readonly string[] | undefined;
   readonly #identities = new Map<string, Identity>();
   readonly #problems: string[] = [];
 
@@ -45,9 +45,7 @@ export class ToolFinder {
    * @param timeoutMs bound for one question to a tool
    */
   constructor(folders: readonly string[] | undefined, private readonly timeoutMs: number) {
-    this.#folders = folders ?? [
-      ...new Set([...trustedFolders(Deno.env.get("PATH") ?? ""), ...SYSTEM_FOLDERS]),
-    ];
+    this.#folders = folders;
   }
 
   /** Why tools that exist were passed over, one sentence each. */
@@ -57,7 +55,10 @@ export class ToolFinder {
 
   /** Folders in which tools are looked for. */
   get folders(): readonly string[] {
-    return this.#folders;
+    // Only now, since most pods need no tool.
+    return this.#folders ??= [
+      ...new Set([...trustedFolders(Deno.env.get("PATH") ?? ""), ...SYSTEM_FOLDERS]),
+    ];
   }
 
   /**
@@ -85,7 +86,7 @@ export class ToolFinder {
 
   #findTool(base: string, backend: Backend, kind: "restore" | "save"): string | undefined {
     for (const name of [`${base}-${backend}-${kind}`, `${base}-${kind}`]) {
-      for (const folder of this.#folders) {
+      for (const folder of this.folders) {
         const path = `${folder}/${name}`;
         if (this.#identify(path).backend === backend) return path;
       }
