@@ -42,7 +42,7 @@ export class Fights {
     }
     const tell = record.repairs >= suspicious && now - record.told >= 60_000;
     if (tell) record.told = now;
-    const wait = record.credit > 0 ? 0 : Math.max(0, record.last + record.pause - now);
+    const wait = Math.max(0, record.last + record.pause - now);
     return { wait, tell };
   }
 
@@ -51,11 +51,11 @@ export class Fights {
     const record = this.#records.get(file) ??
       { credit, last: now, pause: 0, told: -Infinity, repairs: 0 };
     const rested = (now - record.last) / 1000;
-    record.credit = Math.min(credit, record.credit + rested) - 1;
-    record.repairs = rested > 10 ? 1 : record.repairs + 1;
-    if (record.credit > 0) record.pause = 0;
-    else record.pause = Math.min(longestPause, record.pause * 2 || 1000);
+    // A pause of our own is no rest of the other program: credit comes back only before a fight.
+    if (record.credit > 0) record.credit = Math.min(credit, record.credit + rested) - 1;
     record.credit = Math.max(0, record.credit);
+    if (record.credit === 0) record.pause = Math.min(longestPause, record.pause * 2 || 1000);
+    record.repairs = rested > 10 && record.pause === 0 ? 1 : record.repairs + 1;
     record.last = now;
     this.#records.set(file, record);
   }

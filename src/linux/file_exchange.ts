@@ -26,7 +26,6 @@ const AT_FDCWD = -100;
 const RENAME_NOREPLACE = 1;
 const RENAME_EXCHANGE = 2;
 const EWOULDBLOCK = 11;
-const O_RDWR = 2;
 const O_CREAT = 0o100;
 const O_NOFOLLOW = 0o400000;
 const O_CLOEXEC = 0o2000000;
@@ -78,11 +77,12 @@ export function renameToFreeName(from: string, to: string): void {
  * @throws {LinuxError} when the file cannot be opened.
  */
 export function tryLock(path: string): Disposable | undefined {
+  // Open for reading only: a lock must not keep a file system from being made read-only.
   const name = cString(path);
   const attempt = `Cannot lock ${JSON.stringify(path)}`;
   const fd = call(
     attempt,
-    () => libc().open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600),
+    () => libc().open(name, O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600),
   );
   try {
     call(attempt, () => libc().flock(fd, LOCK_EX | LOCK_NB));
