@@ -167,6 +167,10 @@ export class PluginFiles {
     return hash;
   }
 
+  #keepHash(path: string, status: FileStatus | undefined, hash: string): void {
+    if (status !== undefined) this.#hashes.set(path, { identity: status.identity, hash });
+  }
+
   async #copy(planned: PlannedFile): Promise<void> {
     const { operations } = this;
     const temporary = temporaryName(planned.target);
@@ -187,6 +191,8 @@ export class PluginFiles {
         );
       }
       operations.rename(temporary, planned.target);
+      this.#keepHash(planned.source, operations.targetStatus(planned.source), wanted);
+      this.#keepHash(planned.target, operations.status(planned.target), wanted);
     } catch (error) {
       discard(operations, temporary);
       throw error;

@@ -151,17 +151,12 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
     for (const name of options.only ?? (Object.keys(programs) as ProgramName[])) {
       const started = new Date();
       const program = programs[name];
-      const base = await runtimeBase(program, denort.path, work);
+      const base = program.selfContained
+        ? await selfContainedDenort(denort.path, work, await libraries(name, denort.path, options))
+        : denort.path;
       const module = await bundle(name, program, work);
       const compiled = `${work}/${name}`;
       await compileModule({ module, output: compiled, denort: base, target, ...program });
-      if (program.selfContained) {
-        await collectLibraries({
-          denort: await Deno.readFile(denort.path),
-          into: `${root}/dist/${name}.lib`,
-          ...(options.libraries === undefined ? {} : { from: options.libraries }),
-        });
-      }
       const path = `${root}/dist/${name}`;
       // A source that changed during the build must count as newer than its result.
       await Deno.utime(compiled, started, started);
@@ -176,9 +171,18 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
   return built;
 }
 
-/** The denort to compile with: the plugin's looks for its libraries beside itself. */
-async function runtimeBase(program: Program, denort: string, work: string): Promise<string> {
-  return program.selfContained ? await selfContainedDenort(denort, work) : denort;
+/** Collects a program's libraries and returns the name of their version's folder. */
+async function libraries(
+  name: ProgramName,
+  denort: string,
+  options: BuildOptions,
+): Promise<string> {
+  const { version } = await collectLibraries({
+    denort: await Deno.readFile(denort),
+    into: `${root}/dist/${name}.lib`,
+    ...(options.libraries === undefined ? {} : { from: options.libraries }),
+  });
+  return version;
 }
 
 /**
@@ -186,10 +190,16 @@ async function runtimeBase(program: Program, denort: string, work: string): Prom
  *
  * @param denort Path of denort.
  * @param folder Where to write it.
+ * @param version Folder of the libraries within the library folder.
  * @returns Path of the edited denort.
  */
-export async function selfContainedDenort(denort: string, folder: string): Promise<string> {
-  const edited = addLibraryPath(await Deno.readFile(denort), `$ORIGIN/${libraryFolder}`);
+export async function selfContainedDenort(
+  denort: string,
+  folder: string,
+  version = "0",
+): Promise<string> {
+  const path = `$ORIGIN/${libraryFolder}/${version}`;
+  const edited = addLibraryPath(await Deno.readFile(denort), path);
   await Deno.writeFile(`${folder}/denort`, edited, { mode: 0o755 });
   return `${folder}/denort`;
 }

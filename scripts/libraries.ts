@@ -1,4 +1,5 @@
 /** Collects the dynamic loader and the shared libraries that a program needs. */
+import { sha256 } from "./denort.ts";
 import { describeElf, ElfError } from "./elf.ts";
 
 /** The libraries are not to be had; the message tells what to do. */
@@ -6,24 +7,35 @@ export class LibraryError extends Error {
   override readonly name = "LibraryError";
 }
 
+/** What was collected. */
+export interface CollectedLibraries {
+  /** Name of the folder that holds them: a digest of their names and contents. */
+  readonly version: string;
+  /** The file names, the loader first. */
+  readonly names: readonly string[];
+}
+
 /**
- * Copies the loader and libraries that denort needs into a folder, replacing what was there.
+ * Copies the loader and libraries that denort needs into `<into>/<version>/`, replacing what was in
+ * `into`. Each set of libraries has a folder of its own, so that on a host an old and a new plugin,
+ * each with its own C library, can stand side by side while one replaces the other.
  *
  * All come from the one folder that holds libc.so.6: loader and C library must be of one build.
  *
  * @param options `denort`: the program's bytes; `into`: folder to write; `from`: folder to take them
  * from, by default the build machine's own library folder.
- * @returns The file names.
+ * @returns The name of the version's folder and the file names.
  * @throws {LibraryError} when one is missing or of another architecture.
  */
 export async function collectLibraries(
   options: { denort: Uint8Array; into: string; from?: string },
-): Promise<string[]> {
+): Promise<CollectedLibraries> {
   const { machine, interpreter, needed } = describeElf(options.denort);
   const loader = interpreter.slice(interpreter.lastIndexOf("/") + 1);
   const names = [...new Set([loader, ...needed])];
   const from = options.from ?? libraryFolderOf(machine);
   const libraries = names.map((name) => [name, readLibrary(`${from}/${name}`, machine)] as const);
+  const version = await digest(libraries);
 
   const temporary = `${options.into}.new`;
   await Deno.mkdir(options.into.slice(0, options.into.lastIndexOf("/")), { recursive: true });
@@ -34,12 +46,19 @@ export async function collectLibraries(
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
   }
-  await Deno.mkdir(temporary);
+  await Deno.mkdir(`${temporary}/${version}`, { recursive: true });
   for (const [name, bytes] of libraries) {
-    await Deno.writeFile(`${temporary}/${name}`, bytes, { mode: 0o755 });
+    await Deno.writeFile(`${temporary}/${version}/${name}`, bytes, { mode: 0o755 });
   }
   await Deno.rename(temporary, options.into);
-  return names;
+  return { version, names };
+}
+
+/** Digest of names and contents, short enough for a folder's name. */
+async function digest(libraries: readonly (readonly [string, Uint8Array])[]): Promise<string> {
+  const parts: string[] = [];
+  for (const [name, bytes] of libraries) parts.push(`${await sha256(bytes)}  ${name}\n`);
+  return (await sha256(new TextEncoder().encode(parts.sort().join("")))).slice(0, 16);
 }
 
 /** The build machine's folder with a C library for a machine type. */

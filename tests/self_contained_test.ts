@@ -6,6 +6,8 @@ import {
   libraryFolder,
   setInterpreter,
 } from "../installer/interpreter.ts";
+import { Operations } from "../installer/operations.ts";
+import { PluginFiles } from "../installer/plugin_files.ts";
 import { addLibraryPath, describeElf } from "../scripts/elf.ts";
 import { compiledPlugin } from "./support/compiled.ts";
 
@@ -25,21 +27,28 @@ async function withHostRoot(work: (root: string) => Promise<void>): Promise<void
   }
 }
 
-/** Lays out plugin and libraries as on an installed host. */
-async function installInto(root: string, binDir: string): Promise<void> {
+/** Installs plugin and libraries as install-cni does; returns the folder of the libraries. */
+async function installInto(root: string, binDir: string): Promise<string> {
   const plugin = await compiledPlugin();
   await Deno.mkdir(`${root}/proc`, { recursive: true });
-  await Deno.mkdir(`${root}${binDir}/${libraryFolder}`, { recursive: true });
-  let loader = "";
-  for await (const { name } of Deno.readDir(`${plugin}.lib`)) {
-    if (name.startsWith("ld-")) loader = name;
-    await Deno.copyFile(`${plugin}.lib/${name}`, `${root}${binDir}/${libraryFolder}/${name}`);
-  }
-  const path = `${binDir}/${libraryFolder}/${loader}`;
-  const program = setInterpreter(await Deno.readFile(plugin), path);
-  equal(interpreterOf((offset, length) => program.subarray(offset, offset + length)), path);
-  await Deno.writeFile(`${root}${binDir}/kuma-cni`, program, { mode: 0o755 });
+  await Deno.mkdir(`${root}${binDir}`, { recursive: true });
+  const files = new PluginFiles(new Operations(), {
+    sourceDir: plugin.slice(0, plugin.lastIndexOf("/")),
+    binDir: `${root}${binDir}`,
+    hostBinDir: binDir,
+  });
+  await files.install();
+  deepEqual(await files.inspect(), { kind: "current" });
+  const [version] = Array.from(Deno.readDirSync(`${plugin}.lib`), (entry) => entry.name);
+  const program = await Deno.readFile(`${root}${binDir}/kuma-cni`);
+  equal(
+    interpreterOf((offset, length) => program.subarray(offset, offset + length)),
+    `${binDir}/${libraryFolder}/${version}/${loaderName}`,
+  );
+  return `${root}${binDir}/${libraryFolder}/${version}`;
 }
+
+const loaderName = Deno.build.arch === "x86_64" ? "ld-linux-x86-64.so.2" : "ld-linux-aarch64.so.1";
 
 /** Runs a program with `root` as the root folder, in a mount namespace that ends with it. */
 async function runInside(
@@ -73,8 +82,8 @@ for (const binDir of binDirs) {
 
 Deno.test("without its libraries the plugin does not start on such a host", async () => {
   await withHostRoot(async (root) => {
-    await installInto(root, "/opt/cni/bin");
-    await Deno.remove(`${root}/opt/cni/bin/${libraryFolder}/libc.so.6`);
+    const libraries = await installInto(root, "/opt/cni/bin");
+    await Deno.remove(`${libraries}/libc.so.6`);
     const { code, stderr } = await runInside(root, "/opt/cni/bin/kuma-cni", {
       CNI_COMMAND: "VERSION",
     });
