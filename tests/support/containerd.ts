@@ -2,6 +2,8 @@
  * Debian's real containerd, started by hand in a network namespace of its own, with all its state in
  * one folder, and driven over the Container Runtime Interface as a kubelet would.
  */
+import { withNetworkNamespace } from "../../src/linux/network_namespace.ts";
+import { writeSysctl } from "../../src/linux/topology.ts";
 import { CriClient } from "./cri_client.ts";
 import { ociImage } from "./oci_image.ts";
 
@@ -12,7 +14,9 @@ export interface Sandbox {
   readonly id: string;
   /** Host path of its network namespace. */
   readonly networkNamespace: string;
+  /** Its first address, and all of them. */
   readonly ip: string;
+  readonly ips: readonly string[];
 }
 
 /** What a kubelet tells about a pod. */
@@ -74,6 +78,10 @@ export class Containerd implements AsyncDisposable {
     );
     run("ip", "netns", "add", networkNamespace);
     run("ip", "-n", networkNamespace, "link", "set", "lo", "up");
+    withNetworkNamespace(`/run/netns/${networkNamespace}`, () => {
+      // Nobody else can have the bridge's IPv6 address, so it is usable at once.
+      for (const name of ["all", "default"]) writeSysctl(`net/ipv6/conf/${name}/accept_dad`, "0");
+    });
     // `ip netns exec` would remount /sys and so hide the cgroup tree that runc needs.
     const process = new Deno.Command("nsenter", {
       args: [
@@ -124,13 +132,18 @@ export class Containerd implements AsyncDisposable {
     const { status, info } = await this.client.call("PodSandboxStatus", {
       pod_sandbox_id: id,
       verbose: true,
-    }) as { status: { network: { ip: string } }; info: { info: string } };
+    }) as {
+      status: { network: { ip: string; additional_ips: { ip: string }[] } };
+      info: { info: string };
+    };
     const spec = JSON.parse(info.info).runtimeSpec as {
       linux: { namespaces: { type: string; path?: string }[] };
     };
     const path = spec.linux.namespaces.find(({ type }) => type === "network")?.path;
     if (path === undefined) throw new Error(`Sandbox "${id}" has no network namespace`);
-    return { id: id as string, networkNamespace: path, ip: status.network.ip };
+    const { ip, additional_ips } = status.network;
+    const ips = [ip, ...additional_ips.map(({ ip }) => ip)];
+    return { id: id as string, networkNamespace: path, ip, ips };
   }
 
   /** Stops a sandbox: the runtime calls DEL. */
@@ -156,6 +169,36 @@ export class Containerd implements AsyncDisposable {
     };
     const condition = status.conditions.find(({ type }) => type === "NetworkReady");
     return { ready: condition?.status === true, message: condition?.message ?? "" };
+  }
+
+  /** Types of the plugins that it calls for a pod now, in their order. */
+  async loadedPlugins(): Promise<string[]> {
+    const { info } = await this.client.call("Status", { verbose: true }) as {
+      info: { cniconfig: string };
+    };
+    const { Networks } = JSON.parse(info.cniconfig) as {
+      Networks: { IFName: string; Config: { Plugins: { Network: { type: string } }[] } }[];
+    };
+    const pods = Networks.find(({ IFName }) => IFName === "eth0");
+    return pods?.Config.Plugins.map(({ Network }) => Network.type) ?? [];
+  }
+
+  /** Waits until it calls these plugins for a pod: it notices changed files a moment later. */
+  async untilLoaded(...types: readonly string[]): Promise<void> {
+    const wanted = types.join();
+    let actual = "";
+    for (let attempt = 0; attempt < 500; attempt++) {
+      actual = (await this.loadedPlugins()).join();
+      if (actual === wanted) return;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    throw new Error(`Waited 10 s in vain for containerd to load ${wanted}; it has ${actual}`);
+  }
+
+  /** Processes that it has started and that are still there: their command lines. */
+  leftProcesses(): string[] {
+    return processesNaming(`${this.folder}/`).filter(({ pid }) => pid !== this.process.pid)
+      .map(({ commandLine }) => commandLine);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -188,17 +231,27 @@ export class Containerd implements AsyncDisposable {
 
   /** Kills shims that outlived containerd; they carry our folder in their arguments. */
   #killLeftovers(): void {
-    for (const { name } of Deno.readDirSync("/proc")) {
-      if (!/^\d+$/.test(name)) continue;
+    for (const { pid } of processesNaming(this.folder)) {
       try {
-        if (Deno.readTextFileSync(`/proc/${name}/cmdline`).includes(this.folder)) {
-          Deno.kill(Number(name), "SIGKILL");
-        }
+        Deno.kill(pid, "SIGKILL");
       } catch {
         // Has ended meanwhile.
       }
     }
   }
+}
+
+function processesNaming(text: string): { pid: number; commandLine: string }[] {
+  return [...Deno.readDirSync("/proc")].flatMap(({ name }) => {
+    if (!/^\d+$/.test(name)) return [];
+    try {
+      const commandLine = Deno.readTextFileSync(`/proc/${name}/cmdline`).replaceAll("\0", " ");
+      return commandLine.includes(text) ? [{ pid: Number(name), commandLine }] : [];
+    } catch {
+      // Has ended meanwhile.
+      return [];
+    }
+  });
 }
 
 function configuration(folder: string): string {

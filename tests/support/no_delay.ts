@@ -41,7 +41,8 @@ function listeningInodes(port: number): Set<string> {
   const listening = "0A";
   const hexadecimal = port.toString(16).toUpperCase().padStart(4, "0");
   const inodes = new Set<string>();
-  for (const table of ["/proc/self/net/tcp", "/proc/self/net/tcp6"]) {
+  // Of this thread: it may be in another network namespace than the rest of the process.
+  for (const table of ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"]) {
     for (const line of Deno.readTextFileSync(table).split("\n").slice(1)) {
       const fields = line.trim().split(/\s+/);
       if (fields[3] === listening && fields[1]?.endsWith(`:${hexadecimal}`)) {
