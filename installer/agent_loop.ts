@@ -17,6 +17,8 @@ import { uninstall, type UninstallOptions } from "./uninstall.ts";
 import { Watch } from "./watch.ts";
 
 const longestBackoff = 30_000;
+/** Ticks between two full looks without any sign of a change. */
+const fullLookEvery = 60;
 
 /** Parts of an {@linkcode InstallerAgent} that have defaults. */
 export interface AgentOptions {
@@ -39,6 +41,7 @@ export class InstallerAgent {
   /** When the change was noticed that the next pass answers, in milliseconds. */
   #noticed: number | undefined;
   #lastPass = performance.now();
+  #ticks = 0;
   #couldReadPod = false;
   #wasUninstalled = false;
 
@@ -116,7 +119,7 @@ export class InstallerAgent {
     let failures = 0;
     while (!this.#stop.signal.aborted) {
       watch.refresh();
-      const since = this.#noticed ?? performance.now();
+      const since = this.#noticed;
       this.#noticed = undefined;
       const pass = await this.#pass(since);
       if (!this.#wasUninstalled) { for (const service of this.#services) service.tick?.(); }
@@ -151,7 +154,8 @@ export class InstallerAgent {
     return Math.min(this.settings.checkInterval, this.settings.tokenInterval) * 1000;
   }
 
-  async #pass(since: number): Promise<Pass> {
+  /** @param since When a change was noticed; `undefined` at a mere tick. */
+  async #pass(since: number | undefined): Promise<Pass> {
     this.#lastPass = performance.now();
     const idle = (reason: string): Pass => {
       this.#setState({ ready: false, reason });
@@ -175,7 +179,8 @@ export class InstallerAgent {
     }
     let pass: Pass;
     try {
-      pass = await this.#reconciler.pass(since);
+      const isTick = since === undefined && ++this.#ticks % fullLookEvery !== 0;
+      pass = isTick ? await this.#reconciler.quickPass() : await this.#reconciler.pass(since);
     } catch (error) {
       const reason = `Cannot look at the host: ${messageOf(error)}`;
       this.log.error(reason);

@@ -62,6 +62,15 @@ export class PluginFiles {
     return { kind: "current" };
   }
 
+  /** Paths of the files on the host; empty when the image's own files cannot be read. */
+  get targets(): readonly string[] {
+    try {
+      return this.#plan().map((file) => file.target);
+    } catch {
+      return [];
+    }
+  }
+
   /**
    * Copies what is missing or different, libraries first.
    *
