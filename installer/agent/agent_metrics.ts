@@ -37,7 +37,7 @@ export class AgentMetrics {
     );
     this.conflicts = registry.counter(
       "kuma_cni_conflicts_total",
-      "Writes that were given up because another program changed the file meanwhile",
+      "Writes that another program came before, and fights over a file",
     );
     this.tokenTimestamp = registry.gauge(
       "kuma_cni_token_refresh_timestamp_seconds",
@@ -66,7 +66,7 @@ export class AgentMetrics {
     );
     this.watchRestarts = registry.counter(
       "kuma_cni_agent_watch_restarts_total",
-      "Restarts of the watch on this node's pods, by cause",
+      "Interruptions of the watch on this node's pods",
     );
   }
 
