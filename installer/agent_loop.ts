@@ -17,6 +17,8 @@ import { uninstall, type UninstallOptions } from "./uninstall.ts";
 import { Watch } from "./watch.ts";
 
 const longestBackoff = 30_000;
+/** Milliseconds within which a started program has opened its own file. */
+const startPatience = 2000;
 /** Ticks between two full looks without any sign of a change. */
 const fullLookEvery = 60;
 
@@ -145,6 +147,12 @@ export class InstallerAgent {
       if (this.#state.ready) break;
       if (performance.now() >= deadline) break;
       await this.#sleep(pause, false);
+    }
+    const { plugin } = this.#reconciler;
+    if (this.#state.ready && plugin.hasPrevious) {
+      // Nobody will look again later, and calls of the replaced program may just be starting.
+      await this.#sleep(startPatience, false);
+      plugin.removePrevious();
     }
     this.#lock?.[Symbol.dispose]();
     return this.#state.ready;

@@ -6,6 +6,7 @@
  * reference manifest gives the container 100.
  */
 import { createHash } from "node:crypto";
+import { LinuxError } from "../src/linux/errno.ts";
 import { discard, folderOf, temporaryName } from "./host_files.ts";
 import { findInterpreterSlot, interpreterSlotContent, libraryFolder } from "./interpreter.ts";
 import type { FileStatus, Operations } from "./operations.ts";
@@ -85,10 +86,14 @@ export class PluginFiles {
     }
   }
 
-  /** Removes libraries of other versions, once no program that needs them can still be starting. */
+  /**
+   * Removes the program and libraries of other versions, once no program that needs them can still be
+   * starting.
+   */
   removeStale(now: number): void {
     const program = this.operations.status(this.#programPath);
     if (program === undefined || now - program.modified < 60_000) return;
+    this.removePrevious();
     const wanted = new Set(this.#plan().map((file) => file.target));
     const own = `${this.places.binDir}/${libraryFolder}`;
     for (const path of this.#filesBelow(own)) {
@@ -101,9 +106,20 @@ export class PluginFiles {
     }
   }
 
+  /** Whether the program that was replaced last is still there. */
+  get hasPrevious(): boolean {
+    return this.operations.status(this.#previousPath) !== undefined;
+  }
+
+  /** Removes the program that was replaced last. */
+  removePrevious(): void {
+    if (this.hasPrevious) this.operations.remove(this.#previousPath);
+  }
+
   /** Removes program and libraries; nothing on the host may name the program any more. */
   remove(): void {
     this.operations.remove(this.#programPath);
+    this.removePrevious();
     const own = `${this.places.binDir}/${libraryFolder}`;
     const status = this.operations.status(own);
     if (status === undefined) return;
@@ -115,6 +131,11 @@ export class PluginFiles {
 
   get #programPath(): string {
     return `${this.places.binDir}/${pluginType}`;
+  }
+
+  /** Where the program stands that was replaced last, for those of its calls that are starting. */
+  get #previousPath(): string {
+    return `${this.#programPath}.previous`;
   }
 
   /** The files to install, in order; the image does not change while the process runs. */
@@ -184,22 +205,15 @@ export class PluginFiles {
     const { operations } = this;
     const temporary = temporaryName(planned.target);
     try {
-      using source = Deno.openSync(planned.source, { read: true });
-      using file = operations.create(temporary);
-      const wanted = await eachChunk(
-        source,
-        planned.patch,
-        (bytes) => operations.write(file, temporary, bytes),
-      );
-      operations.setMode(temporary, planned.mode);
-      operations.sync(file, temporary);
-      file.seekSync(0, Deno.SeekMode.Start);
+      const wanted = await this.#write(planned, temporary);
+      using file = Deno.openSync(temporary, { read: true });
       if (await eachChunk(file, undefined, () => {}) !== wanted) {
         throw new Error(
           `Cannot copy "${planned.source}" to "${planned.target}": it reads back wrong`,
         );
       }
-      operations.rename(temporary, planned.target);
+      if (planned.target === this.#programPath) this.#replaceProgram(temporary);
+      else operations.rename(temporary, planned.target);
       this.#keepHash(planned.source, operations.targetStatus(planned.source), wanted);
       this.#keepHash(planned.target, operations.status(planned.target), wanted);
     } catch (error) {
@@ -207,6 +221,44 @@ export class PluginFiles {
       throw error;
     }
     operations.syncDirectory(folderOf(planned.target));
+  }
+
+  /**
+   * Writes the copy and returns the hash that it must have. It is no longer open for writing then:
+   * the kernel starts no program that anybody can write to (execve(2), `ETXTBSY`).
+   */
+  async #write(planned: PlannedFile, temporary: string): Promise<string> {
+    const { operations } = this;
+    using source = Deno.openSync(planned.source, { read: true });
+    using file = operations.create(temporary);
+    const wanted = await eachChunk(
+      source,
+      planned.patch,
+      (bytes) => operations.write(file, temporary, bytes),
+    );
+    operations.setMode(temporary, planned.mode);
+    operations.sync(file, temporary);
+    return wanted;
+  }
+
+  /**
+   * Puts a new program in place and keeps the old one under another name: a compiled program opens
+   * its own file a moment after it was started, which fails once that file has no name any more.
+   */
+  #replaceProgram(temporary: string): void {
+    const { operations } = this;
+    const path = this.#programPath;
+    if (operations.status(path)?.kind === "file") {
+      try {
+        if (operations.exchange(temporary, path)) {
+          return operations.rename(temporary, this.#previousPath);
+        }
+      } catch (error) {
+        if (!(error instanceof LinuxError && error.code === "EINVAL")) throw error;
+        // A file system without exchange leaves only the plain way.
+      }
+    }
+    operations.rename(temporary, path);
   }
 
   #makeFolders(folder: string): void {
