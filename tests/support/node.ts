@@ -125,6 +125,17 @@ export class TestNode implements AsyncDisposable {
 
   /** Starts the agent and waits until it is ready. */
   async start(): Promise<void> {
+    // One that was killed has left its ready file, which says nothing about the new one.
+    const stale = identityOf(this.readyFile);
+    this.spawn();
+    await this.until("install-cni is ready", () => {
+      const identity = identityOf(this.readyFile);
+      return identity !== undefined && identity !== stale;
+    });
+  }
+
+  /** Starts the agent and waits for nothing. */
+  spawn(): void {
     const { networkNamespace } = this.options;
     const command = [
       ...(networkNamespace === undefined ? [] : ["nsenter", `--net=${networkNamespace}`]),
@@ -140,7 +151,6 @@ export class TestNode implements AsyncDisposable {
     }).spawn();
     this.#agent = agent;
     this.#follow(agent.stderr);
-    await this.until("install-cni is ready", () => exists(this.readyFile));
   }
 
   /** Sends a signal to the agent and waits for its end; returns the exit code. */
@@ -204,11 +214,11 @@ export class TestNode implements AsyncDisposable {
   }
 }
 
-function exists(path: string): boolean {
+function identityOf(path: string): string | undefined {
   try {
-    Deno.lstatSync(path);
-    return true;
+    const { ino, mtime } = Deno.lstatSync(path);
+    return `${ino}-${mtime?.getTime()}`;
   } catch {
-    return false;
+    return undefined;
   }
 }
