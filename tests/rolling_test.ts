@@ -2,17 +2,11 @@
 import assert from "node:assert/strict";
 import { libc } from "../src/linux/libc.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
-import {
-  addLinkAddress,
-  addRoute,
-  createNamespace,
-  createVethPair,
-  type NamedNamespace,
-  setLinkUp,
-} from "../src/linux/topology.ts";
+import type { NamedNamespace } from "../src/linux/topology.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
 import { referenceOf } from "./support/cluster.ts";
+import { createLonePod, LONE_POD_ADDRESS } from "./support/lone_pod.ts";
 import { TestNode } from "./support/node.ts";
 import { injectedPod, type PodObject } from "./support/pods.ts";
 import { bridgeResult, callPlugin, newContainerId } from "./support/runtime.ts";
@@ -62,7 +56,7 @@ class Load {
   }
 
   async #work(pod: PodObject): Promise<void> {
-    using netns = podNamespace();
+    using netns = createLonePod();
     while (this.#running) {
       const hadAgent = await this.isAgentServing();
       const problem = await this.#add(pod, netns);
@@ -90,7 +84,7 @@ class Load {
         netns: netns.path,
         pod: referenceOf(pod),
         network: { ...entry, cniVersion: list.cniVersion, name: list.name },
-        prevResult: bridgeResult(netns.path, { ipv4: "10.90.0.3", gateway4: "10.90.0.1" }),
+        prevResult: bridgeResult(netns.path, { ipv4: LONE_POD_ADDRESS, gateway4: "10.90.0.1" }),
       }));
     } catch (error) {
       return `The plugin could not be started: ${error}`;
@@ -219,18 +213,6 @@ function installedVersion(binDir: string): number {
 function loadedConfiguration(netDir: string): string | undefined {
   return [...Deno.readDirSync(netDir)].map(({ name }) => name)
     .filter((name) => /\.(conf|conflist|json)$/.test(name)).sort()[0];
-}
-
-/** A pod's namespace whose interface leads to nobody. */
-function podNamespace(): NamedNamespace {
-  const netns = createNamespace();
-  netns.run(() => {
-    createVethPair("eth0", "end");
-    for (const name of ["lo", "eth0", "end"]) setLinkUp(name);
-    addLinkAddress("eth0", "10.90.0.3/24");
-    addRoute({ to: "default4", dev: "eth0" });
-  });
-  return netns;
 }
 
 function pause(milliseconds: number): Promise<void> {
