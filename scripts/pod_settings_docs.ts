@@ -3,19 +3,14 @@
  * `deno run -A scripts/pod_settings_docs.ts`. A test holds the file to them.
  */
 import { type PodSetting, podSettings } from "../src/pod/pod_settings.ts";
+import { tableText, withPart } from "./document.ts";
 
 /** The file with the tables. */
 export const DOCUMENT = new URL("../docs/configuration.md", import.meta.url);
 
-const BEGIN = "<!-- made by scripts/pod_settings_docs.ts: begin -->";
-const END = "<!-- made by scripts/pod_settings_docs.ts: end -->";
-
 /** Puts the tables between the document's marks. */
 export function withPodSettings(document: string): string {
-  const begin = document.indexOf(BEGIN);
-  const end = document.indexOf(END);
-  if (begin < 0 || end < begin) throw new Error(`${DOCUMENT.pathname} lacks the marks`);
-  return `${document.slice(0, begin)}${BEGIN}\n\n${podSettingsTable()}\n${document.slice(end)}`;
+  return withPart(document, "scripts/pod_settings_docs.ts", podSettingsTable());
 }
 
 /** The settings as a table in Markdown. */
@@ -30,8 +25,7 @@ export function podSettingsTable(): string {
     setting.treatment,
     setting.meaning,
   ]);
-  return [header, header.map(() => "---"), ...rows]
-    .map((row) => `| ${row.join(" | ")} |\n`).join("");
+  return tableText(header, rows);
 }
 
 function name({ key, annotation }: PodSetting): string {

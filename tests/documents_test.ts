@@ -1,0 +1,159 @@
+/** Documents say what the code says: settings, metrics, messages, names of tests, links. */
+import { deepEqual, equal, ok } from "node:assert/strict";
+import { AgentService } from "../installer/agent/service.ts";
+import { declarations, flagOf, parseSettings } from "../installer/settings.ts";
+import { DOCUMENT, withInstallerSettings } from "../scripts/installer_docs.ts";
+
+const root = new URL("..", import.meta.url).pathname;
+
+function textOf(path: string): string {
+  return Deno.readTextFileSync(`${root}${path}`);
+}
+
+/** Cells of all table rows of a document. */
+function rowsOf(path: string): string[][] {
+  return textOf(path).split("\n").filter((line) => line.startsWith("|"))
+    .map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
+}
+
+function* sourcesBelow(folder: string): Generator<string> {
+  for (const { name, isDirectory } of Deno.readDirSync(`${root}${folder}`)) {
+    if (isDirectory) yield* sourcesBelow(`${folder}/${name}`);
+    else if (name.endsWith(".ts")) yield `${folder}/${name}`;
+  }
+}
+
+Deno.test("docs/installer.md has the settings as declared", async () => {
+  const document = Deno.readTextFileSync(DOCUMENT);
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["fmt", "--ext", "md", "--line-width", "100", "-"],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  await new Blob([withInstallerSettings(document)]).stream().pipeTo(command.stdin);
+  const { stdout, success } = await command.output();
+  ok(success);
+  equal(
+    document,
+    new TextDecoder().decode(stdout),
+    "Run deno run -A scripts/installer_docs.ts && deno fmt docs",
+  );
+  // The document says that a flag is the variable in small letters.
+  const unlike = declarations().filter((declaration) =>
+    flagOf(declaration) !== `--${declaration.variable.toLowerCase().replaceAll("_", "-")}`
+  );
+  deepEqual(unlike, []);
+});
+
+Deno.test("docs/installer.md has every cause of a repair", () => {
+  const source = textOf("installer/plan.ts");
+  const type = /export type Cause =([^;]*);/.exec(source)?.[1] ?? "";
+  const causes = Array.from(type.matchAll(/"([a-z-]+)"/g), ([, cause]) => `\`${cause}\``);
+  ok(causes.length > 5);
+  const rows = rowsOf("docs/installer.md");
+  const start = rows.findIndex(([first]) => first === "cause");
+  deepEqual(rows.slice(start + 2, start + 2 + causes.length).map(([first]) => first), causes);
+});
+
+Deno.test("docs/operations.md has every metric as it is exposed, and alerts on no other", () => {
+  const settings = parseSettings(() => undefined, { needsConfig: false });
+  const service = new AgentService(settings);
+  const unused = undefined as never;
+  service.start({
+    settings,
+    log: unused,
+    paths: unused,
+    state: () => ({ ready: true, reason: "" }),
+    liveness: () => ({ alive: true, reason: "" }),
+  });
+  const text = service.metrics.registry.expose();
+  const types = new Map(
+    Array.from(text.matchAll(/^# TYPE (\S+) (\S+)$/gm), ([, name, type]) => [name!, type!]),
+  );
+  const exposed = Array.from(
+    text.matchAll(/^# HELP (\S+) (.*)$/gm),
+    ([, name, help]) => [`\`${name}\``, types.get(name!), help],
+  );
+  const rows = rowsOf("docs/operations.md");
+  const start = rows.findIndex(([first]) => first === "metric");
+  const documented = rows.slice(start + 2, start + 2 + exposed.length)
+    .map(([name, type, , meaning]) => [name, type, meaning]);
+  deepEqual(documented, exposed);
+  const named = textOf("docs/operations.md").match(/\b(?:kuma_cni|process)_[a-z_]+\b/g) ?? [];
+  const unknown = named.filter((name) => !types.has(name.replace(/_(?:bucket|sum|count)$/, "")));
+  deepEqual(unknown, []);
+});
+
+Deno.test("docs/operations.md quotes messages that the plugin has", () => {
+  const files = ["main.ts", ...sourcesBelow("src")];
+  // Strings that are put together over several lines count as one.
+  const source = files.map(textOf).join("\n").replace(/["'`]\s*\+\s*["'`]/g, "")
+    .replace(/["'`]\s*\+\s*\n\s*/g, "").replaceAll('\\"', '"');
+  const rows = rowsOf("docs/operations.md");
+  const messages = rows.filter(([code]) => /^\d+$/.test(code ?? "")).map(([, message]) => message);
+  const log = rows.slice(rows.findIndex(([first]) => first === "log")).map(([first]) => first)
+    .filter((first) => first?.startsWith("`P"));
+  ok(messages.length > 12 && log.length === 2);
+  const wrong = [...messages, ...log].flatMap((cell) => {
+    const text = /^`(.*)`$/.exec(cell ?? "")?.[1];
+    ok(text, `no message in ${cell}`);
+    const fragments = text.split("…").filter((fragment) => /[a-z]{3}/.test(fragment));
+    ok(fragments.length > 0, text);
+    return fragments.filter((fragment) => !source.includes(fragment.trim()));
+  });
+  deepEqual(wrong, []);
+});
+
+Deno.test("docs/operations.md has every reason for passing a pod through", () => {
+  const type = /code:([^;]*);/.exec(textOf("src/pod/decision.ts"))?.[1] ?? "";
+  const codes = Array.from(type.matchAll(/"([a-z-]+)"/g), ([, code]) => code!);
+  ok(codes.length >= 5);
+  const document = textOf("docs/operations.md");
+  deepEqual(codes.filter((code) => !document.includes(`\`${code}\``)), []);
+});
+
+Deno.test("docs/reliability.md names tests that are there", () => {
+  const proofs = Array.from(
+    textOf("docs/reliability.md").matchAll(/^ +- `(\w+_test\.ts)`:\s+`([^`]+)`$/gm),
+    ([, file, name]) => ({ file: file!, name: name!.replace(/\s+/g, " ") }),
+  );
+  const items = textOf("docs/reliability.md").match(/^ +- /gm) ?? [];
+  equal(proofs.length, items.length, "each proof is a file and the name of a test");
+  ok(proofs.length > 50);
+  const pattern = /Deno\.test\(\s*(?:\{[^{]*?\bname:\s*)?(["'`])((?:\\.|(?!\1)[^])*)\1/g;
+  const missing = proofs.filter(({ file, name }) => {
+    const names = Array.from(textOf(`tests/${file}`).matchAll(pattern), ([, , found]) => found);
+    return !names.includes(name);
+  });
+  deepEqual(missing, []);
+});
+
+Deno.test("paths and tasks in the documents are there", () => {
+  const { tasks } = JSON.parse(textOf("deno.json"));
+  const documents = [
+    "README.md",
+    ...[...Deno.readDirSync(`${root}docs`)].map((e) => `docs/${e.name}`),
+  ];
+  const wrong = documents.flatMap((path) => {
+    const text = textOf(path);
+    const paths = text.match(
+      /\b(?:src|installer|scripts|tests|docs)\/[\w/.-]*\w\.(?:ts|md|txt)\b/g,
+    ) ?? [];
+    const beside = Array.from(text.matchAll(/`([a-z_]+\.md)`/g), ([, name]) => `docs/${name}`);
+    const used = Array.from(text.matchAll(/deno task ([\w:]+)/g), ([, name]) => name!);
+    return [
+      ...[...paths, ...beside].filter((file) => !exists(`${root}${file}`)),
+      ...used.filter((name) => !Object.hasOwn(tasks, name)),
+    ].map((what) => `${path}: ${what}`);
+  });
+  deepEqual(wrong, []);
+});
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
