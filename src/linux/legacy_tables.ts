@@ -5,7 +5,7 @@
  * Needs `CAP_NET_ADMIN` and `--allow-ffi`, `--allow-read`. Facts:
  * `linux/netfilter_ipv4/ip_tables.h`, `linux/netfilter_ipv6/ip6_tables.h`, `linux/netfilter/x_tables.h`.
  */
-import { LinuxError } from "./errno.ts";
+import { EMSGSIZE, LinuxError } from "./errno.ts";
 import { readKernelFile } from "./kernel_file.ts";
 import { checked, FileDescriptor, libc as commonLibc } from "./libc.ts";
 import { readU16, readU32 } from "./netlink_message.ts";
@@ -54,6 +54,8 @@ const INFO_UNDERFLOW_AT = 56;
 const INFO_SIZE_AT = 80;
 const HOOKS = 5;
 const ENTRIES_AT = 40;
+/** Largest table that is read, in bytes; as for netlink's dumps, a pod must not cost the node its memory. */
+const MAX_TABLE_SIZE = 8 * 1024 * 1024;
 /** Offset of `target_offset` in `struct ipt_entry` and `struct ip6t_entry`; `next_offset` follows. */
 const TARGET_OFFSET_AT = { ipv4: 88, ipv6: 140 } as const;
 /** Length of `struct xt_entry_target`; an ERROR target's text, or a verdict, follows it. */
@@ -78,7 +80,7 @@ export function legacyTableNames(family: "ipv4" | "ipv6"): string[] {
 /**
  * Reads the tables that exist in the thread's network namespace.
  *
- * @throws {LinuxError} when the kernel refuses
+ * @throws {LinuxError} when the kernel refuses, or `EMSGSIZE` when a table has more than 8 MiB
  */
 export function readLegacyTables(family: "ipv4" | "ipv6"): LegacyTable[] {
   const names = legacyTableNames(family);
@@ -106,6 +108,9 @@ function readTable(socket: number, family: "ipv4" | "ipv6", name: string): Legac
     const info = new Uint8Array(INFO_LENGTH);
     get(GET_INFO, info);
     const size = readU32(info, INFO_SIZE_AT);
+    if (size > MAX_TABLE_SIZE) {
+      throw new LinuxError(attempt, EMSGSIZE, `It has ${size} bytes, at most ${MAX_TABLE_SIZE}`);
+    }
     const entries = new Uint8Array(ENTRIES_AT + size);
     new Uint32Array(entries.buffer, NAME_LENGTH, 1)[0] = size;
     try {

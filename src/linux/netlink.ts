@@ -55,6 +55,11 @@ export interface Acknowledgement {
 
 /** A dump was interrupted by changes each time it was tried. */
 const DUMP_TRIES = 10;
+/**
+ * Largest answer to a dump that is taken. Whoever may change a pod's network can fill it with
+ * objects, and reading them all would cost the node its memory; our own rules never have half as much.
+ */
+const MAX_DUMP_BYTES = 8 * 1024 * 1024;
 
 /** A netlink socket; use it in a `using` block. */
 export class NetlinkSocket implements Disposable {
@@ -116,8 +121,8 @@ export class NetlinkSocket implements Disposable {
    * by a change is asked for again.
    *
    * @param build Builds the request with the given sequence number.
-   * @throws {LinuxError} when the kernel refuses, does not answer in time, or never gave a
-   * consistent answer.
+   * @throws {LinuxError} when the kernel refuses, does not answer in time, never gave a consistent
+   * answer, or has more than 8 MiB to tell (`EMSGSIZE`).
    */
   dump(attempt: string, build: (sequence: number) => Uint8Array<ArrayBuffer>): Message[] {
     for (let tries = 0; tries < DUMP_TRIES; tries++) {
@@ -132,9 +137,19 @@ export class NetlinkSocket implements Disposable {
   #receiveDump(attempt: string, sequence: number): Message[] | undefined {
     const answers: Message[] = [];
     let interrupted = false;
+    let bytes = 0;
     for (;;) {
       // The buffer is used again for the next part, so each part is copied.
-      for (const message of parseMessages(this.#receiveBytes(attempt).slice())) {
+      const part = this.#receiveBytes(attempt).slice();
+      bytes += part.length;
+      if (bytes > MAX_DUMP_BYTES) {
+        throw new LinuxError(
+          attempt,
+          EMSGSIZE,
+          `There is more than ${MAX_DUMP_BYTES} bytes to read; remove what fills this namespace`,
+        );
+      }
+      for (const message of parseMessages(part)) {
         if (message.sequence !== sequence) continue;
         if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
         if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE) {
