@@ -2,7 +2,12 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { AgentService } from "../installer/agent/service.ts";
 import { declarations, flagOf, parseSettings } from "../installer/settings.ts";
+import { libc } from "../src/linux/libc.ts";
+import { createNamespace, uniqueName } from "../src/linux/topology.ts";
 import { DOCUMENT, withInstallerSettings } from "../scripts/installer_docs.ts";
+
+// Loaded once for the process and never unloaded, which a test must not be blamed for.
+libc();
 
 const root = new URL("..", import.meta.url).pathname;
 
@@ -126,6 +131,51 @@ Deno.test("docs/reliability.md names tests that are there", () => {
     return !names.includes(name);
   });
   deepEqual(missing, []);
+});
+
+/** The pod of the README's examples. */
+const examplePod = `
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web-0
+  namespace: shop
+  annotations:
+    kuma.io/sidecar-injected: "true"
+    kuma.io/transparent-proxying: enabled
+    traffic.kuma.io/exclude-outbound-ports: "3306"
+spec:
+  containers: [{ name: web, image: web }, { name: kuma-sidecar, image: kuma-dp }]
+`;
+
+Deno.test("the README's examples show what the commands print", async () => {
+  using namespace = createNamespace(uniqueName("kuma-readme-"));
+  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
+  try {
+    Deno.writeTextFileSync(`${folder}/web-0.yaml`, examplePod);
+    const blocks = textOf("README.md").match(/^```\n\$ [^]*?^```$/gm) ?? [];
+    const examples = blocks.flatMap((block) => block.slice(4, -4).split(/^(?=\$ )/m));
+    deepEqual(examples.map((example) => example.split(" ")[2]), ["rules", "explain", "check"]);
+    for (const example of examples) {
+      const [line, ...shown] = example.trimEnd().split("\n");
+      const words = line!.split(" ").slice(2);
+      const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: ["run", "-A", "--no-check", `--config=${root}deno.json`, `${root}installer/main.ts`]
+          .concat(words.map((word) => word.replace("/run/netns/web-0", namespace.path))),
+        cwd: folder,
+      }).output();
+      const printed = new TextDecoder().decode(stdout)
+        .replaceAll(namespace.path, "/run/netns/web-0").trimEnd().split("\n");
+      const isCut = shown.at(-1) === "...";
+      deepEqual(
+        isCut ? printed.slice(0, shown.length - 1) : printed,
+        isCut ? shown.slice(0, -1) : shown,
+        new TextDecoder().decode(stderr),
+      );
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 Deno.test("paths and tasks in the documents are there", () => {
