@@ -6,8 +6,7 @@
  * file that is moved in from elsewhere. Their names start with a dot, begin with the target's name and
  * do not end in an extension that runtimes load.
  */
-import { LinuxError } from "../src/linux/errno.ts";
-import type { Operations } from "./operations.ts";
+import { isUnsupported, type Operations } from "./operations.ts";
 
 /** Permission bits and owner of a file. */
 export interface Attributes {
@@ -89,6 +88,7 @@ export function replaceFile(
     );
     if (!wasFree) {
       discard(operations, temporary);
+      refuseOther(operations, path);
       return "changed";
     }
   } else {
@@ -98,6 +98,14 @@ export function replaceFile(
   }
   operations.syncDirectory(folderOf(path));
   return "done";
+}
+
+/** Names what stands in the way and will not go away by itself, unlike another program's new file. */
+function refuseOther(operations: Operations, path: string): void {
+  const kind = (operations.targetStatus(path) ?? operations.status(path))?.kind;
+  if (kind === undefined || kind === "file") return;
+  const found = kind === "directory" ? "a folder" : kind === "link" ? "a dead link" : "no file";
+  throw new Error(`Cannot write "${path}": it is ${found}; remove it`);
 }
 
 /** Puts `temporary` in place of `path` and makes sure that the newest foreign content stays. */
@@ -121,7 +129,7 @@ function swap(
       if (!operations.exchange(temporary, path)) return "changed";
     } catch (error) {
       if (attempt > 0) throw error;
-      if (!(error instanceof LinuxError && error.code === "EINVAL")) {
+      if (!isUnsupported(error)) {
         discard(operations, temporary);
         throw error;
       }

@@ -53,7 +53,7 @@ export class Operations {
     return Deno.readLinkSync(path);
   }
 
-  /** Returns a directory's names in the order of their bytes, or `undefined` when it is missing. */
+  /** Returns a directory's names in the order of their bytes, or `undefined` when there is none. */
   list(path: string): string[] | undefined {
     this.#announce("list", path, false);
     return orMissing(() => Array.from(Deno.readDirSync(path), (entry) => entry.name).sort());
@@ -118,7 +118,7 @@ export class Operations {
     } catch (error) {
       if (!(error instanceof LinuxError)) throw error;
       if (error.code === "EEXIST") return false;
-      if (error.code !== "EINVAL") throw error;
+      if (!isUnsupported(error)) throw error;
     }
     // A file system without this flag can still make a second name only when it is free.
     try {
@@ -135,7 +135,7 @@ export class Operations {
    * Exchanges two files.
    *
    * @returns Whether both were there.
-   * @throws {LinuxError} with code `EINVAL` when the file system cannot exchange files.
+   * @throws {LinuxError} that {@linkcode isUnsupported} when files cannot be exchanged here.
    */
   exchange(one: string, other: string): boolean {
     this.#announce("exchange", other, true);
@@ -198,11 +198,24 @@ export class Operations {
   }
 }
 
+/**
+ * Tells whether an error says that the file system, the kernel or the container's system call filter
+ * does not know the flags of renameat2(2).
+ */
+export function isUnsupported(error: unknown): boolean {
+  return error instanceof LinuxError &&
+    ["EINVAL", "ENOSYS", "EOPNOTSUPP", "EPERM"].includes(error.code);
+}
+
+/** A link that leads round in a circle, or through a file, leads to nothing as well. */
 function orMissing<T>(work: () => T): T | undefined {
   try {
     return work();
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
+    const { NotFound, NotADirectory, FilesystemLoop } = Deno.errors;
+    if ([NotFound, NotADirectory, FilesystemLoop].some((kind) => error instanceof kind)) {
+      return undefined;
+    }
     throw error;
   }
 }

@@ -116,20 +116,21 @@ function restore(
 ): Replaced | "untouched" {
   const path = `${folder}/${file.name}`;
   const is = classify(file);
+  // Nobody can have put our entry into something that holds no text.
+  if (file.status.kind !== "file") return "untouched";
   if (is.kind === "broken") {
     if (file.text?.includes(`"${pluginType}"`) || file.content === undefined) {
       throw new Error(is.reason);
     }
     return "untouched";
   }
-  if (is.kind === "derived") return removeFile(operations, path, file.content);
   if (is.kind === "reference-list") {
     const content = bytesOf(is.repaired);
     return replaceFile(operations, path, file.content, content, file.status);
   }
   const isAsWritten = entry !== undefined && file.content !== undefined &&
     sha256(file.content) === entry.wrote;
-  if (is.kind === "own") {
+  if (is.kind === "own" || is.kind === "derived") {
     const isOld = isAsWritten && entry.before.kind !== "absent";
     if (!isOld) return removeFile(operations, path, file.content);
   } else if (is.kind !== "list" || !is.types.includes(pluginType)) return "untouched";
@@ -169,5 +170,10 @@ function removeStateDir(operations: Operations, path: string): void {
     operations.remove(`${path}/${name}`);
   }
   if (names.includes(lockName)) operations.remove(`${path}/${lockName}`);
-  operations.remove(path);
+  try {
+    operations.remove(path);
+  } catch (error) {
+    // A new install-cni that has waited for the lock may have moved in already.
+    if ((operations.list(path) ?? []).length === 0) throw error;
+  }
 }

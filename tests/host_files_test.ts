@@ -1,0 +1,128 @@
+/** Atomic changes of host files: on file systems with and without exchange, and after kills. */
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { chain } from "../installer/conflist.ts";
+import {
+  removeFile,
+  replaceFile,
+  targetOfTemporaryName,
+  temporaryName,
+} from "../installer/host_files.ts";
+import { type Before, sha256, writeJournal } from "../installer/journal.ts";
+import { Operations } from "../installer/operations.ts";
+import { recover } from "../installer/recover.ts";
+import { LinuxError } from "../src/linux/errno.ts";
+import { InstallerHost, primaryList, quietLog } from "./support/installer_host.ts";
+
+// Loads the C library here rather than in the first test, which would be told off for it.
+new Operations().exchange("/dev/shm/kuma-test-none", "/dev/shm/kuma-test-none");
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+const owner = { uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0 };
+
+/** Operations on a file system that can neither exchange nor rename to free names only. */
+class PlainOperations extends Operations {
+  override exchange(one: string, other: string): boolean {
+    throw new LinuxError(`Cannot exchange "${one}" and "${other}"`, 22);
+  }
+}
+
+/** Names in a folder. */
+function namesIn(folder: string): string[] {
+  return Array.from(Deno.readDirSync(folder), (entry) => entry.name).sort();
+}
+
+Deno.test("a file is replaced only when it is as it was seen", async () => {
+  await using host = new InstallerHost();
+  const path = `${host.netDir}/a.conf`;
+  const operations = new Operations();
+  const attributes = { mode: 0o640, ...owner };
+  equal(replaceFile(operations, path, undefined, bytes("1"), attributes), "done");
+  equal(Deno.statSync(path).mode! & 0o7777, 0o640);
+  equal(replaceFile(operations, path, undefined, bytes("2"), attributes), "changed");
+  equal(replaceFile(operations, path, bytes("x"), bytes("2"), attributes), "changed");
+  equal(Deno.readTextFileSync(path), "1");
+  equal(replaceFile(operations, path, bytes("1"), bytes("2"), attributes), "done");
+  equal(Deno.readTextFileSync(path), "2");
+  Deno.removeSync(path);
+  equal(replaceFile(operations, path, bytes("2"), bytes("3"), attributes), "changed");
+  deepEqual(namesIn(host.netDir), []);
+});
+
+Deno.test("a file system without exchange gets the file by rename", async () => {
+  await using host = new InstallerHost();
+  const path = `${host.netDir}/a.conf`;
+  Deno.writeTextFileSync(path, "1");
+  const attributes = { mode: 0o644, ...owner };
+  const operations = new PlainOperations();
+  equal(replaceFile(operations, path, bytes("1"), bytes("2"), attributes), "done");
+  equal(replaceFile(operations, path, bytes("1"), bytes("3"), attributes), "changed");
+  equal(Deno.readTextFileSync(path), "2");
+  deepEqual(namesIn(host.netDir), ["a.conf"]);
+});
+
+Deno.test("a failing operation leaves the old file and no temporary one", async () => {
+  await using host = new InstallerHost();
+  const path = `${host.netDir}/a.conf`;
+  Deno.writeTextFileSync(path, "1");
+  const attributes = { mode: 0o640, ...owner };
+  for (const failing of ["write", "set mode", "sync", "read", "exchange"]) {
+    const operations = new Operations(({ name }) => {
+      if (name === failing) throw new Error(`${failing} failed`);
+    });
+    throws(
+      () => replaceFile(operations, path, bytes("1"), bytes("2"), attributes),
+      { message: `${failing} failed` },
+    );
+    equal(Deno.readTextFileSync(path), "1");
+    deepEqual(namesIn(host.netDir), ["a.conf"], failing);
+  }
+});
+
+Deno.test("a file is removed only when it is as it was seen", async () => {
+  await using host = new InstallerHost();
+  const path = `${host.netDir}/a.conf`;
+  Deno.writeTextFileSync(path, "1");
+  equal(removeFile(new Operations(), path, bytes("2")), "changed");
+  equal(Deno.readTextFileSync(path), "1");
+  // Written anew in the last moment.
+  const operations = new Operations(({ name }) => {
+    if (name === "rename") Deno.writeTextFileSync(path, "3");
+  });
+  equal(removeFile(operations, path, bytes("1")), "changed");
+  equal(Deno.readTextFileSync(path), "3");
+  equal(removeFile(new Operations(), path, bytes("3")), "done");
+  equal(removeFile(new Operations(), path, bytes("3")), "done");
+  deepEqual(namesIn(host.netDir), []);
+});
+
+Deno.test("temporary names are never loaded by a runtime and tell their target", () => {
+  const name = temporaryName("/etc/cni/net.d/10-a.conflist");
+  ok(name.startsWith("/etc/cni/net.d/.10-a.conflist.kuma-cni-"));
+  ok(!/\.(conf|conflist|json)$/.test(name));
+  equal(targetOfTemporaryName(name.slice("/etc/cni/net.d/".length)), "10-a.conflist");
+  equal(targetOfTemporaryName("10-a.conflist"), undefined);
+});
+
+Deno.test("a change that a killed process had swapped out comes back at the next start", async () => {
+  await using host = new InstallerHost();
+  const list = "10-calico.conflist";
+  const operations = new Operations();
+  const settings = host.settings();
+  const ours = chain(primaryList, '{"type":"kuma-cni"}');
+  const foreign = primaryList.replace('"calico"', '"calico-2"');
+  const before: Before = { kind: "file", content: bytes(primaryList), mode: 0o644, ...owner };
+  const start = (left: string) => {
+    Deno.mkdirSync(`${host.netDir}/kuma-cni.d`, { recursive: true });
+    const journal = new Map([[list, { before, wrote: sha256(bytes(ours)) }]]);
+    writeJournal(operations, `${host.netDir}/kuma-cni.d`, journal);
+    host.writeConf(list, ours);
+    Deno.writeTextFileSync(temporaryName(`${host.netDir}/${list}`), left);
+    recover(settings, operations, quietLog());
+    deepEqual(namesIn(host.netDir), [list, "kuma-cni.d"]);
+    return host.readConf(list);
+  };
+  equal(start(foreign), foreign, "the newest foreign text");
+  equal(start(primaryList), ours, "the text that ours was made of");
+  equal(start(ours), ours, "our own text, not yet in place");
+  equal(start(ours.slice(0, 50)), ours, "our own text, half written");
+});
