@@ -71,4 +71,5 @@ function introduce(option: string): void {
   Deno.exitCode = 1;
 }
 
-if (import.meta.main) await main();
+// Not awaited: the compiled plugin runs this as a script, which has no await at its top.
+main();

@@ -1,0 +1,97 @@
+/** Plays calls of the plugin inside of this process, with nothing real around it but files. */
+import { parseRequest } from "../../src/agent/messages.ts";
+import { parsePod } from "../../src/kubernetes/pod.ts";
+import { PlayedKernel } from "./kernel.ts";
+
+/** One call. */
+export interface Scene {
+  readonly name: string;
+  /** All environment variables. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Text of standard input. */
+  readonly input: string;
+  /** The pod that the API server has, or the agent's when there is an agent. */
+  readonly pod?: unknown;
+  /** Whether somebody listens at the agent's socket. */
+  readonly agent?: boolean;
+}
+
+/** How a call ended. */
+export interface Ending {
+  readonly exitCode: number;
+  /** Standard output and error, for messages. */
+  readonly output: string;
+}
+
+/**
+ * Plays one call. Functions of Deno that the plugin uses are replaced, and stay so.
+ *
+ * @param start Starts the plugin's program.
+ */
+export async function play(scene: Scene, start: () => void): Promise<Ending> {
+  let output = "";
+  const write = (data: Uint8Array): number => {
+    output += new TextDecoder().decode(data);
+    return data.length;
+  };
+  const kernel = new PlayedKernel();
+  const exited = Promise.withResolvers<number>();
+  const statSync = Deno.statSync;
+  Object.assign(Deno.env, { get: (name: string) => scene.env[name] });
+  Object.assign(Deno.stdout, { writeSync: write });
+  Object.assign(Deno.stderr, { writeSync: write });
+  Object.assign(Deno, {
+    stdin: { read: readerOf(scene.input) },
+    exit: (code: number) => exited.resolve(code),
+    dlopen: () => ({ symbols: kernel.symbols, close: () => {} }),
+    // The namespace has IPv6, whatever this machine has.
+    statSync: (path: string) => statSync(path.endsWith("/if_inet6") ? "/proc" : path),
+    createHttpClient: () => ({ close: () => {} }),
+    connect: () =>
+      scene.agent === true
+        ? Promise.resolve(agentConnection(scene.pod))
+        : Promise.reject(new Deno.errors.NotFound("No agent")),
+  });
+  globalThis.fetch = () => Promise.resolve(answerWith(scene.pod));
+  try {
+    start();
+    return { exitCode: await exited.promise, output };
+  } finally {
+    Object.assign(Deno, { statSync });
+  }
+}
+
+/** Gives a text once, then the end. */
+function readerOf(text: string): (buffer: Uint8Array) => Promise<number | null> {
+  let rest: Uint8Array | undefined = new TextEncoder().encode(text);
+  return (buffer) => {
+    if (rest === undefined) return Promise.resolve(null);
+    const { length } = rest;
+    buffer.set(rest);
+    rest = undefined;
+    return Promise.resolve(length);
+  };
+}
+
+function answerWith(pod: unknown): Response {
+  const text = JSON.stringify(pod);
+  return new Response(text, {
+    headers: { "content-type": "application/json", "content-length": String(text.length) },
+  });
+}
+
+/** An agent that knows one pod and takes every log. */
+function agentConnection(pod: unknown) {
+  let answer = "";
+  return {
+    write: (data: Uint8Array) => {
+      const { type } = parseRequest(new TextDecoder().decode(data));
+      answer = JSON.stringify(
+        type === "pod" ? { type: "pod", pod: parsePod(pod) } : { type: "finished" },
+      );
+      return Promise.resolve(data.length);
+    },
+    read: (buffer: Uint8Array) => readerOf(`${answer}\n`)(buffer),
+    close: () => {},
+  };
+}
