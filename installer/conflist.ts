@@ -26,6 +26,9 @@ import {
 /** The `type` of our chain entry, which is also the plugin's file name. */
 export const pluginType = "kuma-cni";
 
+/** The reference installer's name for the rare single configuration that has none. */
+const unnamedNetwork = "k8s-pod-network";
+
 /** A configuration list as the runtimes load it from a `.conflist` file. */
 export interface ParsedList {
   readonly text: string;
@@ -153,8 +156,7 @@ export function listOfSingle(text: string, entry: string): string {
     return value === undefined ? undefined : text.slice(value.start, value.end);
   };
   const version = raw("cniVersion");
-  // The name is the reference installer's, for the rare configuration that has none.
-  const name = stringMemberOf(root, "name") ? raw("name") : '"k8s-pod-network"';
+  const name = stringMemberOf(root, "name") ? raw("name") : `"${unnamedNetwork}"`;
   const layout: JsonLayout = { lineEnd: "\n", unit: "  ", spaced: true };
   return "{\n" +
     (version === undefined ? "" : `  "cniVersion": ${version},\n`) +
@@ -163,6 +165,19 @@ export function listOfSingle(text: string, entry: string): string {
     `    ${formatJson(text, root, layout, "    ")},\n` +
     `    ${formatJson(entry, parseJson(entry), layout, "    ")}\n` +
     "  ]\n}\n";
+}
+
+/**
+ * Tells whether a list is one of {@linkcode listOfSingle}: its first plugin still carries the
+ * network's name, as plugins of other lists do not; without a name every byte must be ours.
+ */
+export function isListOfSingle(list: ParsedList): boolean {
+  const [first, entry] = list.plugins.items;
+  if (first === undefined) return false;
+  const name = stringMemberOf(first, "name");
+  if (name) return name === stringMemberOf(list.root, "name");
+  const raw = (node: JsonNode) => list.text.slice(node.start, node.end);
+  return entry !== undefined && list.text === listOfSingle(raw(first), raw(entry));
 }
 
 /**
@@ -183,7 +198,7 @@ export function singleOfReferenceList(text: string): string | undefined {
   const others = list.plugins.items.filter((item) => stringMemberOf(item, "type") !== pluginType);
   const [only] = others;
   if (others.length !== 1 || only === undefined) return undefined;
-  if (stringMemberOf(list.root, "name") !== "k8s-pod-network") return undefined;
+  if (stringMemberOf(list.root, "name") !== unnamedNetwork) return undefined;
   const layout = layoutOf(text, only as JsonObject);
   return formatJson(text, only, layout, "");
 }

@@ -5,7 +5,14 @@
  * without sub-directories, in the order of their bytes, and load the first; a `.conflist` must hold a
  * list, the other two a single plugin; a first file that cannot be parsed makes the whole load fail.
  */
-import { parseList, parseSingle, pluginType, singleOfReferenceList, typesOf } from "./conflist.ts";
+import {
+  isListOfSingle,
+  parseList,
+  parseSingle,
+  pluginType,
+  singleOfReferenceList,
+  typesOf,
+} from "./conflist.ts";
 import { JsonError, stringMemberOf } from "./json_edit.ts";
 
 /** One configuration file of the net dir. */
@@ -49,9 +56,11 @@ export function classify(file: ConfFile): ConfKind {
   if (text === undefined) return { kind: "broken", reason: file.problem ?? "Cannot be read" };
   try {
     if (name.endsWith(".conflist")) {
-      const types = typesOf(parseList(text));
+      const list = parseList(text);
+      const types = typesOf(list);
       if (types.includes(pluginType)) {
-        if (name.endsWith(derivedSuffix)) return { kind: "derived" };
+        // The name alone is no proof: a list of somebody else may end like this, and ours are removed.
+        if (name.endsWith(derivedSuffix) && isListOfSingle(list)) return { kind: "derived" };
         if (types.every((type) => type === pluginType)) return { kind: "own" };
       }
       if (types.length === 0) throw new JsonError("The array 'plugins' is empty");

@@ -252,8 +252,15 @@ function derivedStep(
     expected: existing?.content,
     content,
     attributes: attributesOf(source),
-    before: { kind: "absent" },
+    before: existing?.text !== undefined && isForeign(existing)
+      ? beforeOf(existing, existing.text, seen.journal)
+      : { kind: "absent" },
   };
+}
+
+function isForeign(file: NetFile): boolean {
+  const { kind } = classify(file);
+  return kind === "list" || kind === "single";
 }
 
 /** Name of the file in standalone mode when none is configured, as in the reference installer. */

@@ -181,6 +181,8 @@ export class PluginFiles {
 
   async #isCurrent(file: PlannedFile, status: FileStatus): Promise<boolean> {
     if (status.kind !== "file" || status.mode !== file.mode) return false;
+    // Whoever owns the program could change it after the comparison, and root runs it.
+    if (status.uid !== Deno.uid()) return false;
     const source = this.operations.targetStatus(file.source);
     if (source === undefined) throw new Error(`Cannot find "${file.source}" of the image`);
     if (source.size !== status.size) return false;

@@ -69,6 +69,7 @@ export async function uninstall(
     const again = restoreAll(settings, operations, log);
     if (again.problems.length > 0) throw new UninstallError(again.problems.join("; "));
   }
+  removeMovedAside(settings, operations);
   operations.remove(paths.kubeconfig);
   new PluginFiles(operations, {
     sourceDir: "",
@@ -145,6 +146,21 @@ function restore(
   const bare = unchain(file.text!);
   if (typesOf(parseList(bare)).length === 0) return removeFile(operations, path, file.content);
   return replaceFile(operations, path, file.content, bytesOf(bare), file.status);
+}
+
+/** Cilium, when it claims the folder for itself, moves others' files aside by this extension. */
+const movedAside = ".cilium_bak";
+
+/** Removes files of our own that were moved aside; no runtime loads them. */
+function removeMovedAside(settings: Settings, operations: Operations): void {
+  const folder = settings.mountedNetDir;
+  for (const name of operations.list(folder) ?? []) {
+    if (!name.endsWith(movedAside)) continue;
+    const file = readNetFile(operations, folder, name);
+    if (file === undefined) continue;
+    const { kind } = classify({ ...file, name: name.slice(0, -movedAside.length) });
+    if (kind === "own" || kind === "derived") operations.remove(`${folder}/${name}`);
+  }
 }
 
 function restoreLink(
