@@ -64,7 +64,7 @@ export class Fights {
 /**
  * Returns the likely cause of a fight, with the remedy.
  *
- * @param text Byte string of the file that is fought over.
+ * @param text Byte string of the net dir's configuration files.
  */
 export function likelyCause(text: string): string {
   if (text.includes("cilium-cni")) {

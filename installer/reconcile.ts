@@ -205,10 +205,10 @@ export class Reconciler {
     if (step.kind !== "write" || !answers.has(step.cause) || !this.#wasInstalled) return 0;
     const verdict = this.#fights.ask(step.name, this.now());
     if (verdict.tell) {
-      const file = seen.files.find(({ name }) => name === step.name);
+      const texts = seen.files.map(({ text }) => text ?? "").join("\n");
       this.observer.conflict?.(step.name);
       this.log.warn(
-        `"${step.name}" is rewritten again and again: ${likelyCause(file?.text ?? "")}`,
+        `"${step.name}" is rewritten again and again: ${likelyCause(texts)}`,
         {
           file: `${this.settings.netDir}/${step.name}`,
         },

@@ -437,6 +437,45 @@ Deno.test("uninstalling keeps the program while a file that names it cannot be e
   equal(host.readConf(list), torn);
 });
 
+Deno.test("files of ours that Cilium moved aside go, others stay", async () => {
+  await using host = new InstallerHost();
+  host.writeConf("05-cilium.conflist", primaryList);
+  host.writeConf("10-aws.conflist.cilium_bak", primaryList);
+  const before = host.snapshot();
+  const setting = { CHAINED_CNI_PLUGIN: "false", CNI_CONF_NAME: "kuma-cni.conf" };
+  const agent = host.start(setting);
+  await agent.until("ready", () => host.isReady);
+  Deno.renameSync(`${host.netDir}/kuma-cni.conf`, `${host.netDir}/kuma-cni.conf.cilium_bak`);
+  await agent.until("there", () => exists(`${host.netDir}/kuma-cni.conf`));
+  await agent.terminate();
+  equal((await host.run(["uninstall"], setting)).code, 0);
+  deepEqual(host.snapshot(), before);
+});
+
+Deno.test("a token that kubelet rotates by its links is followed at once", async () => {
+  await using host = new InstallerHost();
+  host.writeConf(list, primaryList);
+  const ca = Deno.readTextFileSync(`${host.secrets}/ca.crt`);
+  const project = (version: string) => {
+    Deno.mkdirSync(`${host.secrets}/..${version}`);
+    Deno.writeTextFileSync(`${host.secrets}/..${version}/token`, `token-${version}`);
+    Deno.writeTextFileSync(`${host.secrets}/..${version}/ca.crt`, ca);
+    Deno.symlinkSync(`..${version}`, `${host.secrets}/..data_tmp`);
+    Deno.renameSync(`${host.secrets}/..data_tmp`, `${host.secrets}/..data`);
+  };
+  project("1");
+  for (const name of ["token", "ca.crt"]) {
+    Deno.removeSync(`${host.secrets}/${name}`);
+    Deno.symlinkSync(`..data/${name}`, `${host.secrets}/${name}`);
+  }
+  // No tick comes within the test.
+  const agent = host.start({ CFGCHECK_INTERVAL: "3600", REFRESH_SA_TOKEN_INTERVAL: "3600" });
+  await agent.until("ready", () => host.isReady);
+  project("2");
+  await agent.until("fresh", () => host.readConf(kubeconfig)!.includes("token: token-2\n"), 2000);
+  await agent.terminate();
+});
+
 Deno.test("uninstalling keeps what others changed since", async () => {
   const { host, agent } = await installed();
   await using _ = host;
