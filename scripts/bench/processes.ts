@@ -143,6 +143,7 @@ async function compileEmpty(folder: string): Promise<void> {
     denort: await selfContainedDenort(path, folder),
     target,
     permissions: programs["kuma-cni"].permissions,
+    v8Flags: programs["kuma-cni"].v8Flags,
   });
 }
 

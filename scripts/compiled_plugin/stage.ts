@@ -43,7 +43,7 @@ export async function play(scene: Scene, start: () => void): Promise<Ending> {
   Object.assign(Deno, {
     stdin: { read: readerOf(scene.input) },
     exit: (code: number) => exited.resolve(code),
-    dlopen: () => ({ symbols: kernel.symbols, close: () => {} }),
+    ...libraryOf(kernel),
     // The namespace has IPv6, whatever this machine has.
     statSync: (path: string) => statSync(path.endsWith("/if_inet6") ? "/proc" : path),
     createHttpClient: () => ({ close: () => {} }),
@@ -59,6 +59,22 @@ export async function play(scene: Scene, start: () => void): Promise<Ending> {
   } finally {
     Object.assign(Deno, { statSync });
   }
+}
+
+/** What loads functions: the address of one is its name here. */
+function libraryOf({ symbols }: PlayedKernel) {
+  type Name = keyof typeof symbols;
+  return {
+    dlopen: (_path: string, names: Readonly<Record<Name, unknown>>) => ({
+      symbols: Object.fromEntries(Object.keys(names).map((name) => [name, name])),
+    }),
+    UnsafeFnPointer: class {
+      constructor(readonly name: Name) {}
+      call(...parameters: unknown[]): unknown {
+        return (symbols[this.name] as (...parameters: unknown[]) => unknown)(...parameters);
+      }
+    },
+  };
 }
 
 /** Gives a text once, then the end. */

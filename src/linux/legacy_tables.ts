@@ -7,7 +7,7 @@
  */
 import { EMSGSIZE, LinuxError } from "./errno.ts";
 import { readKernelFile } from "./kernel_file.ts";
-import { checked, FileDescriptor, libc as commonLibc } from "./libc.ts";
+import { checked, FileDescriptor, libc as commonLibc, loadFunctions } from "./libc.ts";
 import { readU16, readU32 } from "./netlink_message.ts";
 
 /** One table of the calling thread's network namespace. */
@@ -36,7 +36,7 @@ const symbols = {
 let library: Deno.DynamicLibrary<typeof symbols>["symbols"] | undefined;
 
 function libc(): Deno.DynamicLibrary<typeof symbols>["symbols"] {
-  return library ??= Deno.dlopen("libc.so.6", symbols).symbols;
+  return library ??= loadFunctions(symbols);
 }
 
 const AF_INET = 2;

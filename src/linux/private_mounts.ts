@@ -6,7 +6,7 @@
  * `unshare(2)`, `setns(2)`.
  */
 import { LinuxError } from "./errno.ts";
-import { checked, cString } from "./libc.ts";
+import { checked, cString, loadFunctions } from "./libc.ts";
 
 /** Lets `path` show the file `source` while the work runs. */
 export interface PrivateMount {
@@ -41,7 +41,7 @@ const O_CLOEXEC = 0o2000000;
 let library: Deno.DynamicLibrary<typeof symbols>["symbols"] | undefined;
 
 function libc(): Deno.DynamicLibrary<typeof symbols>["symbols"] {
-  return library ??= Deno.dlopen("libc.so.6", symbols).symbols;
+  return library ??= loadFunctions(symbols);
 }
 
 /** A file descriptor that closes at the end of its block. */

@@ -9,7 +9,7 @@
  */
 import { EINTR, EMSGSIZE, LinuxError } from "./errno.ts";
 import { readKernelFile } from "./kernel_file.ts";
-import { cString, lastErrno } from "./libc.ts";
+import { cString, lastErrno, loadFunctions } from "./libc.ts";
 
 /** A program to run; no shell is involved and nothing of the own environment is inherited. */
 export interface Program {
@@ -81,7 +81,7 @@ const MAX_OUTPUT = 16 * 1024 * 1024;
 let library: Deno.DynamicLibrary<typeof symbols>["symbols"] | undefined;
 
 function libc(): Deno.DynamicLibrary<typeof symbols>["symbols"] {
-  return library ??= Deno.dlopen("libc.so.6", symbols).symbols;
+  return library ??= loadFunctions(symbols);
 }
 
 /** A NULL-terminated array of strings; the strings must stay referenced while it is in use. */
