@@ -68,6 +68,10 @@ function prerouting({ config, family }: FamilyContext): Rule[] {
         redirect(config.dns.port),
         "insert",
       ),
+    );
+    // Nothing leaves a network of all addresses, and iptables-nft cannot say "not to any address".
+    if (cidr.prefix === 0) continue;
+    rules.push(
       rule(
         "P4",
         `what leaves the virtual network behind ${interfaceName} is outbound traffic`,

@@ -4,11 +4,20 @@
  * What the kernel's tables do, and this follows: `raw` comes first and may choose a conntrack zone,
  * the first choice counts; then `mangle`; then `nat`, which only sees the first packet of a
  * connection. Leaving a built-in chain means accept. A packet that is sent to the pod itself comes
- * in again through `lo`, but its connection has been through `nat` by then.
+ * in again through `lo`, but its connection has been through `raw` and `nat` by then; only a packet
+ * that belongs to no connection is looked at anew.
  */
 import { type Address, contains, parseAddress } from "./addresses.ts";
 import type { IpFamily, Range } from "./config.ts";
-import type { BaseChainName, Chain, Match, Rule, Ruleset, TableName } from "./ruleset.ts";
+import type {
+  BaseChainName,
+  Chain,
+  FamilyRuleset,
+  Match,
+  Rule,
+  Ruleset,
+  TableName,
+} from "./ruleset.ts";
 
 /** A packet of a connection, as far as rules can tell packets apart. */
 export interface Packet {
@@ -78,18 +87,27 @@ export function evaluate(ruleset: Ruleset, packet: Packet, loopback = "lo"): Eva
     return walk.end({ kind: "accept" });
   }
   const hook: BaseChainName = packet.direction === "outbound" ? "OUTPUT" : "PREROUTING";
+  let verdict = walkHook(walk, rules, hook);
+  if (verdict.kind === "accept" && walk.returnsWithoutConnection()) {
+    walk.comeInAgain();
+    verdict = walkHook(walk, rules, "PREROUTING");
+  }
+  return walk.end(verdict);
+}
+
+function walkHook(walk: Walk, rules: FamilyRuleset, hook: BaseChainName): FinalVerdict {
   for (const name of ["raw", "mangle", "nat"] as const) {
     const table = rules.tables.find((table) => table.name === name);
     const chain = table?.chains.find((chain) => chain.base && chain.name === hook);
     if (table === undefined || chain === undefined) continue;
     if (name === "nat" && !walk.isFirstOfConnection()) {
-      walk.notes.push("The nat table only sees the first packet of a connection");
+      walk.note("The nat table only sees the first packet of a connection");
       continue;
     }
     const verdict = walk.chain(name, chain, table.chains, 0);
-    if (verdict !== "return") return walk.end(verdict);
+    if (verdict !== "return") return verdict;
   }
-  return walk.end({ kind: "accept" });
+  return { kind: "accept" };
 }
 
 function familyName(family: IpFamily): string {
@@ -102,8 +120,8 @@ class Walk {
   #zone: number | undefined;
   readonly #source: Address;
   readonly #destination: Address;
-  readonly #output: string | undefined;
-  readonly #input: string | undefined;
+  #output: string | undefined;
+  #input: string | undefined;
   readonly #loopback: string;
 
   constructor(readonly packet: Packet, loopback: string) {
@@ -128,6 +146,23 @@ class Walk {
   /** The kernel chooses a translation for new connections and for those that another one expects. */
   isFirstOfConnection(): boolean {
     return ["new", "related"].includes(this.packet.conntrackState ?? "new");
+  }
+
+  /** Whether the packet goes out through the loopback interface and belongs to no connection. */
+  returnsWithoutConnection(): boolean {
+    return this.#output === this.#loopback && this.packet.conntrackState === "invalid";
+  }
+
+  /** The packet has gone out through the loopback interface. */
+  comeInAgain(): void {
+    this.note(`The packet comes in again through ${this.#loopback}`);
+    this.#input = this.#loopback;
+    this.#output = undefined;
+  }
+
+  /** Tells something once. */
+  note(text: string): void {
+    if (!this.notes.includes(text)) this.notes.push(text);
   }
 
   end(verdict: FinalVerdict): Evaluation {

@@ -27,6 +27,13 @@ import {
   uniqueName,
   writeSysctl,
 } from "../../src/linux/topology.ts";
+import { RawTcpSocket } from "./stray_packet.ts";
+import {
+  addGuest,
+  gatewayAddresses,
+  guestAddresses,
+  type GuestOptions,
+} from "./virtual_network.ts";
 
 /** The wire's addresses; the pod is also reached at 127.0.0.1 and ::1 from inside. */
 export const POD: Readonly<Record<"ipv4" | "ipv6", string>> = {
@@ -60,12 +67,18 @@ export interface LaboratoryOptions {
    * it says "no way there" only a few dozen times (a limit of the kernel); then probes get lost.
    */
   readonly peerAddresses?: readonly string[];
+  /** More addresses of the pod's loopback network, for example of a local resolver. */
+  readonly podLoopbackAddresses?: readonly string[];
+  /** Guests of the pod, each in a virtual network of its own; the pod forwards for them. */
+  readonly guests?: readonly GuestOptions[];
 }
 
 /** One attempt. */
 export interface LaboratoryProbe {
-  /** From the pod, or from the remote host to the pod. */
+  /** From the pod, or to it or through it from elsewhere. */
   readonly direction: "outbound" | "inbound";
+  /** Inbound: the pod's link to the guest that sends; the remote host sends unless told. */
+  readonly through?: string;
   readonly protocol: "tcp" | "udp";
   readonly to: Endpoint;
   /** File-system UID of the sender; 0 unless told. */
@@ -84,6 +97,8 @@ export interface Landing {
   readonly place?: "pod" | "peer";
   /** Address and port at which the listener got it. */
   readonly at?: Endpoint;
+  /** Sender as it was to itself. */
+  readonly sender?: Endpoint;
   /** Sender as the listener saw it. */
   readonly seenSource?: Endpoint;
   /** TCP: where the sender wanted to go according to connection tracking. */
@@ -108,6 +123,7 @@ const LAST_SOURCE_PORT = 60999;
 export class Laboratory implements Disposable {
   readonly #pod: NamedNamespace;
   readonly #peer: NamedNamespace;
+  readonly #guests = new Map<string, NamedNamespace>();
   readonly #tcp: Listener[] = [];
   readonly #udp: Listener[] = [];
   #nextSourcePort = FIRST_SOURCE_PORT;
@@ -124,8 +140,11 @@ export class Laboratory implements Disposable {
     }
     try {
       this.#wire(options.peerAddresses ?? []);
+      for (const guest of options.guests ?? []) {
+        this.#guests.set(guest.interfaceName, addGuest(this.#pod, this.#peer, POD, guest));
+      }
       this.#listen(options);
-      this.#awaitWire();
+      this.#awaitWire(options.guests ?? []);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -152,6 +171,24 @@ export class Laboratory implements Disposable {
     return probe.protocol === "tcp"
       ? this.#probeTcp(probe, timeoutMs)
       : this.#probeUdp(probe, timeoutMs);
+  }
+
+  /**
+   * Sends a TCP packet that belongs to no connection, and tells whether it arrives at an address.
+   *
+   * @param to an address of the pod, or else of the remote host
+   */
+  strayArrives(
+    probe: Pick<LaboratoryProbe, "direction" | "through" | "to"> & { readonly source: string },
+    toPod: boolean,
+    timeoutMs: number,
+  ): boolean {
+    const port = this.#takeSourcePort();
+    const { to, source } = probe;
+    using receiver = (toPod ? this.#pod : this.#peer).run(() => new RawTcpSocket(to.address));
+    using sender = this.#senderOf(probe).run(() => new RawTcpSocket(source));
+    sender.sendStray({ address: source, port }, to);
+    return receiver.arrives(port, to.port, timeoutMs);
   }
 
   #wire(peerAddresses: readonly string[]): void {
@@ -189,7 +226,11 @@ export class Laboratory implements Disposable {
   #listen(options: LaboratoryOptions): void {
     const anywhere = ["0.0.0.0", "::"];
     const owner = options.listenerUid ?? 5678;
-    const podAddresses = ["127.0.0.1", "::1", POD.ipv4, POD.ipv6];
+    const podAddresses = [
+      ...["127.0.0.1", "::1", POD.ipv4, POD.ipv6],
+      ...(options.podLoopbackAddresses ?? []),
+      ...(options.guests ?? []).flatMap((guest) => Object.values(gatewayAddresses(guest))),
+    ];
     const peerAddresses = [PEER.ipv4, PEER.ipv6, ...options.peerAddresses ?? []];
     for (
       const [place, namespace, tcpPorts, udpPorts, udpAddresses] of [
@@ -215,10 +256,24 @@ export class Laboratory implements Disposable {
   }
 
   /** The kernel drops what is sent before it has noticed that both ends of the wire are up. */
-  #awaitWire(): void {
+  #awaitWire(guests: readonly GuestOptions[]): void {
+    const protocol = "tcp";
     const probes = (["ipv4", "ipv6"] as const).flatMap((family): LaboratoryProbe[] => [
-      { direction: "outbound", protocol: "tcp", to: { address: PEER[family], port: 1 } },
-      { direction: "inbound", protocol: "tcp", to: { address: POD[family], port: 1 } },
+      { direction: "outbound", protocol, to: { address: PEER[family], port: 1 } },
+      { direction: "inbound", protocol, to: { address: POD[family], port: 1 } },
+      ...guests.flatMap((guest): LaboratoryProbe[] => [
+        {
+          direction: "outbound",
+          protocol,
+          to: { address: guestAddresses(guest)[family], port: 1 },
+        },
+        {
+          direction: "inbound",
+          through: guest.interfaceName,
+          protocol,
+          to: { address: PEER[family], port: 1 },
+        },
+      ]),
     ]);
     for (const probe of probes) {
       for (let tries = 0; this.probe(probe, 20).end === "lost"; tries++) {
@@ -229,10 +284,17 @@ export class Laboratory implements Disposable {
 
   /** Creates the sender's socket in the right namespace as the right user. */
   #create<T>(probe: LaboratoryProbe, make: (source: Endpoint) => T): T {
-    const namespace = probe.direction === "outbound" ? this.#pod : this.#peer;
+    const namespace = this.#senderOf(probe);
     const address = probe.source ?? (probe.to.address.includes(":") ? "::" : "0.0.0.0");
     const port = probe.sourcePort ?? this.#takeSourcePort();
     return namespace.run(() => withFileSystemUser(probe.uid ?? 0, () => make({ address, port })));
+  }
+
+  #senderOf({ direction, through }: Pick<LaboratoryProbe, "direction" | "through">) {
+    if (direction === "outbound") return this.#pod;
+    const namespace = through === undefined ? this.#peer : this.#guests.get(through);
+    if (namespace === undefined) throw new TypeError(`There is no guest behind "${through}"`);
+    return namespace;
   }
 
   #takeSourcePort(): number {
@@ -272,9 +334,18 @@ export class Laboratory implements Disposable {
     return socket === undefined ? undefined : { place: listener.place, socket };
   }
 
+  /** What an earlier probe left, for example an answer that did not find its way back. */
+  #forgetDatagrams(): void {
+    const ready = poll(this.#udp.map(({ socket }) => ({ fd: socket.fd })), 0);
+    for (const [index, { socket }] of this.#udp.entries()) {
+      while (ready[index] && (socket as UdpSocket).receive() !== undefined);
+    }
+  }
+
   #probeUdp(probe: LaboratoryProbe, timeoutMs: number): Landing {
     const client = this.#create(probe, (source) => bindUdp(source));
     try {
+      this.#forgetDatagrams();
       client.connect(probe.to);
       client.send(PROBE_BYTES);
       const waiting = [client, ...this.#udp.map(({ socket }) => socket)];
@@ -285,8 +356,10 @@ export class Laboratory implements Disposable {
       const socket = listener.socket as UdpSocket;
       const datagram = socket.receive();
       if (datagram === undefined) return { end: "lost", answered: false };
+      const sender = client.local;
       socket.send(PROBE_BYTES, datagram.from);
       return {
+        sender,
         end: "listener",
         place: listener.place,
         at: socket.local,
@@ -305,8 +378,9 @@ export class Laboratory implements Disposable {
   /** Closes all sockets and deletes the namespaces. */
   [Symbol.dispose](): void {
     for (const { socket } of [...this.#tcp, ...this.#udp]) socket.close();
-    this.#pod[Symbol.dispose]();
-    this.#peer[Symbol.dispose]();
+    for (const namespace of [this.#pod, this.#peer, ...this.#guests.values()]) {
+      namespace[Symbol.dispose]();
+    }
   }
 }
 
@@ -332,6 +406,7 @@ function describeConnection(
   const { place, socket } = accepted;
   try {
     const original = socket.originalDestination();
+    const sender = client.local;
     socket.send(PROBE_BYTES);
     const answered = poll([{ fd: client.fd }], timeoutMs)[0] === true &&
       client.receive()?.length === PROBE_BYTES.length;
@@ -339,6 +414,7 @@ function describeConnection(
       end: "listener",
       place,
       at: socket.local,
+      sender,
       seenSource: socket.remote,
       ...(original === undefined ? {} : { originalDestination: original }),
       answered,

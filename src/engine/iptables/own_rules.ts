@@ -81,11 +81,14 @@ function flagAnonymous(
   });
 }
 
-/** `-d ADDRESS -j RETURN`, or `-m multiport --dports … -m owner --uid-owner … -j RETURN`. */
+/**
+ * `-d ADDRESS -j RETURN`, or `-m multiport --dports … -m owner --uid-owner … -j RETURN`. An address
+ * that stands for all, `0.0.0.0/0`, is not saved.
+ */
 function isExclusion(options: readonly RuleOption[]): boolean {
   if (optionValue(options, "-j") !== "RETURN") return false;
   const names = conditionNames(options);
-  return names === "-d" || names === "--dports --uid-owner -p";
+  return names === "" || names === "-d" || names === "--dports --uid-owner -p";
 }
 
 /** Forms that nothing else in a pod has; names are those of the rule table in `docs/rules.md`. */
