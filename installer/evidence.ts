@@ -4,7 +4,7 @@
  */
 import { ApiError } from "../src/kubernetes/errors.ts";
 import { KubernetesClient } from "../src/kubernetes/client.ts";
-import { serverOf } from "./plan.ts";
+import { serverOf } from "./kubeconfig_step.ts";
 import type { Settings } from "./settings.ts";
 
 /** What the cluster says about this program's own DaemonSet. */
@@ -33,7 +33,8 @@ export function ownPod(settings: Settings): OwnPod | undefined {
  *
  * Proof of removal is a DaemonSet that is gone or has a deletion timestamp. The reference manifest's
  * account may read pods only; there the proof is that its own pod, which it could read before, is
- * refused to it now, because the account or its rights were removed together with the DaemonSet.
+ * refused to it now, twice, because the account or its rights were removed together with the
+ * DaemonSet.
  *
  * @param couldReadPod Whether the same account has read its own pod before.
  * @param timeout Milliseconds for everything.
@@ -71,14 +72,37 @@ export async function gatherEvidence(
       return { verdict: "unknown", reason: error.message };
     }
   } catch (error) {
-    const status = error instanceof ApiError ? error.status : undefined;
-    if (couldReadPod && (status === 401 || status === 403)) {
+    if (couldReadPod && isRefusal(error) && await isStillRefused(settings, pod, signal)) {
       return {
         verdict: "removed",
         reason: "the account that this program runs under was removed, or its rights were",
       };
     }
     return { verdict: "unknown", reason: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** Milliseconds between two refusals that count as one proof. */
+const refusalPause = 500;
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof ApiError && (error.status === 401 || error.status === 403);
+}
+
+/** An API server that has just started refuses good accounts for a moment. */
+async function isStillRefused(
+  settings: Settings,
+  pod: OwnPod,
+  signal: AbortSignal,
+): Promise<boolean> {
+  await new Promise((resolve) => setTimeout(resolve, refusalPause));
+  try {
+    // Another connection: behind one address there may be several API servers.
+    using client = clientOf(settings, refusalPause * 2);
+    await readOwner(client, pod, signal);
+    return false;
+  } catch (error) {
+    return isRefusal(error);
   }
 }
 

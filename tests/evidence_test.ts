@@ -83,3 +83,14 @@ Deno.test("without its own pod, or a DaemonSet that owns it, nothing is proven",
     reason: "not running as a pod",
   });
 });
+
+Deno.test("a refusal proves a removal only when it lasts", async () => {
+  await using cluster = await Cluster.start();
+  for (const code of [401, 403]) {
+    cluster.api.inject({ kind: "status", code }, { times: 1 });
+    equal((await cluster.evidence()).verdict, "unknown");
+    cluster.api.inject({ kind: "status", code });
+    equal((await cluster.evidence()).verdict, "removed");
+    cluster.api.clearFaults();
+  }
+});
