@@ -1,0 +1,64 @@
+/** Decides whether the kubeconfig on the host must be written. Pure. */
+import { formatKubeconfig } from "../src/kubernetes/kubeconfig_format.ts";
+import { sameBytes } from "./host_files.ts";
+import { messageOf, type Observed } from "./observe.ts";
+import type { Cause, Step } from "./plan.ts";
+import type { Settings } from "./settings.ts";
+
+/** Returns the API server's address for the kubeconfig. */
+export function serverOf(settings: Settings): string {
+  const { apiHost, apiPort, apiProtocol } = settings;
+  return `${apiProtocol}://${apiHost.includes(":") ? `[${apiHost}]` : apiHost}:${apiPort}`;
+}
+
+/** Returns the step that is needed, if any, or why the content cannot be told. */
+export function kubeconfigStep(
+  settings: Settings,
+  seen: Observed,
+): { readonly step: Step | undefined } | { readonly problem: string } {
+  if ("problem" in seen.token) return seen.token;
+  if ("problem" in seen.certificateAuthority) return seen.certificateAuthority;
+  if (settings.apiHost === "" || settings.apiPort === "") {
+    return { problem: "KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is empty" };
+  }
+  let text: string;
+  try {
+    text = formatKubeconfig({
+      server: serverOf(settings),
+      certificateAuthority: seen.certificateAuthority.text,
+      token: seen.token.text.trim(),
+    });
+  } catch (error) {
+    return { problem: messageOf(error) };
+  }
+  const content = new TextEncoder().encode(text);
+  const file = seen.kubeconfig;
+  const write = (cause: Cause, expected: Uint8Array | undefined) => ({
+    step: {
+      kind: "write" as const,
+      cause,
+      name: settings.kubeconfigName,
+      expected,
+      content,
+      attributes: { mode: 0o600, uid: ownUid(), gid: ownGid() },
+    },
+  });
+  if (file === undefined) return write("kubeconfig-missing", undefined);
+  const isPrivate = file.link === undefined && file.status.mode === 0o600 &&
+    file.status.uid === ownUid();
+  if (isPrivate && sameBytes(file.content, content)) return { step: undefined };
+  const withoutToken = (text: string) => text.replace(/^( *token: ).*$/m, "$1");
+  const isRotation = isPrivate && file.text !== undefined &&
+    withoutToken(file.text) === withoutToken(text);
+  return write(isRotation ? "token-rotated" : "kubeconfig-changed", file.content);
+}
+
+/** Returns the user that this process writes files as. */
+export function ownUid(): number {
+  return Deno.uid() ?? 0;
+}
+
+/** Returns the group that this process writes files as. */
+export function ownGid(): number {
+  return Deno.gid() ?? 0;
+}
