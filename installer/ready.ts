@@ -25,15 +25,31 @@ export class ReadyFile {
    */
   set(ready: boolean): void {
     if (ready) {
-      // Also when it should be there: somebody else may have removed it.
-      using _file = Deno.openSync(this.path, { create: true, write: true, mode: 0o644 });
+      // Also when it should be there: somebody else may have removed it. In a folder like /tmp anybody
+      // can put a link or a FIFO there, so only a new file is ever opened.
+      if (this.#isThere && isPlainFile(this.path)) return;
+      removeIfPresent(this.path);
+      using _file = Deno.openSync(this.path, { createNew: true, write: true, mode: 0o644 });
     } else if (this.#isThere !== false) {
-      try {
-        Deno.removeSync(this.path);
-      } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
-      }
+      removeIfPresent(this.path);
     }
     this.#isThere = ready;
+  }
+}
+
+function isPlainFile(path: string): boolean {
+  try {
+    return Deno.lstatSync(path).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+function removeIfPresent(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

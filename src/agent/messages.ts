@@ -168,8 +168,9 @@ function parseRecord(value: unknown): LogRecord {
   const record = object(value, "record");
   const severity = text(record, "severity");
   if (!isSeverity(severity)) throw new TypeError(`Unknown severity ${JSON.stringify(severity)}`);
-  if (typeof record.time !== "number" || !Number.isFinite(record.time)) {
-    throw new TypeError('"time" must be a number');
+  // The range of dates in JavaScript; others have no text form.
+  if (typeof record.time !== "number" || !(Math.abs(record.time) <= 8.64e15)) {
+    throw new TypeError('"time" must be milliseconds since 1970');
   }
   return {
     time: record.time,

@@ -66,22 +66,29 @@ export class Logger {
 
 /**
  * Formats a record as one line in the form of the reference implementation:
- * `time<TAB>LEVEL<TAB>logger<TAB>message<TAB>{json fields}`, without a line end. Line breaks in the
- * message are escaped, since its parts can come from a pod's author.
+ * `time<TAB>LEVEL<TAB>logger<TAB>message<TAB>{json fields}`, without a line end. What could make it
+ * look like other lines is escaped, since parts of it can come from a pod's author.
  */
 export function formatRecord(record: LogRecord): string {
   const parts = [
     new Date(record.time).toISOString(),
     record.severity.toUpperCase(),
-    record.logger,
-    record.message.replace(
-      lineBreakers,
-      (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"),
-    ),
+    escaped(record.logger),
+    escaped(record.message),
   ];
-  if (Object.keys(record.fields).length > 0) parts.push(JSON.stringify(record.fields));
+  // JSON escapes only some of them, and stays JSON when the others are escaped as well.
+  if (Object.keys(record.fields).length > 0) parts.push(escaped(JSON.stringify(record.fields)));
   return parts.join("\t");
 }
 
-// deno-lint-ignore no-control-regex -- exactly the characters that could forge a log line
-const lineBreakers = /[\u0000-\u001f\u007f\u0085\u2028\u2029]/g;
+function escaped(text: string): string {
+  return text.replace(
+    unprintable,
+    (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"),
+  );
+}
+
+/** What breaks lines, commands a terminal, or turns the direction of writing. */
+const unprintable =
+  // deno-lint-ignore no-control-regex -- exactly the characters that could forge a log line
+  /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
