@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
 import { PodCache, type PodCacheOptions } from "../installer/agent/pod_cache.ts";
 import { KubernetesClient } from "../src/kubernetes/client.ts";
+import { ApiError } from "../src/kubernetes/errors.ts";
+import type { Pod } from "../src/kubernetes/pod.ts";
+import { decideForPod } from "../src/pod/decide.ts";
 import { libc } from "../src/linux/libc.ts";
 import { ApiServer } from "./support/api_server.ts";
+import { makeAuthority } from "./support/certificates.ts";
 import { injectedPod, type PodObject } from "./support/pods.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
@@ -11,19 +15,19 @@ libc();
 /** A cache that follows `node-1` of a stand-in API server. */
 class Followed implements AsyncDisposable {
   readonly errors: Error[] = [];
-  readonly #client: KubernetesClient;
+  client: KubernetesClient;
   readonly cache: PodCache;
   readonly #done: Promise<void>;
 
-  private constructor(readonly api: ApiServer, readonly folder: string, options: PodCacheOptions) {
+  private constructor(
+    readonly api: ApiServer,
+    readonly folder: string,
+    options: PodCacheOptions,
+    certificateAuthority: string,
+  ) {
     Deno.writeTextFileSync(this.tokenFile, api.token);
-    this.#client = new KubernetesClient({
-      server: api.url,
-      certificateAuthority: api.certificateAuthority,
-      tokenFile: this.tokenFile,
-      insecureSkipTlsVerify: false,
-    }, { requestTimeoutMilliseconds: 1000 });
-    this.cache = new PodCache(this.#client, () => Promise.resolve("node-1"), {
+    this.client = this.connect(certificateAuthority);
+    this.cache = new PodCache(() => this.client, () => Promise.resolve("node-1"), {
       firstRetryMilliseconds: 20,
       observer: { interrupted: (error) => this.errors.push(error) },
       ...options,
@@ -35,10 +39,22 @@ class Followed implements AsyncDisposable {
     pods: readonly PodObject[],
     options: PodCacheOptions = {},
     prepare: (api: ApiServer) => void = () => {},
+    certificateAuthority?: string,
   ): Promise<Followed> {
     const api = await ApiServer.start({ objects: pods });
     prepare(api);
-    return new Followed(api, await Deno.makeTempDir({ prefix: "kuma-test-cache-" }), options);
+    const folder = await Deno.makeTempDir({ prefix: "kuma-test-cache-" });
+    return new Followed(api, folder, options, certificateAuthority ?? api.certificateAuthority);
+  }
+
+  /** Makes a client that trusts an authority. */
+  connect(certificateAuthority: string): KubernetesClient {
+    return new KubernetesClient({
+      server: this.api.url,
+      certificateAuthority,
+      tokenFile: this.tokenFile,
+      insecureSkipTlsVerify: false,
+    }, { requestTimeoutMilliseconds: 1000 });
   }
 
   get tokenFile(): string {
@@ -56,7 +72,7 @@ class Followed implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.cache.stop();
     await this.#done;
-    this.#client.close();
+    this.client.close();
     await this.api.close();
     await Deno.remove(this.folder, { recursive: true });
   }
@@ -68,6 +84,11 @@ const ask = (pod: PodObject, uid = pod.metadata.uid) => ({
   name: pod.metadata.name,
   ...(uid === undefined ? {} : { uid }),
 });
+
+const withoutUid = (pod: PodObject) => {
+  const { type, namespace, name } = ask(pod);
+  return { type, namespace, name };
+};
 
 Deno.test("the cache holds this node's pods and follows them", async () => {
   const here = injectedPod({ name: "here", uid: crypto.randomUUID() });
@@ -95,6 +116,47 @@ Deno.test("a pod with another UID is never answered from the cache", async () =>
   assert.equal(live.uid, pod.metadata.uid);
 });
 
+Deno.test("without a UID a pod may be a predecessor of the same name, so the API is asked", async () => {
+  const pod = injectedPod({ name: "a", uid: crypto.randomUUID() });
+  await using followed = await Followed.start([pod]);
+  const { cache } = followed;
+  await followed.until("the list has come", () => cache.live);
+  assert.equal(cache.cached(withoutUid(pod)), undefined);
+  const live = await cache.fetch(withoutUid(pod), AbortSignal.timeout(1000));
+  assert.equal(live.uid, pod.metadata.uid);
+});
+
+Deno.test("annotations that decide nothing, or are too long, take no memory", async () => {
+  const settings = { "traffic.kuma.io/exclude-outbound-ports": "1234" };
+  const padded = injectedPod({
+    name: "padded",
+    uid: crypto.randomUUID(),
+    annotations: settings,
+    padBytes: 200_000,
+  });
+  const huge = injectedPod({
+    name: "huge",
+    uid: crypto.randomUUID(),
+    annotations: { "traffic.kuma.io/transparent-proxy-config": "#".repeat(60_000) },
+  });
+  await using followed = await Followed.start([padded, huge]);
+  const { cache, api } = followed;
+  await followed.until("the list has come", () => cache.live);
+  const known = cache.cached(ask(padded));
+  assert.ok(JSON.stringify(known).length < 5000);
+  const redirect = (pod: Pod | undefined) =>
+    decideForPod(pod!, { allowPodSettings: new Set(), resolvers: [] });
+  const live = await cache.fetch(ask(padded), AbortSignal.timeout(1000));
+  assert.deepEqual(redirect(known), redirect(live));
+  assert.equal(cache.cached(ask(huge)), undefined);
+  assert.equal((await cache.fetch(ask(huge), AbortSignal.timeout(1000))).uid, huge.metadata.uid);
+  const { annotations: _, ...metadata } = huge.metadata;
+  api.store.put({ ...huge, metadata });
+  await followed.until("it is short enough", () => cache.cached(ask(huge)) !== undefined);
+  api.store.put(huge);
+  await followed.until("it is too long again", () => cache.cached(ask(huge)) === undefined);
+});
+
 Deno.test("an API outage leaves the cache in force, and it catches up afterwards", async () => {
   const pod = injectedPod({ name: "a", uid: crypto.randomUUID() });
   await using followed = await Followed.start([pod]);
@@ -104,10 +166,8 @@ Deno.test("an API outage leaves the cache in force, and it catches up afterwards
   api.closeConnections();
   await followed.until("the interruption is noticed", () => !cache.live);
   assert.equal(cache.cached(ask(pod))?.uid, pod.metadata.uid);
-  // Without a UID it might be a predecessor of the same name, so the API is asked; it is away.
-  const unnamed = { type: "pod" as const, namespace: "demo", name: "a" };
-  assert.equal(cache.cached(unnamed), undefined);
-  assert.equal((await cache.fetch(unnamed, AbortSignal.timeout(2000))).uid, pod.metadata.uid);
+  assert.equal((await cache.fetch(ask(pod), AbortSignal.timeout(2000))).uid, pod.metadata.uid);
+  await assert.rejects(cache.fetch(withoutUid(pod), AbortSignal.timeout(2000)), ApiError);
   assert.ok((cache.ageSeconds ?? 0) > 0);
   const missed = injectedPod({ name: "missed", uid: crypto.randomUUID() });
   api.store.put(missed);
@@ -161,4 +221,16 @@ Deno.test("a rotated token is used for the next request", async () => {
   await followed.until("the new pod is known", () => cache.cached(ask(later)) !== undefined);
   const missing = { type: "pod" as const, namespace: "demo", name: "none" };
   await assert.rejects(cache.fetch(missing, AbortSignal.timeout(1000)), { status: 404 });
+});
+
+Deno.test("a client with a wrong authority is replaced by the next one", async () => {
+  const pod = injectedPod({ name: "a", uid: crypto.randomUUID() });
+  const { certificate } = await makeAuthority();
+  await using followed = await Followed.start([pod], {}, () => {}, certificate);
+  const { cache, api, errors } = followed;
+  await followed.until("the server is refused", () => errors.length >= 2);
+  assert.match(errors[0]?.message ?? "", /certificate/i);
+  followed.client.close();
+  followed.client = followed.connect(api.certificateAuthority);
+  await followed.until("the list has come", () => cache.cached(ask(pod)) !== undefined);
 });

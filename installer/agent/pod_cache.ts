@@ -30,19 +30,27 @@ export interface PodCacheOptions {
 /** Pods of one page: whole pods are some 10 KiB each and this process must stay small. */
 const PAGE_SIZE = 20;
 
+/** Annotations that decide about a pod's traffic, or about which pod it is. */
+const DECIDING = /(^|\.)kuma\.io\/|^kubernetes\.io\/config\./;
+
+/** Most characters of such annotations in a pod that is kept; real ones have some 2,000. */
+const MOST_KEPT = 16_384;
+
 /** Follows the pods of one node. */
 export class PodCache implements PodProvider {
   readonly #pods = new Map<string, Pod>();
   readonly #stop = new AbortController();
   #live = false;
+  #failures = 0;
   #lastWord: number | undefined;
 
   /**
-   * @param client Client with an always fresh token; stays the caller's.
+   * @param client Gives the client to ask with: its token is always fresh, and when the cluster's
+   * certificate authority has changed it is another client. It stays the caller's.
    * @param nodeName Finds out the name of this node; may fail and is asked again then.
    */
   constructor(
-    private readonly client: KubernetesClient,
+    private readonly client: () => KubernetesClient,
     private readonly nodeName: (signal: AbortSignal) => Promise<string>,
     private readonly options: PodCacheOptions = {},
   ) {}
@@ -66,12 +74,10 @@ export class PodCache implements PodProvider {
   /** Follows the pods until {@linkcode stop}; never rejects. */
   async run(): Promise<void> {
     const { signal } = this.#stop;
-    let failures = 0;
     while (!signal.aborted) {
       let error: Error;
       try {
         const node = await this.nodeName(signal);
-        failures = 0;
         error = await this.#follow(node);
       } catch (thrown) {
         error = thrown instanceof Error ? thrown : new Error(String(thrown));
@@ -82,7 +88,7 @@ export class PodCache implements PodProvider {
       // Under the reference manifest every node lacks the right: 2,000 nodes must not ask all day.
       const wait = forbidden
         ? this.options.forbiddenRetryMilliseconds ?? 600_000
-        : Math.min(30_000, first * 2 ** Math.min(failures++, 10));
+        : Math.min(30_000, first * 2 ** Math.min(this.#failures++, 10));
       this.#interrupted(error, wait);
       await sleep(wait * (0.75 + Math.random() / 4), signal);
     }
@@ -94,27 +100,27 @@ export class PodCache implements PodProvider {
   }
 
   /**
-   * The pod, when it is certain that it is the one that is asked for: its UID says so, or the watch
-   * runs.
+   * The pod, when its UID says that it is the one that is asked for: a watch can lag behind, and the
+   * pod of that name may be one that was deleted.
    */
   cached(request: PodRequest): Pod | undefined {
+    if (request.uid === undefined) return undefined;
     const pod = this.#pods.get(key(request));
-    if (pod === undefined || !isPodOfUid(pod, request.uid)) return undefined;
-    return request.uid !== undefined || this.#live ? pod : undefined;
+    return pod !== undefined && isPodOfUid(pod, request.uid) ? pod : undefined;
   }
 
   /**
-   * Asks the API server; while that cannot be reached, a known pod of that name is better than none.
+   * Asks the API server; while that cannot be reached, the known pod of that UID is as good.
    *
    * @throws {ApiError} when there is no pod to be had.
    */
   async fetch(request: PodRequest, signal: AbortSignal): Promise<Pod> {
     try {
-      return await this.client.getPod(request, signal);
+      return await this.client().getPod(request, signal);
     } catch (error) {
-      const known = this.#pods.get(key(request));
+      const known = this.cached(request);
       const gone = error instanceof ApiError && error.status === 404;
-      if (known === undefined || gone || !isPodOfUid(known, request.uid)) throw error;
+      if (known === undefined || gone) throw error;
       return known;
     }
   }
@@ -125,10 +131,10 @@ export class PodCache implements PodProvider {
     const end = () => ended.abort();
     this.#stop.signal.addEventListener("abort", end, { once: true });
     try {
-      const notices = watch(this.client, {
+      const notices = watch(this.client(), {
         path: "/api/v1/pods",
         fieldSelector: `spec.nodeName=${node}`,
-        parse: parsePod,
+        parse: (json) => withDecidingAnnotations(parsePod(json)),
         signal: ended.signal,
         pageSize: PAGE_SIZE,
         ...(this.options.firstRetryMilliseconds === undefined
@@ -139,11 +145,11 @@ export class PodCache implements PodProvider {
         switch (notice.type) {
           case "snapshot":
             this.#pods.clear();
-            for (const pod of notice.objects) this.#pods.set(key(pod), pod);
+            for (const pod of notice.objects) this.#keep(pod);
             this.#synchronized();
             break;
           case "put":
-            this.#pods.set(key(notice.object), notice.object);
+            this.#keep(notice.object);
             this.#synchronized();
             break;
           case "deleted": {
@@ -153,9 +159,11 @@ export class PodCache implements PodProvider {
             break;
           }
           case "interrupted":
-            if (notice.error instanceof ApiError && notice.error.status === 403) {
-              return notice.error;
-            }
+            // Rights may take long to come, and a new authority takes a new client.
+            if (
+              notice.error instanceof ApiError &&
+              (notice.error.status === 403 || notice.error.kind === "tls")
+            ) return notice.error;
             this.#interrupted(notice.error, notice.retryMilliseconds);
             break;
         }
@@ -167,9 +175,15 @@ export class PodCache implements PodProvider {
     }
   }
 
+  #keep(pod: Pod): void {
+    if (annotationLength(pod) <= MOST_KEPT) this.#pods.set(key(pod), pod);
+    else this.#pods.delete(key(pod));
+  }
+
   #synchronized(): void {
     if (!this.#live) this.options.observer?.synchronized?.(this.#pods.size);
     this.#live = true;
+    this.#failures = 0;
   }
 
   #interrupted(error: Error, retryMilliseconds: number): void {
@@ -177,6 +191,25 @@ export class PodCache implements PodProvider {
     this.#live = false;
     this.options.observer?.interrupted?.(error, retryMilliseconds);
   }
+}
+
+/**
+ * Leaves out what decides nothing: anybody who may create pods can give each 256 KiB of annotations,
+ * and the reference manifest leaves this process 100 MiB.
+ */
+function withDecidingAnnotations(pod: Pod): Pod {
+  const annotations: Record<string, string> = Object.create(null);
+  for (const [name, value] of Object.entries(pod.annotations)) {
+    if (DECIDING.test(name)) annotations[name] = value;
+  }
+  return { ...pod, annotations };
+}
+
+function annotationLength({ annotations }: Pod): number {
+  return Object.entries(annotations).reduce(
+    (sum, [name, value]) => sum + name.length + value.length,
+    0,
+  );
 }
 
 function key(pod: { readonly namespace: string; readonly name: string }): string {
