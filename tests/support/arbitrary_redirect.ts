@@ -124,13 +124,13 @@ function direction(
   }).map(({ ipv6Port, ...rest }) => ipv6Port === undefined ? rest : { ...rest, ipv6Port });
 }
 
-const server: fc.Arbitrary<DnsConfig["servers"][number]> = fc.constantFrom(
+const SERVERS: DnsConfig["servers"] = [
   { family: "ipv4", address: "10.96.0.10" },
   { family: "ipv4", address: "10.96.0.11" },
   { family: "ipv4", address: DOCKER_RESOLVER },
   { family: "ipv6", address: "fd96::10" },
   { family: "ipv6", address: "::1" },
-);
+];
 
 const virtualNetwork: fc.Arbitrary<VirtualNetwork> = fc.record({
   interfaceName: fc.constantFrom("vnet0", "vnet+", "tap7", "t+", "eth+", "lo", "absent0"),
@@ -148,7 +148,10 @@ const redirectConfig: fc.Arbitrary<RedirectConfig> = fc.record({
     enabled: fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, fc.constant(false)),
     port: fc.constantFrom(...SIDECAR_PORTS.dns),
     captureAll: fc.boolean(),
-    servers: fc.uniqueArray(server, { maxLength: 4, selector: ({ address }) => address }),
+    servers: fc.uniqueArray(fc.constantFrom(...SERVERS), {
+      maxLength: 4,
+      selector: ({ address }) => address,
+    }),
     skipConntrackZoneSplit: fc.boolean(),
   }),
   virtualNetworks: fc.oneof(
@@ -187,6 +190,21 @@ function outbound(family: "ipv4" | "ipv6", config: RedirectConfig): fc.Arbitrary
       ...{ direction: "outbound", protocol, uid, source, to },
       ...(sourcePort === undefined ? {} : { sourcePort }),
     };
+  });
+}
+
+/** The pod asks a DNS server. */
+function dnsQuestion(family: "ipv4" | "ipv6", config: RedirectConfig): fc.Arbitrary<SourcedProbe> {
+  const [loopback] = LOOPBACK[family];
+  const servers = [...config.dns.servers, ...SERVERS].filter((server) => server.family === family)
+    .map(({ address }) => address);
+  return fc.record({
+    protocol: fc.constantFrom("udp", "udp", "tcp"),
+    uid: fc.constantFrom(...UIDS, config.sidecarUid, config.sidecarUid),
+    address: fc.constantFrom(...servers),
+  }).map(({ protocol, uid, address }): SourcedProbe => {
+    const source = OWN_ADDRESSES[family].includes(address) ? loopback! : POD[family];
+    return { direction: "outbound", protocol, uid, source, to: { address, port: 53 } };
   });
 }
 
@@ -242,6 +260,7 @@ export function attempt(probeCount: number): fc.Arbitrary<Attempt> {
     const probe = fc.constantFrom("ipv4" as const, "ipv6" as const).chain((family) =>
       fc.oneof(
         { weight: 6, arbitrary: outbound(family, config) },
+        { weight: 2, arbitrary: dnsQuestion(family, config) },
         { weight: 3, arbitrary: inbound(family) },
         { weight: 3, arbitrary: guest(family) },
       )
