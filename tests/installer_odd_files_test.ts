@@ -6,7 +6,9 @@ import { exists, InstallerHost, primaryList, primarySingle } from "./support/ins
 import { doWork } from "./support/installer_work.ts";
 
 // The C library is loaded once for the process and never unloaded, which no test must be blamed for.
-using _lock = tryLock(Deno.makeTempFileSync({ prefix: "kuma-test-" }));
+const lockFile = Deno.makeTempFileSync({ prefix: "kuma-test-" });
+using _lock = tryLock(lockFile);
+Deno.removeSync(lockFile);
 
 const list = "10-calico.conflist";
 
@@ -121,4 +123,19 @@ Deno.test("a right program that belongs to somebody else is replaced by root's o
   Deno.chownSync(`${host.binDir}/kuma-cni`, 1000, 1000);
   equal((await install(host)).problem, undefined);
   equal(Deno.statSync(`${host.binDir}/kuma-cni`).uid, Deno.uid());
+});
+
+Deno.test("a request to uninstall that nobody waits for any more is put away", async () => {
+  await using host = new InstallerHost();
+  host.writeConf(list, primaryList);
+  const request = `${host.netDir}/kuma-cni.d/uninstall-requested`;
+  Deno.mkdirSync(`${host.netDir}/kuma-cni.d`, { mode: 0o700 });
+  Deno.writeTextFileSync(request, "");
+  const longAgo = new Date(Date.now() - 3_600_000);
+  Deno.utimeSync(request, longAgo, longAgo);
+  const agent = host.start();
+  await agent.until("ready", () => host.isReady);
+  ok(!exists(request));
+  equal((await host.run(["uninstall"])).code, 0);
+  ok(!exists(`${host.netDir}/kuma-cni.d`));
 });

@@ -1,7 +1,7 @@
 /** `install-cni uninstall`: takes everything off the host. */
 import type { Command } from "@commander-js/extra-typings";
 import { addSettings, loggerOf, settingsOf } from "../command_settings.ts";
-import { requestUninstall, takeLock } from "../lock.ts";
+import { requestUninstall, takeLock, withdrawRequest } from "../lock.ts";
 import { messageOf } from "../observe.ts";
 import { Operations } from "../operations.ts";
 import { pathsOf } from "../settings.ts";
@@ -37,6 +37,7 @@ async function run(command: Command): Promise<void> {
     const deadline = performance.now() + patience;
     while (operations.status(stateDir) !== undefined) {
       if (performance.now() > deadline) {
+        withdrawRequest(operations, stateDir);
         throw new Error(`The running install-cni has not uninstalled within ${patience / 1000} s`);
       }
       await new Promise((resolve) => setTimeout(resolve, 50));
