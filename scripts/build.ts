@@ -77,7 +77,8 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
     bundling: [],
     selfContained: false,
     codeCache: false,
-    v8Flags: [],
+    // It waits most of its life: without V8's compilers it needs 10 MiB less and no more CPU time.
+    v8Flags: ["--lite-mode"],
     permissions: [
       "--no-prompt",
       // fsync of folders and file ownership go through libc.
