@@ -22,8 +22,6 @@ export interface Observer {
   healed?(cause: Cause, milliseconds: number): void;
   /** A write was given up because another program changed the file meanwhile, or fights over it. */
   conflict?(file: string): void;
-  /** The kubeconfig on the host got the token as it is now. */
-  tokenWritten?(): void;
   /** Readiness changed. */
   state?(state: State): void;
 }
@@ -218,9 +216,6 @@ export class Reconciler {
   }
 
   #report(step: Step, since: number): void {
-    if (step.kind === "write" && step.name === this.settings.kubeconfigName) {
-      this.observer.tokenWritten?.();
-    }
     if (!this.#wasInstalled) {
       this.log.info("Installed", { file: nameOf(step) });
       return;

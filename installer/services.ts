@@ -38,7 +38,6 @@ export function combineObservers(observers: readonly Observer[]): Observer {
     installed: (milliseconds) => observers.forEach((o) => o.installed?.(milliseconds)),
     healed: (cause, milliseconds) => observers.forEach((o) => o.healed?.(cause, milliseconds)),
     conflict: (file) => observers.forEach((o) => o.conflict?.(file)),
-    tokenWritten: () => observers.forEach((o) => o.tokenWritten?.()),
     state: (state) => observers.forEach((o) => o.state?.(state)),
   };
 }

@@ -1,7 +1,7 @@
 /** Documents say what the code says: settings, metrics, messages, names of tests, links. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { AgentService } from "../installer/agent/service.ts";
-import { declarations, flagOf, parseSettings } from "../installer/settings.ts";
+import { declarations, flagOf, parseSettings, pathsOf } from "../installer/settings.ts";
 import { libc } from "../src/linux/libc.ts";
 import { createNamespace, uniqueName } from "../src/linux/topology.ts";
 import { DOCUMENT, withInstallerSettings } from "../scripts/installer_docs.ts";
@@ -67,7 +67,7 @@ Deno.test("docs/operations.md has every metric as it is exposed, and alerts on n
   service.start({
     settings,
     log: unused,
-    paths: unused,
+    paths: pathsOf(settings),
     state: () => ({ ready: true, reason: "" }),
     liveness: () => ({ alive: true, reason: "" }),
   });

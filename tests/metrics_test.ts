@@ -92,6 +92,7 @@ Deno.test("outcomes of plugin calls are counted with bounded labels", () => {
   assert.equal(samples.get('kuma_cni_plugin_calls_total{command="add",result="redirected"}'), 1);
   assert.equal(samples.get('kuma_cni_plugin_calls_total{command="add",result="skipped"}'), 1);
   assert.equal(samples.get('kuma_cni_plugin_calls_total{command="other",result="failed"}'), 1);
+  assert.equal(samples.get('kuma_cni_plugin_failures_total{code="11",command="other"}'), 1);
   assert.equal(samples.get('kuma_cni_skipped_pods_total{reason="no-sidecar"}'), 1);
   assert.equal(
     samples.get('kuma_cni_plugin_phase_duration_seconds_sum{command="add",phase="total"}'),

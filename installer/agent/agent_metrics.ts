@@ -1,6 +1,6 @@
 /** Every metric of the node agent, declared once; `docs/operations.md` lists the same names. */
 import type { Outcome } from "../../src/agent/messages.ts";
-import { type Counter, type Gauge, type Histogram, type MetricsRegistry } from "../metrics.ts";
+import { type Counter, type Histogram, type MetricsRegistry } from "../metrics.ts";
 
 const LATENCY_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
@@ -13,8 +13,8 @@ export class AgentMetrics {
   readonly heals: Counter;
   readonly healSeconds: Histogram;
   readonly conflicts: Counter;
-  readonly tokenTimestamp: Gauge;
   readonly calls: Counter;
+  readonly failures: Counter;
   readonly skips: Counter;
   readonly phaseSeconds: Histogram;
   readonly socketErrors: Counter;
@@ -39,13 +39,13 @@ export class AgentMetrics {
       "kuma_cni_conflicts_total",
       "Writes that another program came before, and fights over a file",
     );
-    this.tokenTimestamp = registry.gauge(
-      "kuma_cni_token_refresh_timestamp_seconds",
-      "When the kubeconfig on the host last got a fresh service account token",
-    );
     this.calls = registry.counter(
       "kuma_cni_plugin_calls_total",
       "Calls of the plugin by command and result",
+    );
+    this.failures = registry.counter(
+      "kuma_cni_plugin_failures_total",
+      "Failed calls of the plugin by command and CNI error code",
     );
     this.skips = registry.counter(
       "kuma_cni_skipped_pods_total",
@@ -74,6 +74,9 @@ export class AgentMetrics {
   recordOutcome(outcome: Outcome): void {
     const command = labelValue(outcome.command.toLowerCase());
     this.calls.increment({ command, result: outcome.result });
+    if (outcome.result === "failed") {
+      this.failures.increment({ command, code: labelValue(outcome.reason ?? "unknown") });
+    }
     if (outcome.result === "skipped") {
       this.skips.increment({ reason: labelValue(outcome.reason ?? "unknown") });
     }

@@ -20,7 +20,7 @@ export class AgentService implements Service {
   readonly metrics = new AgentMetrics(new MetricsRegistry());
   readonly observer: Observer;
   #context: ServiceContext | undefined;
-  #client: KubernetesClient | undefined;
+  #client: { readonly client: KubernetesClient; readonly authority: string } | undefined;
   #cache: PodCache | undefined;
   #socket: SocketServer | undefined;
   #http: Deno.HttpServer | undefined;
@@ -36,7 +36,6 @@ export class AgentService implements Service {
         metrics.healSeconds.observe(milliseconds / 1000);
       },
       conflict: () => metrics.conflicts.increment(),
-      tokenWritten: () => metrics.tokenTimestamp.set(Date.now() / 1000),
     };
   }
 
@@ -47,6 +46,11 @@ export class AgentService implements Service {
       "kuma_cni_ready",
       "1 while pods that start get their rules",
       () => context.state().ready ? 1 : 0,
+    );
+    registry.gauge(
+      "kuma_cni_token_refresh_timestamp_seconds",
+      "When the kubeconfig on the host last got a fresh service account token",
+      () => writtenAt(context.paths.kubeconfig),
     );
     registry.gauge(
       "kuma_cni_agent_cached_pods",
@@ -108,7 +112,7 @@ export class AgentService implements Service {
   async stop(): Promise<void> {
     this.#cache?.stop();
     this.#socket?.close();
-    this.#client?.close();
+    this.#client?.client.close();
     const http = this.#http;
     this.#http = undefined;
     await http?.shutdown();
@@ -121,9 +125,8 @@ export class AgentService implements Service {
 
   #startCache(context: ServiceContext): void {
     if (this.#cache !== undefined) return;
-    const client = clientOf(this.settings, REQUEST_MILLISECONDS);
-    this.#client = client;
-    const cache = new PodCache(client, (signal) => nodeName(this.settings, client, signal), {
+    const connect = () => this.#connect();
+    const cache = new PodCache(connect, (signal) => nodeName(this.settings, connect(), signal), {
       observer: {
         synchronized: (pods) => {
           this.#lastWatchTrouble = "";
@@ -145,6 +148,16 @@ export class AgentService implements Service {
     });
     this.#cache = cache;
     void cache.run();
+  }
+
+  /** The client of the API server; another one when the cluster's authority was replaced. */
+  #connect(): KubernetesClient {
+    const authority = Deno.readTextFileSync(this.settings.caFile);
+    if (this.#client?.authority !== authority) {
+      this.#client?.client.close();
+      this.#client = { client: clientOf(this.settings, REQUEST_MILLISECONDS), authority };
+    }
+    return this.#client.client;
   }
 
   #serveHealth(context: ServiceContext): void {
@@ -189,6 +202,16 @@ async function nodeName(
     throw new Error(`Node's name is unknown: ${what} has no "spec.nodeName"; set NODE_NAME`);
   }
   return name;
+}
+
+/** Seconds since the epoch at which a file was written; `undefined` when there is none. */
+function writtenAt(path: string): number | undefined {
+  try {
+    const time = Deno.statSync(path).mtime?.getTime();
+    return time === undefined ? undefined : time / 1000;
+  } catch {
+    return undefined;
+  }
 }
 
 function messageOf(error: unknown): string {
