@@ -263,6 +263,21 @@ Deno.test("a packet without a socket meets negated owner conditions only", () =>
   assert.deepEqual(evaluate(vectorRuleset(1), outside).verdict, { kind: "redirect", port: 15001 });
 });
 
+Deno.test("an invalid packet to the pod itself is dropped when it comes in again", () => {
+  for (const family of ["ipv4", "ipv6"] as const) {
+    const invalid = packet(family, (f) => ({
+      source: POD[f],
+      destination: POD[f],
+      conntrackState: "invalid",
+    }));
+    const { verdict, steps } = evaluate(vectorRuleset(9), invalid);
+    assert.deepEqual(verdict, { kind: "drop" });
+    assert.deepEqual(steps.map(({ chain, rule }) => [chain, rule.id]), [["PREROUTING", "X1"]]);
+    const outside = { ...invalid, destination: PEER[family] };
+    assert.deepEqual(evaluate(vectorRuleset(9), outside).verdict, { kind: "accept" });
+  }
+});
+
 Deno.test("a family without rules is accepted, and said so", () => {
   const ruleset = compileRuleset(
     { ...vectorConfig(readVectors()[1]!, "3"), ipFamilyMode: "ipv4" },

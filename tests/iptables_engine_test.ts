@@ -139,6 +139,34 @@ for (const backend of BACKENDS) {
     });
   });
 
+  Deno.test(`iptables ${backend}: an exclusion of all addresses goes with its ruleset`, () => {
+    using namespace = createNamespace();
+    namespace.run(() => {
+      const engine = new IptablesEngine({ backend });
+      for (const comments of [true, false]) {
+        const everything = [
+          { family: "ipv4", address: "0.0.0.0", prefix: 0 },
+          { family: "ipv6", address: "::", prefix: 0 },
+        ] as const;
+        const open = compile({
+          ...dnsConfig,
+          comments,
+          outbound: { ...dnsConfig.outbound, excludeIps: everything },
+          virtualNetworks: everything.map((cidr) => ({ interfaceName: "vm0", cidr })),
+        });
+        engine.apply(open);
+        assert.deepEqual(engine.verify(open), []);
+        const closed = compile({ ...dnsConfig, comments });
+        engine.apply(closed);
+        assert.deepEqual(engine.verify(closed), []);
+        for (const family of FAMILIES) {
+          const [first] = groupRules(saved(family, backend))["nat OUTPUT"] ?? [];
+          assert.match(first ?? "", /--uid-owner 5678/);
+        }
+      }
+    });
+  });
+
   Deno.test(`iptables ${backend}: rules, chains and counters of others stay`, () => {
     using namespace = createNamespace();
     namespace.run(() => {
