@@ -249,10 +249,12 @@ for (const scenario of scenarios) {
       ok(count > 5, `${count} operations`);
     }
     const next = Array.from({ length: count }, (_, i) => i + 1);
-    await Promise.all([0, 1].map(async () => {
+    // Both workers come to their end, also when one has failed, so that their hosts are removed.
+    const results = await Promise.allSettled([0, 1].map(async () => {
       for (let at = next.shift(); at !== undefined; at = next.shift()) {
         await killAndRecover(scenario, at);
       }
     }));
+    for (const result of results) if (result.status === "rejected") throw result.reason;
   });
 }
