@@ -160,8 +160,11 @@ for (const backend of BACKENDS) {
         engine.apply(closed);
         assert.deepEqual(engine.verify(closed), []);
         for (const family of FAMILIES) {
-          const [first] = groupRules(saved(family, backend))["nat OUTPUT"] ?? [];
-          assert.match(first ?? "", /--uid-owner 5678/);
+          const targets = groupRules(saved(family, backend))["nat OUTPUT"]?.map((line) =>
+            line.replace(/.*-j /, "")
+          );
+          const wanted = ["RETURN", "REDIRECT --to-ports 15053", "RETURN", "KUMA_MESH_OUTBOUND"];
+          assert.deepEqual(targets, wanted);
         }
       }
     });
