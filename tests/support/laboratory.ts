@@ -17,16 +17,8 @@ import {
   type UdpSocket,
   withFileSystemUser,
 } from "../../src/linux/sockets.ts";
-import {
-  addLinkAddress,
-  addRoute,
-  createNamespace,
-  createVethPair,
-  type NamedNamespace,
-  setLinkUp,
-  uniqueName,
-  writeSysctl,
-} from "../../src/linux/topology.ts";
+import { createNamespace, type NamedNamespace, uniqueName } from "../../src/linux/topology.ts";
+import { PEER, POD, wire } from "./laboratory_wire.ts";
 import { RawTcpSocket } from "./stray_packet.ts";
 import {
   addGuest,
@@ -35,17 +27,7 @@ import {
   type GuestOptions,
 } from "./virtual_network.ts";
 
-/** The wire's addresses; the pod is also reached at 127.0.0.1 and ::1 from inside. */
-export const POD: Readonly<Record<"ipv4" | "ipv6", string>> = {
-  ipv4: "10.93.0.2",
-  ipv6: "fd93::2",
-};
-
-/** The remote host's address on the wire. */
-export const PEER: Readonly<Record<"ipv4" | "ipv6", string>> = {
-  ipv4: "10.93.0.3",
-  ipv6: "fd93::3",
-};
+export { PEER, POD };
 
 /** What a laboratory has, besides addresses of {@linkcode POD} and {@linkcode PEER}. */
 export interface LaboratoryOptions {
@@ -139,7 +121,7 @@ export class Laboratory implements Disposable {
       throw error;
     }
     try {
-      this.#wire(options.peerAddresses ?? []);
+      wire(this.#pod, this.#peer, options.peerAddresses ?? []);
       for (const guest of options.guests ?? []) {
         this.#guests.set(guest.interfaceName, addGuest(this.#pod, this.#peer, POD, guest));
       }
@@ -189,38 +171,6 @@ export class Laboratory implements Disposable {
     using sender = this.#senderOf(probe).run(() => new RawTcpSocket(source));
     sender.sendStray({ address: source, port }, to);
     return receiver.arrives(port, to.port, timeoutMs);
-  }
-
-  #wire(peerAddresses: readonly string[]): void {
-    for (const namespace of [this.#pod, this.#peer]) {
-      namespace.run(() => {
-        for (const scope of ["all", "default"]) {
-          writeSysctl(`net/ipv6/conf/${scope}/accept_dad`, "0");
-        }
-        liftIcmpLimits();
-        setLinkUp("lo");
-      });
-    }
-    this.#pod.run(() => createVethPair("eth0", "eth0", this.#peer.path));
-    for (const [namespace, own] of [[this.#pod, POD], [this.#peer, PEER]] as const) {
-      namespace.run(() => {
-        setLinkUp("eth0");
-        addLinkAddress("eth0", `${own.ipv4}/24`);
-        addLinkAddress("eth0", `${own.ipv6}/64`);
-      });
-    }
-    this.#pod.run(() => {
-      addRoute({ to: "default4", via: PEER.ipv4 });
-      addRoute({ to: "default6", via: PEER.ipv6 });
-    });
-    this.#peer.run(() => {
-      // A router says that it knows no way, where a host would say nothing.
-      writeSysctl("net/ipv4/ip_forward", "1");
-      writeSysctl("net/ipv6/conf/all/forwarding", "1");
-      for (const address of peerAddresses) {
-        addLinkAddress("lo", `${address}/${address.includes(":") ? 128 : 32}`);
-      }
-    });
   }
 
   #listen(options: LaboratoryOptions): void {
@@ -380,20 +330,6 @@ export class Laboratory implements Disposable {
     for (const { socket } of [...this.#tcp, ...this.#udp]) socket.close();
     for (const namespace of [this.#pod, this.#peer, ...this.#guests.values()]) {
       namespace[Symbol.dispose]();
-    }
-  }
-}
-
-/** Refusals by ICMP must not get lost among thousands. Runs in the namespace. */
-function liftIcmpLimits(): void {
-  writeSysctl("net/ipv4/icmp_ratelimit", "0");
-  writeSysctl("net/ipv6/icmp/ratelimit", "0");
-  for (const name of ["icmp_msgs_per_sec", "icmp_msgs_burst"]) {
-    try {
-      writeSysctl(`net/ipv4/${name}`, "1000000");
-    } catch (error) {
-      // Kernels that have one such limit for the whole machine do not show it here.
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
   }
 }
