@@ -251,7 +251,20 @@ export interface Attempt {
   readonly stray: SourcedProbe;
 }
 
-/** Attempts with a number of probes each. */
+/** A datagram from and to the same ports as an earlier one belongs to the earlier one's connection. */
+function beginsConnection(
+  { source, sourcePort, to }: SourcedProbe,
+  index: number,
+  probes: readonly SourcedProbe[],
+): boolean {
+  const first = probes.findIndex((other) =>
+    other.sourcePort === sourcePort && other.source === source &&
+    other.to.address === to.address && other.to.port === to.port
+  );
+  return sourcePort === undefined || first === index;
+}
+
+/** Attempts with at most a number of probes each. */
 export function attempt(probeCount: number): fc.Arbitrary<Attempt> {
   const foreigner = fc.constantFrom<Foreigner>("nobody", "nobody", "translator", "docker");
   return fc.record({ foreigner, config: redirectConfig }).chain(({ foreigner, config: free }) => {
@@ -269,7 +282,8 @@ export function attempt(probeCount: number): fc.Arbitrary<Attempt> {
       foreigner: fc.constant(foreigner),
       config: fc.constant(config),
       conntrackZones: fc.integer({ min: 0, max: 9 }).map((number) => number > 0),
-      probes: fc.array(probe, { minLength: probeCount, maxLength: probeCount }),
+      probes: fc.array(probe, { minLength: probeCount, maxLength: probeCount })
+        .map((probes) => probes.filter(beginsConnection)),
       stray: probe,
     });
   });
