@@ -72,16 +72,20 @@ export function textOf(text: string): string {
 }
 
 const depthLimit = 200;
+/** Each value costs some 80 bytes of memory; real configurations have a few hundred. */
+const valueLimit = 100_000;
 
 /**
  * Parses a byte string.
  *
  * @param text One character per byte.
  * @returns The top-level value with all spans.
- * @throws {JsonError} when it is no JSON, or nested deeper than 200 levels.
+ * @throws {JsonError} when it is no JSON, nested deeper than 200 levels, or has more than 100,000
+ * values.
  */
 export function parseJson(text: string): JsonNode {
   let at = 0;
+  let values = 0;
 
   const fail = (wanted: string): never => {
     const before = text.slice(0, at);
@@ -116,6 +120,7 @@ export function parseJson(text: string): JsonNode {
   };
   const value = (depth: number): JsonNode => {
     if (depth > depthLimit) fail(`at most ${depthLimit} nested values`);
+    if (++values > valueLimit) fail(`at most ${valueLimit} values`);
     const start = at;
     const c = text[at];
     if (c === "{") {

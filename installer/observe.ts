@@ -33,7 +33,7 @@ export interface Observed {
 }
 
 /** Bound of a configuration file in bytes; real ones have a few kilobytes. */
-const sizeLimit = 4 << 20;
+const sizeLimit = 1 << 20;
 
 /** Looks at everything. */
 export async function observe(

@@ -72,6 +72,17 @@ Deno.test("a known pod is answered at once, log and outcome are taken over", asy
   assert.deepEqual(served.finished, [{ type: "finish", records: [record], outcome }]);
 });
 
+Deno.test("another pod than the one that was asked for is no answer", async () => {
+  using served = new Served();
+  served.server.ensureServing();
+  served.fetch = () => Promise.resolve({ ...pod, name: "other" });
+  const client = await connect(served);
+  await assert.rejects(
+    client.pod({ namespace: "demo", name: "slow" }, 1000),
+    AgentUnavailableError,
+  );
+});
+
 Deno.test("an unknown pod is asked for live, also when that takes longer than a silence", async () => {
   using served = new Served();
   served.server.ensureServing();

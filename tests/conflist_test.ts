@@ -130,6 +130,7 @@ Deno.test("what is no list is refused with the place", () => {
     ['{"name":"n\n"}', /Wanted no control character in a string at line 1, column 11/],
     ['{"name":"\\x"}', /Wanted a string with valid escapes/],
     ["[".repeat(300), /at most 200 nested/],
+    [`[${"0,".repeat(100_000)}0]`, /at most 100000 values/],
     ["nul", /Wanted a value/],
     ['{"a":01}', /Wanted "," or "}"/],
   ];

@@ -77,7 +77,8 @@ export class AgentClient {
     }
     switch (response.type) {
       case "pod":
-        return response.pod;
+        if (response.pod.namespace === namespace && response.pod.name === name) return response.pod;
+        throw this.#gone("Agent answered with another pod");
       case "pod-error":
         throw new AgentPodError(response.message, response.temporary, response.status);
     }
