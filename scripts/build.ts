@@ -31,7 +31,7 @@ interface Program {
   readonly permissions: readonly string[];
   /** Flags of V8. */
   readonly v8Flags: readonly string[];
-  /** Whether it runs from bytecode that is made when it is built; then its bundle is a script. */
+  /** Whether it runs from bytecode that is made when it is built. */
   readonly codeCache: boolean;
 }
 
@@ -51,7 +51,7 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
   "kuma-cni": {
     entry: "main.ts",
     sources: ["main.ts", "src", ...buildSources],
-    bundling: ["--minify", "--format", "iife"],
+    bundling: ["--minify", "--code-splitting"],
     selfContained: true,
     codeCache: true,
     // A call is over before compiling to machine code pays: without, it takes 2 ms and 4 MiB less.
@@ -165,7 +165,13 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
       const { bundling, codeCache, v8Flags } = program;
       const bundled = await bundleModule(program.entry, `${work}/${name}.bundle`, bundling);
       const module = codeCache
-        ? await addCodeCache({ script: bundled, denort: denort.path, target, v8Flags, work })
+        ? await addCodeCache({
+          bundle: `${work}/${name}.bundle`,
+          denort: denort.path,
+          target,
+          v8Flags,
+          work,
+        })
         : { module: bundled };
       const compiled = `${work}/${name}`;
       await compileModule({ ...program, ...module, output: compiled, denort: base, target });

@@ -3,12 +3,14 @@
  * it at a predictable name in the temporary folder, where any local user could plant code for root;
  * this one is a part of the executable.
  */
+import { asScripts } from "./bundle.ts";
+import { ENTRY, PARTS } from "./compiled_plugin/modules.ts";
 import { bundleModule, compileModule, run, writeForCompiler } from "./deno_tools.ts";
 
 /** What {@linkcode addCodeCache} needs. */
 export interface CodeCacheOptions {
-  /** Path of the bundled plugin, a script. */
-  readonly script: string;
+  /** Folder with the modules of the bundled and minified plugin. */
+  readonly bundle: string;
   /** Path of denort. */
   readonly denort: string;
   readonly target: string;
@@ -27,21 +29,26 @@ export interface CachedModule {
 }
 
 /**
- * Turns a script into a module that runs it from bytecode. The bytecode has the functions that a
+ * Turns a bundle into a module that runs it from bytecode. The bytecode has the functions that a
  * rehearsal of a node's daily calls has used; V8 compiles the others when they are called. For a
  * target whose programs this machine cannot run there is none, and the program only starts slower.
  *
- * @returns The module that takes the script's place.
+ * @returns The module that takes the bundle's place.
  * @throws {BuildError} when the rehearsal fails.
  */
 export async function addCodeCache(options: CodeCacheOptions): Promise<CachedModule> {
-  const { script, denort, target, v8Flags, work } = options;
+  const { bundle, denort, target, v8Flags, work } = options;
   const folder = `${work}/cached`;
   const module = await bundleModule("scripts/compiled_plugin/start.ts", folder, ["--minify"]);
-  // Modules are strict, scripts are not.
-  const plugin = `${folder}/plugin.js`, cache = `${folder}/plugin.cache`;
-  await writeForCompiler(plugin, '"use strict";' + await Deno.readTextFile(script));
-  await writeForCompiler(cache, "");
+  const modules = new Map<string, string>();
+  for (const { name } of Deno.readDirSync(bundle)) {
+    modules.set(`./${name}`, await Deno.readTextFile(`${bundle}/${name}`));
+  }
+  const scripts = asScripts(modules, ENTRY);
+  for (const part of PARTS) {
+    await writeForCompiler(`${folder}/plugin_${part}.js`, scripts[part]);
+    await writeForCompiler(`${folder}/plugin_${part}.cache`, "");
+  }
   if (target === `${Deno.build.arch}-unknown-linux-gnu`) {
     const rehearsal = `${work}/rehearsal`;
     await compileModule({
@@ -52,10 +59,13 @@ export async function addCodeCache(options: CodeCacheOptions): Promise<CachedMod
       permissions: ["--allow-all"],
       v8Flags,
     });
-    await run(rehearsal, [plugin, cache, work], work, "rehearse the plugin's calls");
-    await run(rehearsal, [plugin, cache], work, "use the plugin's bytecode in another process");
+    await run(rehearsal, [folder, work], work, "rehearse the plugin's calls");
+    await run(rehearsal, [folder], work, "use the plugin's bytecode in another process");
     await Deno.remove(rehearsal);
-    await Deno.utime(cache, 0, 0);
+    for (const part of PARTS) await Deno.utime(`${folder}/plugin_${part}.cache`, 0, 0);
   }
-  return { module, include: ["plugin.js", "plugin.cache"] };
+  return {
+    module,
+    include: PARTS.flatMap((part) => [`plugin_${part}.js`, `plugin_${part}.cache`]),
+  };
 }

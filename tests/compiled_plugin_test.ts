@@ -1,5 +1,7 @@
 /** What is special about the compiled plugin: V8 without compilers, and bytecode made when it was built. */
 import assert from "node:assert/strict";
+import { asScripts } from "../scripts/bundle.ts";
+import { PARTS } from "../scripts/compiled_plugin/modules.ts";
 import { bundleModule, compileModule, root, writeForCompiler } from "../scripts/deno_tools.ts";
 import { findDenort } from "../scripts/denort.ts";
 import { createNamespace } from "../src/linux/topology.ts";
@@ -106,7 +108,7 @@ Deno.test("files in the temporary folder do not take the place of the plugin's o
     // Where the runtime pretends that the executable's files are.
     const pretended = `${folder}/deno-compile-kuma-cni`;
     await Deno.mkdir(pretended);
-    for (const name of ["plugin.js", "start.js", "kuma-cni.js", "plugin.cache"]) {
+    for (const name of ["plugin_start.js", "plugin_start.cache", "start.js"]) {
       await Deno.writeTextFile(`${pretended}/${name}`, "console.log('planted');");
     }
     const { code, stdout, stderr } = await outputOf(plugin, ["--version"], { TMPDIR: folder });
@@ -119,12 +121,20 @@ Deno.test("a program whose bytecode V8 refuses runs from its text", async () => 
   const { path: denort } = await findDenort(target, root, () => {});
   await inFolder(async (folder) => {
     const module = await bundleModule("scripts/compiled_plugin/start.ts", `${folder}/b`);
-    await writeForCompiler(`${folder}/b/plugin.js`, "console.log('from the text');");
+    const modules = new Map([
+      ["./main.js", `import{a as x}from"./x.js";import("./y.js").then(({b:y})=>console.log(x,y));`],
+      ["./x.js", `var a="from";export{a};`],
+      ["./y.js", `import{a}from"./x.js";var text="the text";export{text as b};`],
+    ]);
+    const scripts = asScripts(modules, "./main.js");
     for (const [i, bytes] of [new Uint8Array(), new Uint8Array(64).fill(7)].entries()) {
-      await writeForCompiler(`${folder}/b/plugin.cache`, bytes);
+      for (const part of PARTS) {
+        await writeForCompiler(`${folder}/b/plugin_${part}.js`, scripts[part]);
+        await writeForCompiler(`${folder}/b/plugin_${part}.cache`, bytes);
+      }
       await compileModule({
         module,
-        include: ["plugin.js", "plugin.cache"],
+        include: PARTS.flatMap((part) => [`plugin_${part}.js`, `plugin_${part}.cache`]),
         output: `${folder}/program${i}`,
         denort,
         target,

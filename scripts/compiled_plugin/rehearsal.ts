@@ -3,23 +3,32 @@
  * which they need are compiled and the others are not, and writes down what V8 has then. Runs in the
  * same denort with the same flags as the plugin.
  *
- * Arguments: the plugin's script, the file for its bytecode, and a folder for files of the calls.
- * Without the folder it tells by its exit code whether V8 accepts the bytecode in that file.
+ * Arguments: the folder of the plugin's scripts, where their bytecode is put, and a folder for files of
+ * the calls. Without the latter it tells by its exit code whether V8 accepts the bytecode.
  */
 import { Script } from "node:vm";
 import { formatKubeconfig } from "../../src/kubernetes/kubeconfig_format.ts";
 import { injectedPod, plainPod } from "../../tests/support/pods.ts";
 import { bridgeResult, cniArgs, networkConfigText } from "../../tests/support/runtime.ts";
+import { type Part, PARTS, startModules } from "./modules.ts";
 import { play, type Scene } from "./stage.ts";
 
-const [scriptPath = "", cachePath = "", folder] = Deno.args;
+const [plugin = "", folder] = Deno.args;
 const { exit, writeFileSync } = Deno;
-const text = Deno.readTextFileSync(scriptPath);
-if (folder === undefined) {
-  const cachedData = Deno.readFileSync(cachePath);
-  exit(new Script(text, { cachedData }).cachedDataRejected ? 1 : 0);
+
+function scriptOf(part: Part, options: { readonly cachedData?: Uint8Array } = {}): Script {
+  const text = Deno.readTextFileSync(`${plugin}/plugin_${part}.js`);
+  return new Script(text, { filename: `file:///kuma-cni/${part}.js`, ...options });
 }
-const script = new Script(text, { filename: import.meta.url });
+
+if (folder === undefined) {
+  const refused = PARTS.some((part) => {
+    const cachedData = Deno.readFileSync(`${plugin}/plugin_${part}.cache`);
+    return scriptOf(part, { cachedData }).cachedDataRejected;
+  });
+  exit(refused ? 1 : 0);
+}
+const scripts = { start: scriptOf("start"), later: scriptOf("later") };
 
 const containerId = "0".repeat(64);
 const meshed = { namespace: "demo", name: "meshed", uid: "00000000-0000-4000-8000-000000000001" };
@@ -41,7 +50,7 @@ function scene(
   rest: Partial<Scene> = {},
 ): Scene {
   // Any file that is not the own network namespace.
-  const netns = scriptPath;
+  const netns = `${folder}/kubeconfig`;
   return {
     name: `${command} of pod "${pod.namespace}/${pod.name}"`,
     env: {
@@ -80,10 +89,15 @@ const scenes = [
   scene("ADD", meshed, { pod: injectedPod({ ...meshed, form: "3" }), agent: true }),
 ];
 for (const each of scenes) {
-  const { exitCode, output } = await play(each, () => script.runInThisContext());
+  const { exitCode, output } = await play(
+    each,
+    () => startModules((part) => scripts[part].runInThisContext()),
+  );
   if (exitCode === 0) continue;
   console.log(`The rehearsed ${each.name} fails: ${output}`);
   exit(1);
 }
-writeFileSync(cachePath, script.createCachedData());
+for (const part of PARTS) {
+  writeFileSync(`${plugin}/plugin_${part}.cache`, scripts[part].createCachedData());
+}
 exit(0);
