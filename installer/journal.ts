@@ -74,7 +74,7 @@ function isNumber(value: unknown): value is number {
 }
 
 /** Returns the journal's file content. */
-export function formatJournal(journal: Journal): Uint8Array<ArrayBuffer> {
+function formatJournal(journal: Journal): Uint8Array<ArrayBuffer> {
   const files = Object.fromEntries(
     Array.from(journal, ([name, { before, wrote }]) => [
       name,

@@ -10,7 +10,7 @@ import { makeStateDir } from "./reconcile.ts";
 /** Lock file in our own folder. */
 export const lockName = "lock";
 /** File that asks the running process to uninstall. */
-export const requestName = "uninstall-requested";
+const requestName = "uninstall-requested";
 
 /**
  * Takes the node's lock.

@@ -1,5 +1,7 @@
 /** The ready file of the reference manifest's probe: there exactly while everything is installed. */
 
+import { removeIfPresent } from "./paths.ts";
+
 /** Keeps the ready file true. */
 export class ReadyFile {
   #isThere: boolean | undefined;
@@ -43,13 +45,5 @@ function isPlainFile(path: string): boolean {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
     throw error;
-  }
-}
-
-function removeIfPresent(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

@@ -1,4 +1,5 @@
 /** An engine worked by hand on one network namespace: what `apply`, `check` and `remove` do. */
+import { exists } from "./paths.ts";
 import type { Difference } from "../src/engine/engine.ts";
 import { readNamespaceFacts } from "../src/engine/facts.ts";
 import {
@@ -88,14 +89,4 @@ function inOtherNamespace<T>(netns: string, work: () => T): T {
     );
   }
   return withNetworkNamespace(netns, work);
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    // Entering it says better what is wrong with it.
-    return false;
-  }
 }

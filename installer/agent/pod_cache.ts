@@ -6,6 +6,7 @@ import type { PodRequest } from "../../src/agent/messages.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
 import { parsePod, type Pod } from "../../src/kubernetes/pod.ts";
+import { sleep } from "../../src/kubernetes/sleep.ts";
 import { watch } from "../../src/kubernetes/watch.ts";
 import { isPodOfUid } from "../../src/pod/lookup.ts";
 import type { PodProvider } from "./socket_server.ts";
@@ -214,16 +215,4 @@ function annotationLength({ annotations }: Pod): number {
 
 function key(pod: { readonly namespace: string; readonly name: string }): string {
   return `${pod.namespace}/${pod.name}`;
-}
-
-function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    signal.addEventListener("abort", done, { once: true });
-  });
 }

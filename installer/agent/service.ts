@@ -5,6 +5,7 @@ import { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { clientOf, ownPod } from "../evidence.ts";
 import { serveHealth } from "../health.ts";
 import { MetricsRegistry } from "../metrics.ts";
+import { messageOf } from "../observe.ts";
 import type { Observer } from "../reconcile.ts";
 import type { Service, ServiceContext } from "../services.ts";
 import type { Settings } from "../settings.ts";
@@ -212,8 +213,4 @@ function writtenAt(path: string): number | undefined {
   } catch {
     return undefined;
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -10,6 +10,7 @@ import {
   type PodRequest,
 } from "../../src/agent/messages.ts";
 import type { Pod } from "../../src/kubernetes/pod.ts";
+import { removeIfPresent } from "../paths.ts";
 
 /** Where the server gets pods from. */
 export interface PodProvider {
@@ -219,14 +220,6 @@ function socketIdentity(path: string): string | undefined {
     return isSocket ? `${dev}:${ino}` : undefined;
   } catch {
     return undefined;
-  }
-}
-
-function removeIfPresent(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }
 

@@ -3,6 +3,7 @@ import type { Command } from "@commander-js/extra-typings";
 import { InstallerAgent } from "../agent_loop.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "../command_settings.ts";
 import { pluginType } from "../conflist.ts";
+import { exists } from "../paths.ts";
 import { messageOf } from "../observe.ts";
 import { Operations } from "../operations.ts";
 import { createServices } from "../services.ts";
@@ -62,13 +63,4 @@ async function install(command: Command): Promise<void> {
     fail(exitCodes.stay, messageOf(error));
   }
   Deno.exit(0);
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,6 +1,7 @@
 /** Reads a kubeconfig file: how to reach the API server, and as whom. */
 // @ts-types="../types/std_yaml_parse.d.ts"
 import { parse } from "@std/yaml/parse";
+import { isRecord } from "./response.ts";
 
 /** How to reach an API server, and as whom. */
 export interface ClusterAccess {
@@ -285,10 +286,6 @@ function decodePem(base64: string, label: string): string | undefined {
 function isPem(text: string, label: string): boolean {
   return new RegExp(`-----BEGIN (?:[A-Z]+ )?${label}-----[^]+?-----END (?:[A-Z]+ )?${label}-----`)
     .test(text);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function kindOf(value: unknown): string {

@@ -2,6 +2,7 @@
 import type { KubernetesClient } from "./client.ts";
 import { ApiError } from "./errors.ts";
 import { isRecord } from "./response.ts";
+import { sleep } from "./sleep.ts";
 
 /** What happened; a follower that applies every notice has the collection as the API has it. */
 export type WatchNotice<T> =
@@ -252,18 +253,6 @@ function selectors<T>(options: WatchOptions<T>): URLSearchParams {
   return new URLSearchParams({
     ...(options.fieldSelector === undefined ? {} : { fieldSelector: options.fieldSelector }),
     ...(options.labelSelector === undefined ? {} : { labelSelector: options.labelSelector }),
-  });
-}
-
-function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    signal.addEventListener("abort", done, { once: true });
   });
 }
 

@@ -153,7 +153,7 @@ export function appendLine(chain: string, rule: Rule, options: IptablesTextOptio
 }
 
 /** The tables of a family in the order in which the reference implementation writes them. */
-export function tablesInTextOrder(ruleset: FamilyRuleset): readonly Table[] {
+function tablesInTextOrder(ruleset: FamilyRuleset): readonly Table[] {
   return TABLE_ORDER.flatMap((name) => ruleset.tables.filter((table) => table.name === name));
 }
 

@@ -68,7 +68,7 @@ export function nftText(tables: readonly NftTextTable[], options: NftTextOptions
  * @param chains Names of the table's chains; a jump to any other chain ends the base chain, so that
  * the packet goes on to the table which has it.
  */
-export function nftRuleText(
+function nftRuleText(
   rule: Rule,
   limit: IpFamily | undefined,
   chains: ReadonlySet<string>,

@@ -48,7 +48,7 @@ export function hasOwnObjects(
 }
 
 /** Whether a backend holds any rule at all. */
-export function hasRules(survey: Survey, backend: Backend): boolean {
+function hasRules(survey: Survey, backend: Backend): boolean {
   return (backend === "nft" ? survey.nft ?? [] : legacyTables(survey))
     .some(({ rules }) => rules.length > 0);
 }
