@@ -20,6 +20,7 @@ export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
 
 const AF_NETLINK = 16;
+const SOCKADDR_NL_LENGTH = 12;
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
@@ -76,6 +77,11 @@ export class NetlinkSocket implements Disposable {
       "Cannot open a netlink socket",
       () => libc().socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol),
     );
+    // A process of the pod that may administer its network could answer in the kernel's place; from
+    // now on the kernel refuses to deliver what is not its own.
+    const kernel = new Uint8Array(SOCKADDR_NL_LENGTH);
+    new Uint16Array(kernel.buffer)[0] = AF_NETLINK;
+    libc().connect(this.#fd, kernel, SOCKADDR_NL_LENGTH);
     // Old kernels know neither option: their errors come without words and with a copy of the request.
     this.#setOption(SOL_NETLINK, NETLINK_EXT_ACK, 1);
     this.#setOption(SOL_NETLINK, NETLINK_CAP_ACK, 1);
