@@ -67,8 +67,8 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
       "--allow-write",
       // The kubeconfig names the API server.
       "--allow-net",
-      // The CNI parameters, and PATH, where the iptables engine looks for its tools.
-      "--allow-env=CNI_*,PATH",
+      // The CNI parameters; PATH, where the iptables engine looks for its tools; whether there is a proxy.
+      "--allow-env=CNI_*,PATH,HTTPS_PROXY,https_proxy,ALL_PROXY,all_proxy",
     ],
   },
   "install-cni": {

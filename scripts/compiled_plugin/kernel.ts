@@ -51,6 +51,7 @@ export class PlayedKernel {
     // The files of /proc that are read list legacy tables, of which there are none.
     read: () => 0,
     close: () => 0,
+    connect: () => 0,
     setns: () => 0,
     setsockopt: () => 0,
     socket: (_domain: number, _type: number, protocol: number) => {

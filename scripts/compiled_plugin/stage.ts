@@ -46,13 +46,12 @@ export async function play(scene: Scene, start: () => void): Promise<Ending> {
     ...libraryOf(kernel),
     // The namespace has IPv6, whatever this machine has.
     statSync: (path: string) => statSync(path.endsWith("/if_inet6") ? "/proc" : path),
-    createHttpClient: () => ({ close: () => {} }),
-    connect: () =>
-      scene.agent === true
-        ? Promise.resolve(agentConnection(scene.pod))
-        : Promise.reject(new Deno.errors.NotFound("No agent")),
+    connect: ({ path }: { path?: string }) =>
+      path === undefined
+        ? Promise.resolve({ setNoDelay: () => {} })
+        : Promise.resolve(agentConnection(scene.pod)),
+    startTls: () => Promise.resolve(serverConnection(scene.pod)),
   });
-  globalThis.fetch = () => Promise.resolve(answerWith(scene.pod));
   try {
     start();
     return { exitCode: await exited.promise, output };
@@ -71,7 +70,9 @@ function libraryOf({ symbols }: PlayedKernel) {
     UnsafeFnPointer: class {
       constructor(readonly name: Name) {}
       call(...parameters: unknown[]): unknown {
-        return (symbols[this.name] as (...parameters: unknown[]) => unknown)(...parameters);
+        const played = symbols[this.name] as ((...parameters: unknown[]) => unknown) | undefined;
+        if (played !== undefined) return played(...parameters);
+        throw new TypeError(`scripts/compiled_plugin/kernel.ts does not play "${this.name}"`);
       }
     },
   };
@@ -89,11 +90,17 @@ function readerOf(text: string): (buffer: Uint8Array) => Promise<number | null> 
   };
 }
 
-function answerWith(pod: unknown): Response {
+/** An API server that has one pod; it sends all but the shortest answers in chunks. */
+function serverConnection(pod: unknown) {
   const text = JSON.stringify(pod);
-  return new Response(text, {
-    headers: { "content-type": "application/json", "content-length": String(text.length) },
-  });
+  const head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked";
+  const length = new TextEncoder().encode(text).length;
+  return {
+    handshake: () => Promise.resolve({}),
+    write: (data: Uint8Array) => Promise.resolve(data.length),
+    read: readerOf(`${head}\r\n\r\n${length.toString(16)}\r\n${text}\r\n0\r\n\r\n`),
+    close: () => {},
+  };
 }
 
 /** An agent that knows one pod and takes every log. */

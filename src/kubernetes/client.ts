@@ -1,4 +1,5 @@
 /** A small client of the Kubernetes API: GET, with bounds on time and size, and clear errors. */
+import { getDirectly } from "./direct.ts";
 import { ApiError } from "./errors.ts";
 import { type ClusterAccess, readTokenFile } from "./kubeconfig.ts";
 import { parsePod, type Pod } from "./pod.ts";
@@ -17,6 +18,8 @@ import { createTransport, type Transport } from "./transport.ts";
 export interface ClientOptions {
   /** Longest time for one request from its start to the last byte, in milliseconds; 10 s. */
   readonly requestTimeoutMilliseconds?: number;
+  /** Most requests will be the only one: each gets a connection of its own, without `fetch`. */
+  readonly direct?: boolean;
 }
 
 /** Bounds of one request. */
@@ -36,11 +39,13 @@ export class KubernetesClient implements Disposable {
   readonly #access: ClusterAccess;
   #transport: Transport | undefined;
   readonly #timeout: number;
+  readonly #direct: boolean;
 
   /** Connects to nothing yet. */
   constructor(access: ClusterAccess, options: ClientOptions = {}) {
     this.#access = access;
     this.#timeout = options.requestTimeoutMilliseconds ?? 10_000;
+    this.#direct = options.direct ?? false;
   }
 
   /** The API server's URL. */
@@ -87,7 +92,7 @@ export class KubernetesClient implements Disposable {
     const what = options.what ?? path;
     const maximum = options.maximumBytes ?? defaultMaximumBytes;
     return await this.#bounded(what, options.signal, async (signal) => {
-      const response = await this.#request(path, what, signal);
+      const response = await this.#request(path, what, signal, this.#direct ? maximum : undefined);
       const text = await readText(response, maximum);
       if (text === undefined) {
         throw this.#error(what, `the answer is longer than ${maximum} bytes`, {
@@ -184,16 +189,29 @@ export class KubernetesClient implements Disposable {
     }
   }
 
-  async #request(path: string, what: string, signal: AbortSignal): Promise<Response> {
+  /** @param maximum Longest body that is of interest, if a connection of its own may be used. */
+  async #request(
+    path: string,
+    what: string,
+    signal: AbortSignal,
+    maximum?: number,
+  ): Promise<Response> {
     const { tokenFile, token: fixedToken } = this.#access;
     const token = tokenFile === undefined ? fixedToken : readTokenFile(tokenFile);
-    const transport = this.#transport ??= await this.#prepare(what);
-    const response = await transport.get(this.#access.server + path, {
+    const url = this.#access.server + path;
+    const headers = {
       accept: "application/json",
       "accept-encoding": "identity",
       "user-agent": "kuma-cni",
       ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-    }, signal);
+    };
+    let response = maximum === undefined
+      ? undefined
+      : await getDirectly(this.#access, url, headers, maximum, signal);
+    if (response === undefined) {
+      const transport = this.#transport ??= await this.#prepare(what);
+      response = await transport.get(url, headers, signal);
+    }
     if (response.status !== 200) throw await this.#statusError(response, what);
     const type = response.headers.get("content-type") ?? "";
     if (/^application\/json\b/i.test(type)) return response;

@@ -49,6 +49,28 @@ export class ByteReader {
   }
 }
 
+/** An answer without its body. */
+export interface Head {
+  readonly status: number;
+  readonly headers: Headers;
+}
+
+/**
+ * Reads an answer's head, past interim answers.
+ *
+ * @throws {Error} when it is not HTTP or the stream ends too early.
+ */
+export async function readHead(reader: ByteReader): Promise<Head> {
+  for (;;) {
+    const line = await reader.line();
+    const found = /^HTTP\/1\.[01] ([1-5][0-9]{2})(?: |$)/.exec(line);
+    if (found === null) throw new Error(`Answer does not begin like HTTP: ${quote(line)}`);
+    const status = Number(found[1]);
+    const headers = await readHeaders(reader);
+    if (status >= 200) return { status, headers };
+  }
+}
+
 /**
  * Reads an answer's head; its body streams.
  *
@@ -56,16 +78,8 @@ export class ByteReader {
  * @throws {Error} when it is not HTTP or the stream ends too early.
  */
 export async function readResponse(reader: ByteReader, close: () => void): Promise<Response> {
-  let status: number;
-  let headers: Headers;
-  do {
-    const line = await reader.line();
-    const found = /^HTTP\/1\.[01] ([1-5][0-9]{2})(?: |$)/.exec(line);
-    if (found === null) throw new Error(`Answer does not begin like HTTP: ${quote(line)}`);
-    status = Number(found[1]);
-    headers = await readHeaders(reader);
-  } while (status < 200);
-  if (status === 204 || status === 304) {
+  const { status, headers } = await readHead(reader);
+  if (hasNoBody(status)) {
     close();
     return new Response(null, { status, headers });
   }
@@ -85,6 +99,42 @@ export async function readResponse(reader: ByteReader, close: () => void): Promi
     cancel: close,
   }, { highWaterMark: 0 });
   return new Response(body, { status, headers });
+}
+
+/**
+ * Reads a whole body.
+ *
+ * @param maximum Where to stop: a longer body is cut, but not before it has more than that.
+ * @returns The body, `null` for an answer that has none by its status.
+ * @throws {Error} when its form is wrong or the stream ends too early.
+ */
+export async function readBody(
+  reader: ByteReader,
+  { status, headers }: Head,
+  maximum: number,
+): Promise<Uint8Array<ArrayBuffer> | null> {
+  if (hasNoBody(status)) return null;
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  let length = 0;
+  for await (const part of bodyParts(reader, headers)) {
+    parts.push(part);
+    length += part.length;
+    if (length > maximum) break;
+  }
+  const [first] = parts;
+  if (parts.length === 1 && first !== undefined) return first;
+  const body = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    body.set(part, at);
+    at += part.length;
+  }
+  return body;
+}
+
+/** RFC 9112 §6.3. */
+function hasNoBody(status: number): boolean {
+  return status === 204 || status === 304;
 }
 
 async function readHeaders(reader: ByteReader): Promise<Headers> {

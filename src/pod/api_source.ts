@@ -60,6 +60,7 @@ export class ApiPodSource implements PodSource, Disposable {
   #open(access: ClusterAccess): void {
     this.#client = new KubernetesClient(access, {
       requestTimeoutMilliseconds: this.#requestTimeoutMilliseconds,
+      direct: true,
     });
     this.#access = access;
   }
