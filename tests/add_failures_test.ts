@@ -8,6 +8,7 @@ import { ApiServer, htmlFault } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
 import { compiledPlugin } from "./support/compiled.ts";
 import { namespaceState } from "./support/namespace_state.ts";
+import { listRuleset, nftScript } from "./support/nft.ts";
 import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
 import { callPlugin, newContainerId, type PluginAnswer } from "./support/runtime.ts";
 
@@ -325,4 +326,18 @@ Deno.test("Logs never fail a pod, and log_level decides about them", async () =>
     assert.equal(answer.stdout, '{"cniVersion":"0.4.0","ips":[]}');
     assert.deepEqual([answer.code, answer.stderr], [0, ""]);
   }
+});
+
+Deno.test("CHECK shows foreign rules in bounded length", async () => {
+  await using scene = await Scene.make();
+  assert.equal((await scene.add()).code, 0);
+  const [, chain] = /chain (\S*KUMA_MESH_OUTBOUND) /.exec(listRuleset(scene.namespace)) ?? [];
+  const rule = `add rule inet kuma_mesh ${chain} ${"counter ".repeat(100)}accept\n`;
+  nftScript(scene.namespace, rule.repeat(20));
+  const { code, stdout } = await scene.add({}, "CHECK");
+  assert.equal(code, 1);
+  const { code: cniCode, details } = JSON.parse(stdout);
+  assert.equal(cniCode, 102);
+  assert.match(details, /and 10 more/);
+  assert.ok(stdout.length < 10_000, `${stdout.length} characters`);
 });

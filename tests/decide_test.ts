@@ -86,6 +86,14 @@ Deno.test("E: a pod that the injector has not marked is passed through", () => {
   }
 });
 
+Deno.test("a reason quotes no more than a line of what a pod's author wrote", () => {
+  const pod = injectedPod({
+    annotations: { "kuma.io/sidecar-injected": "\u0001".repeat(200_000) },
+  });
+  const decision = decide(pod);
+  assert.ok(decision.kind === "skip" && decision.reason.length < 1000);
+});
+
 Deno.test("C comes before D, D before E", () => {
   const both = plainPod();
   both.spec.initContainers = [{ name: "kuma-init", image: "x" }];

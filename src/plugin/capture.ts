@@ -18,6 +18,9 @@ import type { Call } from "./call.ts";
 /** Most differences that a message shows; the rest is counted. */
 const SHOWN_DIFFERENCES = 10;
 
+/** Longest rule that a message shows: one that somebody else has made can have 64 KiB. */
+const SHOWN_RULE = 500;
+
 /**
  * Installs the rules of a configuration and proves that they are there.
  *
@@ -148,9 +151,13 @@ function captureFailure(podLabel: string, thrown: unknown): unknown {
 function describeDifferences(differences: readonly Difference[]): string {
   const shown = differences.slice(0, SHOWN_DIFFERENCES).map(({ kind, object, wanted, actual }) =>
     `${kind}: ${object}` +
-    (wanted === undefined ? "" : `, wanted ${JSON.stringify(wanted)}`) +
-    (actual === undefined ? "" : `, actual ${JSON.stringify(actual)}`)
+    (wanted === undefined ? "" : `, wanted ${quoted(wanted)}`) +
+    (actual === undefined ? "" : `, actual ${quoted(actual)}`)
   );
   const rest = differences.length - shown.length;
   return shown.concat(rest > 0 ? [`and ${rest} more`] : []).join("; ");
+}
+
+function quoted(rule: string): string {
+  return JSON.stringify(rule.length > SHOWN_RULE ? rule.slice(0, SHOWN_RULE) + "…" : rule);
 }

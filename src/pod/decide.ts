@@ -1,5 +1,6 @@
 /** Decides whether a pod that was looked up is meshed: C to E of the reference implementation's order. */
 import type { Pod } from "../kubernetes/pod.ts";
+import { quoted } from "./config_error.ts";
 import type { Decision } from "./decision.ts";
 import { skip } from "./decide_early.ts";
 export { decideBeforeLookup } from "./decide_early.ts";
@@ -30,7 +31,7 @@ export function decideForPod(pod: Pod, options: RedirectConfigOptions): Decision
       "not-injected",
       injected === undefined
         ? 'Annotation "kuma.io/sidecar-injected" is missing'
-        : `Annotation "kuma.io/sidecar-injected" is ${JSON.stringify(injected)}, not "true"`,
+        : `Annotation "kuma.io/sidecar-injected" is ${quoted(injected)}, not "true"`,
     );
   }
   const { config, warnings } = redirectConfigOf(pod.annotations, options);
