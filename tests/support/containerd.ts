@@ -7,7 +7,9 @@ import { writeSysctl } from "../../src/linux/topology.ts";
 import { CriClient } from "./cri_client.ts";
 import { ociImage } from "./oci_image.ts";
 
-const IMAGE = "kuma-test.local/pause:1";
+/** The image of the sandboxes: busybox, at `/bin/busybox`. */
+export const IMAGE = "kuma-test.local/pause:1";
+const SANDBOX_READY = 0;
 
 /** A pod sandbox that runs. */
 export interface Sandbox {
@@ -129,6 +131,11 @@ export class Containerd implements AsyncDisposable {
         linux: { cgroup_parent: `/kubepods/besteffort/pod${request.uid}` },
       },
     });
+    return await this.sandbox(id as string);
+  }
+
+  /** Tells about a sandbox that runs. */
+  async sandbox(id: string): Promise<Sandbox> {
     const { status, info } = await this.client.call("PodSandboxStatus", {
       pod_sandbox_id: id,
       verbose: true,
@@ -143,7 +150,7 @@ export class Containerd implements AsyncDisposable {
     if (path === undefined) throw new Error(`Sandbox "${id}" has no network namespace`);
     const { ip, additional_ips } = status.network;
     const ips = [ip, ...additional_ips.map(({ ip }) => ip)];
-    return { id: id as string, networkNamespace: path, ip, ips };
+    return { id, networkNamespace: path, ip, ips };
   }
 
   /** Stops a sandbox: the runtime calls DEL. */
@@ -158,8 +165,29 @@ export class Containerd implements AsyncDisposable {
 
   /** Ids of all sandboxes, ready or not. */
   async listPodSandboxes(): Promise<string[]> {
-    const { items } = await this.client.call("ListPodSandbox", {}) as { items: { id: string }[] };
-    return items.map(({ id }) => id);
+    return (await this.#sandboxes()).map(({ id }) => id);
+  }
+
+  /** Id of the ready sandbox of a pod, if there is one. */
+  async readySandboxOf(namespace: string, name: string): Promise<string | undefined> {
+    return (await this.#sandboxes()).find(({ state, metadata }) =>
+      state === SANDBOX_READY && metadata.namespace === namespace && metadata.name === name
+    )?.id;
+  }
+
+  async #sandboxes() {
+    const { items } = await this.client.call("ListPodSandbox", {}) as {
+      items: { id: string; state: number; metadata: { namespace: string; name: string } }[];
+    };
+    return items;
+  }
+
+  /** Imports an image for Kubernetes' pods from a tar archive with an OCI image layout. */
+  async importImage(archive: Uint8Array): Promise<void> {
+    const path = await Deno.makeTempFile({ dir: this.folder, suffix: ".tar" });
+    await Deno.writeFile(path, archive);
+    run("ctr", "-a", `${this.folder}/containerd.sock`, "-n", "k8s.io", "images", "import", path);
+    await Deno.remove(path);
   }
 
   /** Whether the runtime says that its network is ready, with its reason when not. */
