@@ -52,13 +52,15 @@ const ways: Record<string, (server: ApiServer) => ClusterAccess> = {
   "unverified": (server) =>
     without(accessTo(server, { insecureSkipTlsVerify: true }), "certificateAuthority"),
   "under another name": (server) => accessTo(server, { tlsServerName: "kubernetes.default.svc" }),
+  "on a connection of its own": (server) => accessTo(server),
 };
 
 for (const [way, access] of Object.entries(ways)) {
+  const direct = way === "on a connection of its own";
   for (const hostname of ["127.0.0.1", "::1"]) {
     Deno.test(`gets pods from ${hostname}, ${way}`, async () => {
       await using server = await start(hostname);
-      using client = new KubernetesClient(access(server));
+      using client = new KubernetesClient(access(server), { direct });
       const pod = await client.getPod(app);
       assert.equal(pod.uid, "uid-1");
       assert.equal(pod.annotations["kuma.io/sidecar-injected"], "true");
@@ -72,7 +74,10 @@ for (const [way, access] of Object.entries(ways)) {
 
   Deno.test(`tells what is wrong, ${way}`, async (t) => {
     await using server = await start();
-    using client = new KubernetesClient(access(server), { requestTimeoutMilliseconds: 200 });
+    using client = new KubernetesClient(access(server), {
+      direct,
+      requestTimeoutMilliseconds: 200,
+    });
     type Row = [string, Fault, ApiErrorKind, boolean, RegExp];
     const rows: Row[] = [
       ["hang", { kind: "hang" }, "timeout", true, /no complete answer within 200 ms$/],

@@ -4,6 +4,7 @@ import { ApiError } from "./errors.ts";
 import { type ClusterAccess, readTokenFile } from "./kubeconfig.ts";
 import { parsePod, type Pod } from "./pod.ts";
 import {
+  type Answer,
   isNetworkError,
   isRecord,
   isTlsRefusal,
@@ -129,7 +130,8 @@ export class KubernetesClient implements Disposable {
         bounded.removeEventListener("abort", tooLate);
       }
     });
-    return response.body ?? ReadableStream.from<Uint8Array<ArrayBuffer>>([]);
+    const body = "whole" in response ? null : response.body;
+    return body ?? ReadableStream.from<Uint8Array<ArrayBuffer>>([]);
   }
 
   /** Turns what ended a stream into an {@link ApiError}. */
@@ -195,7 +197,7 @@ export class KubernetesClient implements Disposable {
     what: string,
     signal: AbortSignal,
     maximum?: number,
-  ): Promise<Response> {
+  ): Promise<Answer> {
     const { tokenFile, token: fixedToken } = this.#access;
     const token = tokenFile === undefined ? fixedToken : readTokenFile(tokenFile);
     const url = this.#access.server + path;
@@ -205,7 +207,7 @@ export class KubernetesClient implements Disposable {
       "user-agent": "kuma-cni",
       ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
     };
-    let response = maximum === undefined
+    let response: Answer | undefined = maximum === undefined
       ? undefined
       : await getDirectly(this.#access, url, headers, maximum, signal);
     if (response === undefined) {
@@ -215,7 +217,7 @@ export class KubernetesClient implements Disposable {
     if (response.status !== 200) throw await this.#statusError(response, what);
     const type = response.headers.get("content-type") ?? "";
     if (/^application\/json\b/i.test(type)) return response;
-    await response.body?.cancel();
+    if (!("whole" in response)) await response.body?.cancel();
     throw this.#error(
       what,
       `the answer is ${
@@ -243,7 +245,7 @@ export class KubernetesClient implements Disposable {
     });
   }
 
-  async #statusError(response: Response, what: string): Promise<ApiError> {
+  async #statusError(response: Answer, what: string): Promise<ApiError> {
     const { status, headers } = response;
     const text = await readText(response, 64 * 1024);
     const object = statusObject(text);

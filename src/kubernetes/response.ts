@@ -1,4 +1,5 @@
 /** Makes sense of answers and failures of an API server. */
+import type { WholeAnswer } from "./direct.ts";
 
 /** Tells whether rustls says that the other side is not who it should be, or talks no TLS. */
 export function isTlsRefusal(reason: string): boolean {
@@ -18,8 +19,14 @@ export function reasonOf(error: unknown): string {
   return telling.slice(0, 300);
 }
 
+/** What a server has answered. */
+export type Answer = Response | WholeAnswer;
+
 /** Reads a body as text; `undefined` when it is longer than `maximum` bytes. */
-export async function readText(response: Response, maximum: number): Promise<string | undefined> {
+export async function readText(response: Answer, maximum: number): Promise<string | undefined> {
+  if ("whole" in response) {
+    return response.whole.length > maximum ? undefined : new TextDecoder().decode(response.whole);
+  }
   const announced = response.headers.get("content-length");
   if (
     announced !== null && Number(announced) <= maximum && !response.headers.has("content-encoding")
@@ -53,7 +60,10 @@ export function statusObject(text: string | undefined): Record<string, unknown> 
  * The server's wish for how long to wait, in milliseconds: `Retry-After` is seconds or a date (RFC
  * 9110 §10.2.3), a Status object has seconds.
  */
-export function retryAfter(headers: Headers, status: Record<string, unknown>): number | undefined {
+export function retryAfter(
+  headers: Answer["headers"],
+  status: Record<string, unknown>,
+): number | undefined {
   const header = headers.get("retry-after") ?? "";
   const details = isRecord(status.details) ? status.details.retryAfterSeconds : undefined;
   const milliseconds = /^[0-9]+$/.test(header)
