@@ -1,5 +1,4 @@
 /** The ready file of the reference manifest's probe: there exactly while everything is installed. */
-
 import { removeIfPresent } from "./paths.ts";
 
 /** Keeps the ready file true. */
