@@ -92,6 +92,11 @@ Deno.test("a reason quotes no more than a line of what a pod's author wrote", ()
   });
   const decision = decide(pod);
   assert.ok(decision.kind === "skip" && decision.reason.length < 1000);
+  const turned = decide(
+    injectedPod({ annotations: { "kuma.io/sidecar-injected": "a\u009b31m\u202eb\n\u2028" } }),
+  );
+  assert.ok(turned.kind === "skip");
+  assert.match(turned.reason, /is "a\\u\{9b\}31m\\u\{202e\}b\\n\\u\{2028\}", not/);
 });
 
 Deno.test("C comes before D, D before E", () => {
