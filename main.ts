@@ -4,6 +4,7 @@
  */
 import { type Answer, type CniRequest, failure, serve } from "./src/cni/serve.ts";
 import { readInput, writeAll } from "./src/cni/stdin.ts";
+import { waitUntilReadable } from "./src/linux/poll.ts";
 import { Call } from "./src/plugin/call.ts";
 import { add, check, status } from "./src/plugin/verbs.ts";
 import { VERSION } from "./src/version.ts";
@@ -39,7 +40,6 @@ async function main(): Promise<void> {
       code = 1;
     }
     await call?.deliver(answer.error);
-    // A time-out can leave a read of stdin behind that would keep the process alive.
     Deno.exit(code);
   };
   const panic = (event: Event, reason: unknown): void => {
@@ -53,7 +53,11 @@ async function main(): Promise<void> {
   await finish(
     await serve({
       variable: (name) => Deno.env.get(name),
-      input: () => readInput(Deno.stdin),
+      input: () =>
+        readInput({
+          wait: (milliseconds) => waitUntilReadable(0, milliseconds),
+          read: (buffer) => Deno.stdin.readSync(buffer),
+        }),
       about: `kuma-cni ${VERSION}`,
     }, {
       add: (request) => add(configure(request)),

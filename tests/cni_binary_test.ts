@@ -265,13 +265,12 @@ Deno.test("A panic becomes one error object, whatever happens afterwards", async
       'throw new Error("boom", { cause: "inner" });',
     ];
     for (const panic of panics) {
-      // While the entry module waits for the end of its stdin.
+      // While the plugin waits for the node agent.
       await Deno.writeTextFile(
         `${folder}/panic.ts`,
-        `const read = Deno.stdin.read.bind(Deno.stdin);
-        Deno.stdin.read = (buffer) => {
+        `Deno.connect = () => {
           setInterval(() => { ${panic} }, 5);
-          return read(buffer);
+          return new Promise(() => {});
         };`,
       );
       const child = new Deno.Command(Deno.execPath(), {
@@ -282,13 +281,17 @@ Deno.test("A panic becomes one error object, whatever happens afterwards", async
           CNI_NETNS: "/x",
           CNI_IFNAME: "eth0",
           CNI_PATH: "/x",
+          CNI_ARGS: "K8S_POD_NAMESPACE=demo;K8S_POD_NAME=app",
         },
         stdin: "piped",
         stdout: "piped",
         stderr: "piped",
       }).spawn();
+      const config = { cniVersion: "0.4.0", name: "n", type: "kuma-cni", agent: { socket: "/x" } };
+      const writer = child.stdin.getWriter();
+      await writer.write(new TextEncoder().encode(JSON.stringify(config)));
+      await writer.close();
       const { code, stdout } = await child.output();
-      await child.stdin.abort().catch(() => {});
       assert.equal(code, 1);
       assert.equal(decoder.decode(stdout), '{"code":999,"msg":"boom: inner"}\n');
     }

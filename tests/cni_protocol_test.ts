@@ -513,23 +513,42 @@ Deno.test("Any CNI_ARGS parse or fail with code 4", () => {
   }));
 });
 
-Deno.test("stdin is bounded in size and time", async () => {
-  const endless = { read: (buffer: Uint8Array) => Promise.resolve(buffer.length) };
-  await assert.rejects(readInput(endless, { bytes: 100_000, milliseconds: 5000 }), { code: 6 });
-  const silent = { read: () => new Promise<number>(() => {}) };
-  await assert.rejects(readInput(silent, { bytes: 100_000, milliseconds: 20 }), { code: 5 });
-  const broken = { read: () => Promise.reject(new Error("EIO")) };
-  await assert.rejects(readInput(broken), { code: 5 });
+Deno.test("stdin is bounded in size and time", () => {
+  const wait = () => true;
+  const endless = { wait, read: (buffer: Uint8Array) => buffer.length };
+  assert.throws(() => readInput(endless, { bytes: 100_000, milliseconds: 5000 }), { code: 6 });
+  const silent = { wait: () => false, read: () => assert.fail("It would block") };
+  assert.throws(() => readInput(silent, { bytes: 100_000, milliseconds: 20 }), { code: 5 });
+  const waits: number[] = [];
+  const slow = {
+    wait(milliseconds: number): boolean {
+      waits.push(milliseconds);
+      const end = performance.now() + 5;
+      while (performance.now() < end);
+      return milliseconds > 0;
+    },
+    read: () => 1,
+  };
+  assert.throws(() => readInput(slow, { bytes: 100_000, milliseconds: 20 }), { code: 5 });
+  assert(waits.length > 1 && waits.every((wait) => wait <= 20), "Each wait is for the rest only");
+  const broken = {
+    wait,
+    read: () => {
+      throw new Error("EIO");
+    },
+  };
+  assert.throws(() => readInput(broken), { code: 5 });
   const text = "x".repeat(70_000);
   let sent = 0;
   const chunks = {
-    read(buffer: Uint8Array): Promise<number | null> {
-      if (sent === text.length) return Promise.resolve(null);
+    wait,
+    read(buffer: Uint8Array): number | null {
+      if (sent === text.length) return null;
       const count = Math.min(777, buffer.length, text.length - sent);
       buffer.set(encoder.encode(text.slice(sent, sent + count)));
       sent += count;
-      return Promise.resolve(count);
+      return count;
     },
   };
-  assert.equal(decoder.decode(await readInput(chunks)), text);
+  assert.equal(decoder.decode(readInput(chunks)), text);
 });

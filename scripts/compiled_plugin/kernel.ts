@@ -52,6 +52,7 @@ export class PlayedKernel {
     read: () => 0,
     close: () => 0,
     connect: () => 0,
+    poll: () => 1,
     setns: () => 0,
     setsockopt: () => 0,
     socket: (_domain: number, _type: number, protocol: number) => {

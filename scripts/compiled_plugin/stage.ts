@@ -41,7 +41,7 @@ export async function play(scene: Scene, start: () => void): Promise<Ending> {
   Object.assign(Deno.stdout, { writeSync: write });
   Object.assign(Deno.stderr, { writeSync: write });
   Object.assign(Deno, {
-    stdin: { read: readerOf(scene.input) },
+    stdin: { readSync: readerOf(scene.input) },
     exit: (code: number) => exited.resolve(code),
     ...libraryOf(kernel),
     // The namespace has IPv6, whatever this machine has.
@@ -79,15 +79,20 @@ function libraryOf({ symbols }: PlayedKernel) {
 }
 
 /** Gives a text once, then the end. */
-function readerOf(text: string): (buffer: Uint8Array) => Promise<number | null> {
+function readerOf(text: string): (buffer: Uint8Array) => number | null {
   let rest: Uint8Array | undefined = new TextEncoder().encode(text);
   return (buffer) => {
-    if (rest === undefined) return Promise.resolve(null);
+    if (rest === undefined) return null;
     const { length } = rest;
     buffer.set(rest);
     rest = undefined;
-    return Promise.resolve(length);
+    return length;
   };
+}
+
+function asynchronously(text: string): (buffer: Uint8Array) => Promise<number | null> {
+  const read = readerOf(text);
+  return (buffer) => Promise.resolve(read(buffer));
 }
 
 /** An API server that has one pod; it sends all but the shortest answers in chunks. */
@@ -98,7 +103,7 @@ function serverConnection(pod: unknown) {
   return {
     handshake: () => Promise.resolve({}),
     write: (data: Uint8Array) => Promise.resolve(data.length),
-    read: readerOf(`${head}\r\n\r\n${length.toString(16)}\r\n${text}\r\n0\r\n\r\n`),
+    read: asynchronously(`${head}\r\n\r\n${length.toString(16)}\r\n${text}\r\n0\r\n\r\n`),
     close: () => {},
   };
 }
@@ -114,7 +119,7 @@ function agentConnection(pod: unknown) {
       );
       return Promise.resolve(data.length);
     },
-    read: (buffer: Uint8Array) => readerOf(`${answer}\n`)(buffer),
+    read: (buffer: Uint8Array) => asynchronously(`${answer}\n`)(buffer),
     close: () => {},
   };
 }

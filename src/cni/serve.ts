@@ -39,7 +39,7 @@ export interface Answer {
 export interface Caller {
   readonly variable: ReadVariable;
   /** Reads stdin to its end. */
-  input(): Promise<Uint8Array>;
+  input(): Uint8Array | Promise<Uint8Array>;
   /** Program name and version, for a call without `CNI_COMMAND`. */
   readonly about: string;
 }

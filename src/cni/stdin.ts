@@ -15,60 +15,33 @@ export interface InputBounds {
  */
 export const INPUT_BOUNDS: InputBounds = { bytes: 8 * 1024 * 1024, milliseconds: 10_000 };
 
+/** A stream that is read synchronously. */
+export interface Input {
+  /** Waits until a read does not block; `false` when that did not happen in time. */
+  wait(milliseconds: number): boolean;
+  /** Reads what is there, `null` at the end. */
+  read(buffer: Uint8Array): number | null;
+}
+
 /**
- * Reads a stream to its end.
+ * Reads a stream to its end. Synchronously: asynchronous reads bring a thread and the event loop into
+ * play, which takes a millisecond more.
  *
- * @param source For example `Deno.stdin`. After a time-out its last read is still pending: the
- * process must be ended by `Deno.exit`.
  * @throws {CniError} code 5 when reading fails or does not end in time, code 6 when there is more
  * than allowed.
  */
-export async function readInput(
-  source: { read(buffer: Uint8Array): Promise<number | null> },
-  bounds: InputBounds = INPUT_BOUNDS,
-): Promise<Uint8Array> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() =>
-      reject(
-        new CniError(
-          CniErrorCode.InputOutput,
-          `Network configuration on stdin did not end within ${bounds.milliseconds / 1000} s`,
-          "The caller must close the plugin's stdin after the configuration",
-        ),
-      ), bounds.milliseconds);
-  });
-  try {
-    return await Promise.race([readAll(source, bounds.bytes), late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-async function readAll(
-  source: { read(buffer: Uint8Array): Promise<number | null> },
-  limit: number,
-): Promise<Uint8Array> {
+export function readInput(source: Input, bounds: InputBounds = INPUT_BOUNDS): Uint8Array {
+  const end = performance.now() + bounds.milliseconds;
   let buffer = new Uint8Array(16 * 1024);
   let length = 0;
   while (true) {
-    let count: number | null;
-    try {
-      count = await source.read(buffer.subarray(length));
-    } catch (error) {
-      throw new CniError(
-        CniErrorCode.InputOutput,
-        "Could not read the network configuration from stdin",
-        "",
-        { cause: error },
-      );
-    }
+    const count = readSome(source, buffer.subarray(length), end, bounds);
     if (count === null) return buffer.subarray(0, length);
     length += count;
-    if (length > limit) {
+    if (length > bounds.bytes) {
       throw new CniError(
         CniErrorCode.Decoding,
-        `Network configuration on stdin is longer than ${limit} bytes`,
+        `Network configuration on stdin is longer than ${bounds.bytes} bytes`,
         "No network needs that much: look for what has filled the configuration file or prevResult",
       );
     }
@@ -78,6 +51,31 @@ async function readAll(
       buffer = grown;
     }
   }
+}
+
+function readSome(
+  source: Input,
+  buffer: Uint8Array,
+  end: number,
+  bounds: InputBounds,
+): number | null {
+  let ready: boolean;
+  try {
+    ready = source.wait(Math.max(0, end - performance.now()));
+    if (ready) return source.read(buffer);
+  } catch (error) {
+    throw new CniError(
+      CniErrorCode.InputOutput,
+      "Could not read the network configuration from stdin",
+      "",
+      { cause: error },
+    );
+  }
+  throw new CniError(
+    CniErrorCode.InputOutput,
+    `Network configuration on stdin did not end within ${bounds.milliseconds / 1000} s`,
+    "The caller must close the plugin's stdin after the configuration",
+  );
 }
 
 /**
