@@ -135,6 +135,13 @@ export class KubernetesCluster implements AsyncDisposable {
     await this.#stop("kube-apiserver", "SIGKILL");
   }
 
+  /** Most memory, in bytes, that the processes of a container have used since it started. */
+  memoryPeak(containerId: string): number {
+    const path = findFolder(`/sys/fs/cgroup/memory/${this.#cgroup}`, containerId);
+    if (path === undefined) throw new Error(`Container "${containerId}" has no cgroup`);
+    return Number(Deno.readTextFileSync(`${path}/memory.max_usage_in_bytes`));
+  }
+
   /** Folder in which kubelet looks for static pods. */
   get staticPods(): string {
     return `${this.folder}/manifests`;
@@ -155,6 +162,21 @@ export class KubernetesCluster implements AsyncDisposable {
     const list = { apiVersion: "v1", kind: "List", items: objects };
     const args = ["apply", "--filename=-"];
     succeeded(args, await this.#kubectl(args, JSON.stringify(list)));
+  }
+
+  /** The API server's URL; only the node's network namespace has a way to it. */
+  get server(): string {
+    return `https://${nodeAddress}:6443`;
+  }
+
+  /** The administrator's bearer token. */
+  get adminToken(): string {
+    return this.#tokens.get("admin")!;
+  }
+
+  /** The API server's certificate authority, PEM. */
+  get certificateAuthority(): string {
+    return Deno.readTextFileSync(`${this.folder}/authority.crt`);
   }
 
   /** Reads an object, or whatever else stands at a path of the API. */
@@ -209,7 +231,7 @@ export class KubernetesCluster implements AsyncDisposable {
     // The API server would wait for its watchers for a minute.
     for (const name of ["kube-apiserver", "etcd"]) await this.#stop(name, "SIGKILL");
     await this.containerd[Symbol.asyncDispose]();
-    for (const controller of cgroupControllers()) removeCgroups(`${controller}/${this.#cgroup}`);
+    for (const root of cgroupRoots("cgroup", "cgroup2")) removeCgroups(`${root}/${this.#cgroup}`);
     for (const folder of this.#logs) folder.restore();
   }
 
@@ -261,7 +283,7 @@ export class KubernetesCluster implements AsyncDisposable {
           clusters: [{
             name: "test",
             cluster: {
-              server: `https://${nodeAddress}:6443`,
+              server: this.server,
               "certificate-authority": `${this.folder}/authority.crt`,
             },
           }],
@@ -306,7 +328,7 @@ export class KubernetesCluster implements AsyncDisposable {
   #startKubelet(): void {
     const { folder } = this;
     const socket = `unix://${this.containerd.folder}/containerd.sock`;
-    for (const controller of cgroupControllers()) Deno.mkdirSync(`${controller}/${this.#cgroup}`);
+    for (const root of cgroupRoots("cgroup")) Deno.mkdirSync(`${root}/${this.#cgroup}`);
     Deno.writeTextFileSync(
       `${folder}/kubelet.json`,
       JSON.stringify({
@@ -420,10 +442,10 @@ function succeeded(args: readonly string[], { code, stdout, stderr }: Output): s
   return stdout;
 }
 
-/** Folders of all controllers of version 1 of cgroups. */
-function cgroupControllers(): string[] {
+/** Roots of the cgroup file systems of these types; version 1 has one for each controller. */
+function cgroupRoots(...types: readonly string[]): string[] {
   return Deno.readTextFileSync("/proc/self/mounts").split("\n").map((line) => line.split(" "))
-    .filter(([, , type]) => type === "cgroup").map(([, path]) => path!);
+    .filter(([, , type = ""]) => types.includes(type)).map(([, path]) => path!);
 }
 
 function removeCgroups(path: string): void {
@@ -432,6 +454,15 @@ function removeCgroups(path: string): void {
     if (Deno.lstatSync(`${path}/${name}`).isDirectory) removeCgroups(`${path}/${name}`);
   }
   Deno.removeSync(path);
+}
+
+function findFolder(path: string, wanted: string): string | undefined {
+  for (const { name, isDirectory } of Deno.readDirSync(path)) {
+    if (!isDirectory) continue;
+    const found = name === wanted ? `${path}/${name}` : findFolder(`${path}/${name}`, wanted);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 function exists(path: string): boolean {
