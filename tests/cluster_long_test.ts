@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
 import { IMAGE, type Sandbox } from "./support/containerd.ts";
-import { KubernetesCluster } from "./support/kubernetes_cluster.ts";
+import { bridgeAddress, conflistName, KubernetesCluster } from "./support/kubernetes_cluster.ts";
 import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
 import {
   accountObjects,
@@ -22,8 +22,6 @@ import {
   untouched,
 } from "./support/sandbox_probe.ts";
 
-const conflistName = "10-bridge.conflist";
-const hostAddress = { ipv4: "10.88.0.1", ipv6: "fd88::1" } as const;
 const namespace = "demo";
 /** A node takes 110 pods. */
 const POD_INTERVAL_MS = 1000;
@@ -106,10 +104,7 @@ class Stage implements AsyncDisposable {
     const plugin = await compiledPlugin();
     await compiledInstaller();
     const image = installerImage(plugin.slice(0, plugin.lastIndexOf("/")));
-    const cluster = await KubernetesCluster.start({
-      conflists: (folder) => ({ [conflistName]: conflist(folder) }),
-      images: [image],
-    });
+    const cluster = await KubernetesCluster.start({ images: [image] });
     await cluster.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } });
     await cluster.until(
       "the namespace has its account",
@@ -296,7 +291,7 @@ class Stage implements AsyncDisposable {
       pod: networkNamespace,
       host: this.cluster.networkNamespace,
       podAddress,
-      hostAddress: podAddress.includes(":") ? hostAddress.ipv6 : hostAddress.ipv4,
+      hostAddress: podAddress.includes(":") ? bridgeAddress.ipv6 : bridgeAddress.ipv4,
     }));
   }
 
@@ -354,20 +349,6 @@ function runnable(pod: PodObject): PodObject {
 
 function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
-/** The primary plugin's list, with odd formatting, which nobody may change. */
-function conflist(folder: string): string {
-  return `{
-  "name":"k8s-pod-network",   "cniVersion" : "0.4.0",
-  "plugins": [
-    { "type": "bridge", "bridge": "cni0", "isGateway": true, "mtu": 1400.0,
-      "ipam": { "type": "host-local", "dataDir": "${folder}/ipam",
-        "ranges": [ [{ "subnet": "10.88.0.0/24" }], [{ "subnet": "fd88::/64" }] ],
-        "routes": [ { "dst": "0.0.0.0/0" }, { "dst": "::/0" } ] } }
-  ]
-}
-`;
 }
 
 async function digest(bytes: Uint8Array<ArrayBuffer>): Promise<string> {

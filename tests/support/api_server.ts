@@ -278,9 +278,11 @@ export class ApiServer implements AsyncDisposable {
     }
     if (call === undefined) throw failure.unknownPath();
     if (request.method !== "GET") throw failure.methodNotAllowed();
-    const { resource, namespace, name } = call;
-    if (user === anonymous || this.#forbidden.has(`${call.verb} ${resource}`)) {
-      throw failure.forbidden(user, call.verb, resource, namespace, name);
+    const { resource, namespace, name, subresource } = call;
+    // Nobody has the right to a part of an object.
+    const hasRight = subresource === undefined && !this.#forbidden.has(`${call.verb} ${resource}`);
+    if (user === anonymous || !hasRight) {
+      throw failure.forbidden(user, call.verb, resource, namespace, name, subresource);
     }
     if (name !== undefined) {
       return await respondJson(exchange, this.store.get(resource, namespace, name), fault);
@@ -357,19 +359,20 @@ interface Call {
   readonly resource: string;
   readonly namespace: string | undefined;
   readonly name: string | undefined;
+  readonly subresource: string | undefined;
 }
 
 function parseCall(url: URL): Call | undefined {
-  const found =
-    /^\/(?:api\/v1|apis\/[^/]+\/[^/]+)(?:\/namespaces\/([^/]+)(?=\/))?\/([a-z]+)(?:\/([^/]+))?$/
-      .exec(url.pathname);
+  // As the real server does, before it looks at slashes: an encoded one separates as well.
+  const path = decodeURIComponent(url.pathname);
+  const found = new RegExp(
+    "^/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/([^/]+)(?=/))?/([a-z]+)(?:/([^/]+)(?:/([^/]+))?)?$",
+  ).exec(path);
   if (found === null) return undefined;
-  const [, namespace, resource = "", name] = found.map((part) =>
-    part === undefined ? undefined : decodeURIComponent(part)
-  );
+  const [, namespace, resource = "", name, subresource] = found;
   const watch = url.searchParams.get("watch");
   const verb = name !== undefined ? "get" : watch === "1" || watch === "true" ? "watch" : "list";
-  return { verb, resource, namespace, name };
+  return { verb, resource, namespace, name, subresource };
 }
 
 async function respondJson(exchange: Exchange, value: unknown, fault?: Fault): Promise<void> {

@@ -36,17 +36,25 @@ export const failure = {
     resource: string,
     namespace: string | undefined,
     name: string | undefined,
+    subresource?: string,
   ) =>
     new ApiFailure(
       403,
       "Forbidden",
-      `${resource}${name === undefined ? "" : ` "${name}"`} is forbidden: User "${user}" cannot ` +
-        `${verb} resource "${resource}" in API group "" ` +
+      `${withGroup(resource)}${name === undefined ? "" : ` "${name}"`} is forbidden: ` +
+        `User "${user}" cannot ${verb} resource ` +
+        `"${resource}${subresource === undefined ? "" : `/${subresource}`}" ` +
+        `in API group "${groups[resource] ?? ""}" ` +
         (namespace === undefined ? "at the cluster scope" : `in the namespace "${namespace}"`),
-      { ...(name === undefined ? {} : { name }), kind: resource },
+      detailsOf(resource, name),
     ),
   notFound: (resource: string, name: string) =>
-    new ApiFailure(404, "NotFound", `${resource} "${name}" not found`, { name, kind: resource }),
+    new ApiFailure(
+      404,
+      "NotFound",
+      `${withGroup(resource)} "${name}" not found`,
+      detailsOf(resource, name),
+    ),
   unknownPath: () =>
     new ApiFailure(404, "NotFound", "the server could not find the requested resource", {}),
   methodNotAllowed: () =>
@@ -59,13 +67,25 @@ export const failure = {
   expired: (wanted: number, oldest: number) =>
     new ApiFailure(410, "Expired", `too old resource version: ${wanted} (${oldest})`),
   badFieldSelector: (label: string) =>
-    new ApiFailure(
-      400,
-      "BadRequest",
-      `Unable to find "/v1, Resource=pods" that match label selector "", field selector ` +
-        `"${label}": field label not supported: ${label}`,
-    ),
+    new ApiFailure(400, "BadRequest", `field label not supported: ${label}`),
 } as const;
+
+/** API groups of the resources that are not in the core group. */
+const groups: Readonly<Record<string, string>> = { daemonsets: "apps" };
+
+function withGroup(resource: string): string {
+  const group = groups[resource];
+  return group === undefined ? resource : `${resource}.${group}`;
+}
+
+function detailsOf(resource: string, name: string | undefined): Record<string, string> {
+  const group = groups[resource];
+  return {
+    ...(name === undefined ? {} : { name }),
+    ...(group === undefined ? {} : { group }),
+    kind: resource,
+  };
+}
 
 /** One line of a watch. */
 export interface WatchEvent {
@@ -136,6 +156,7 @@ export class ApiStore {
 
   /** Returns an object; throws the failure that the API would answer. */
   get(resource: string, namespace: string | undefined, name: string): KubernetesObject {
+    if (!Object.hasOwn(kinds, resource)) throw failure.unknownPath();
     const found = this.#objects.get(keyOf(resource, namespace, name));
     if (found === undefined) throw failure.notFound(resource, name);
     return found;
@@ -216,7 +237,10 @@ export class ApiStore {
   }
 }
 
-/** An object that stops matching is deleted as far as the watcher can see, as in the real API. */
+/**
+ * An object that stops matching is deleted as far as the watcher can see. As in the real API the
+ * event has what it was before, with the version of the change.
+ */
 function eventOf(
   { version, before, after }: Change,
   matches: (object: KubernetesObject) => boolean,
@@ -226,7 +250,7 @@ function eventOf(
     return { type: was ? "MODIFIED" : "ADDED", object: after };
   }
   if (!was) return undefined;
-  const object = structuredClone(after ?? before);
+  const object = structuredClone(before);
   object.metadata.resourceVersion = String(version);
   return { type: "DELETED", object };
 }

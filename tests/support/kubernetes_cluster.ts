@@ -12,6 +12,11 @@ const serviceRange = "10.96.0.0/16";
 const serviceAddress = "10.96.0.1";
 const node = "node-1";
 
+/** Name of the primary plugin's list in the node's net dir. */
+export const conflistName = "10-bridge.conflist";
+/** Addresses of the bridge that the primary plugin makes on the node. */
+export const bridgeAddress = { ipv4: "10.88.0.1", ipv6: "fd88::1" } as const;
+
 const users = {
   admin: { name: "admin", group: "system:masters" },
   kubelet: { name: `system:node:${node}`, group: "system:nodes" },
@@ -39,10 +44,8 @@ export interface Output {
 
 /** Choices of a cluster. */
 export interface ClusterOptions {
-  /** Network configurations of the node, by file name. */
-  readonly conflists: (containerdFolder: string) => Readonly<Record<string, string>>;
   /** Images to have on the node: tar archives with an OCI image layout. */
-  readonly images: readonly Uint8Array[];
+  readonly images?: readonly Uint8Array[];
 }
 
 /** A running cluster; dispose of it to remove every pod, process, mount and namespace of it. */
@@ -67,15 +70,13 @@ export class KubernetesCluster implements AsyncDisposable {
   }
 
   /** Starts everything and waits until the node is ready. */
-  static async start(options: ClusterOptions): Promise<KubernetesCluster> {
+  static async start(options: ClusterOptions = {}): Promise<KubernetesCluster> {
     const programs = await kubernetesPrograms();
     const containerd = await Containerd.start();
     const cluster = new KubernetesCluster(containerd, programs);
     try {
-      for (const [name, text] of Object.entries(options.conflists(containerd.folder))) {
-        Deno.writeTextFileSync(`${containerd.netDir}/${name}`, text);
-      }
-      for (const image of options.images) await containerd.importImage(image);
+      Deno.writeTextFileSync(`${containerd.netDir}/${conflistName}`, conflist(containerd.folder));
+      for (const image of options.images ?? []) await containerd.importImage(image);
       cluster.#makeNetwork();
       await cluster.#writeIdentities();
       cluster.#start("etcd", "etcd", [
@@ -433,6 +434,20 @@ export class KubernetesCluster implements AsyncDisposable {
     const first = [`--kubeconfig=${this.folder}/admin.conf`, `--cache-dir=${this.folder}/cache`];
     return await this.onNode(`${this.programs}/kubectl`, [...first, ...args], input);
   }
+}
+
+/** The primary plugin's list, with odd formatting, which nobody may change. */
+function conflist(folder: string): string {
+  return `{
+  "name":"k8s-pod-network",   "cniVersion" : "0.4.0",
+  "plugins": [
+    { "type": "bridge", "bridge": "cni0", "isGateway": true, "mtu": 1400.0,
+      "ipam": { "type": "host-local", "dataDir": "${folder}/ipam",
+        "ranges": [ [{ "subnet": "10.88.0.0/24" }], [{ "subnet": "fd88::/64" }] ],
+        "routes": [ { "dst": "0.0.0.0/0" }, { "dst": "::/0" } ] } }
+  ]
+}
+`;
 }
 
 const readyCondition = '{.status.conditions[?(@.type=="Ready")].status}';

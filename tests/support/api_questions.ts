@@ -1,0 +1,39 @@
+/**
+ * A program that asks an API server questions and prints what came, byte for byte. It is a program of
+ * its own because what runs in another network namespace must have been started there.
+ *
+ * Reads `Questions` as JSON from stdin and writes an array of `RawAnswer` to stdout.
+ */
+
+/** What to ask, and whom. */
+export interface Questions {
+  readonly server: string;
+  readonly certificateAuthority: string;
+  /** Path with query, and the bearer token to show, if any. */
+  readonly requests: readonly { readonly path: string; readonly token?: string }[];
+}
+
+/** What came. */
+export interface RawAnswer {
+  readonly status: number;
+  readonly contentType: string | null;
+  readonly body: string;
+}
+
+async function ask(questions: Questions): Promise<RawAnswer[]> {
+  using client = Deno.createHttpClient({ caCerts: [questions.certificateAuthority] });
+  return await Promise.all(questions.requests.map(async ({ path, token }) => {
+    const headers = { ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) };
+    const response = await fetch(questions.server + path, { client, headers });
+    return {
+      status: response.status,
+      contentType: response.headers.get("content-type"),
+      body: await response.text(),
+    };
+  }));
+}
+
+if (import.meta.main) {
+  const questions = JSON.parse(await new Response(Deno.stdin.readable).text()) as Questions;
+  console.log(JSON.stringify(await ask(questions)));
+}
