@@ -131,7 +131,7 @@ export class KubernetesClient implements Disposable {
       }
     });
     const body = "whole" in response ? null : response.body;
-    return body ?? ReadableStream.from<Uint8Array<ArrayBuffer>>([]);
+    return endedBy(ended.signal, body ?? ReadableStream.from<Uint8Array<ArrayBuffer>>([]));
   }
 
   /** Turns what ended a stream into an {@link ApiError}. */
@@ -160,8 +160,14 @@ export class KubernetesClient implements Disposable {
     const abort = () => controller.abort(outer?.reason);
     outer?.addEventListener("abort", abort, { once: true });
     const timer = setTimeout(() => controller.abort(), this.#timeout);
+    const ended = Promise.withResolvers<never>();
+    controller.signal.addEventListener("abort", () => ended.reject(controller.signal.reason));
     try {
-      return await work(controller.signal);
+      const working = work(controller.signal);
+      // The race may leave the request behind; its failure then is nobody's business.
+      working.catch(() => {});
+      // Garbage collection can make fetch deaf to its signal (Deno 2.6), which must hold up nobody.
+      return await Promise.race([working, ended.promise]);
     } catch (error) {
       outer?.throwIfAborted();
       if (controller.signal.aborted) {
@@ -281,6 +287,38 @@ export class KubernetesClient implements Disposable {
   ): ApiError {
     return new ApiError(`Could not get ${what} from ${this.#access.server}: ${reason}`, facts);
   }
+}
+
+/**
+ * Makes a signal end a body. `fetch` would do so by itself, but when the garbage collector has taken
+ * the request (Deno 2.6) it no longer does, and an agent that is to stop hung on its watch.
+ */
+function endedBy(
+  signal: AbortSignal,
+  body: ReadableStream<Uint8Array<ArrayBuffer>>,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const reader = body.getReader();
+  let end: () => void;
+  return new ReadableStream<Uint8Array<ArrayBuffer>>({
+    start(controller) {
+      end = () => {
+        controller.error(signal.reason);
+        reader.cancel(signal.reason).catch(() => {});
+      };
+      signal.addEventListener("abort", end, { once: true });
+    },
+    async pull(controller) {
+      const { done, value } = await reader.read();
+      if (signal.aborted) return;
+      if (!done) return controller.enqueue(value);
+      signal.removeEventListener("abort", end);
+      controller.close();
+    },
+    async cancel(reason) {
+      signal.removeEventListener("abort", end);
+      await reader.cancel(reason);
+    },
+  }, { highWaterMark: 0 });
 }
 
 /**
