@@ -1,6 +1,7 @@
 /** Parts of the running installer beside the installing itself: socket, metrics, health. */
 import type { Logger } from "../src/log/log.ts";
 import { AgentService } from "./agent/service.ts";
+import { MemoryService } from "./memory.ts";
 import type { Observer, State } from "./reconcile.ts";
 import type { Paths, Settings } from "./settings.ts";
 
@@ -29,7 +30,7 @@ export interface Service {
 
 /** Makes the parts of this installer. */
 export function createServices(settings: Settings): readonly Service[] {
-  return [new AgentService(settings)];
+  return [new AgentService(settings), new MemoryService()];
 }
 
 /** Makes one observer that tells several. */

@@ -1,0 +1,169 @@
+/**
+ * What the node agent costs on a node of 250 pods that it follows, and what it saves each pod's
+ * start: the plugin asks it for the pod instead of the API server.
+ */
+import { createNamespace } from "../../src/linux/topology.ts";
+import { ApiServer } from "../../tests/support/api_server.ts";
+import { TestNode } from "../../tests/support/node.ts";
+import { injectedPod, plainPod, type PodObject } from "../../tests/support/pods.ts";
+import {
+  bridgeResult,
+  cniArgs,
+  networkConfigText,
+  newContainerId,
+} from "../../tests/support/runtime.ts";
+import { build } from "../build.ts";
+import { measureProcess, type ProcessOptions } from "./lib/process.ts";
+import { printTable, quantile } from "./lib/table.ts";
+
+const podCount = 250;
+/** What a pod of a real cluster has beyond what the tests' pods have, in bytes of JSON. */
+const padBytes = 6000;
+const idleSeconds = 20;
+/** What the start leaves to be done later, such as collecting its garbage, is over then. */
+const settleSeconds = 30;
+const changes = 500;
+const runs = 60;
+const conflistName = "10-bridge.conflist";
+
+/** Prints memory and CPU of the agent, and wall times of ADD with and without it. Needs root. */
+export async function bench(): Promise<void> {
+  const [plugin, installer] = await build();
+  const pods = Array.from({ length: podCount }, (_, i) => {
+    const options = { name: `pod-${i}`, padBytes };
+    return i % 2 === 0 ? injectedPod(options) : plainPod(options);
+  });
+  await using api = await ApiServer.start({ objects: pods });
+  await using node = new TestNode({
+    api,
+    command: [installer!.path],
+    sourceDir: plugin!.path.slice(0, plugin!.path.lastIndexOf("/")),
+    env: { CNI_LOG_LEVEL: "info" },
+  });
+  Deno.writeTextFileSync(
+    `${node.netDir}/${conflistName}`,
+    JSON.stringify({ cniVersion: "0.4.0", name: "net", plugins: [{ type: "bridge" }] }),
+  );
+  await node.start();
+  await node.until("pods are followed", () => node.log.includes(`{"pods":${podCount}}`));
+
+  const idle = await measureIdle(node.pid);
+  await measureAdds(node, `${node.binDir}/kuma-cni`, pods[0]!);
+  for (let i = 0; i < changes; i++) {
+    api.store.put(pods[i % podCount]!);
+    if (i % 10 === 9) await sleep(20);
+  }
+  await sleep(2000);
+  const busy = memory(node.pid);
+  printTable(`install-cni with ${podCount} pods of ${jsonSize(pods)} KiB`, [
+    ["", "CPU %", "resident MiB", "of it private", "peak MiB"],
+    [`${idleSeconds} s without events`, idle.cpu.toFixed(2), ...columns(idle.memory)],
+    [`after ${changes} changes and all ADDs`, "", ...columns(busy)],
+    ["target", "<= 0.2", "<= 64", "", ""],
+  ]);
+}
+
+/** Calls of the plugin turn by turn, so that a busy moment of the machine meets all alike. */
+async function measureAdds(node: TestNode, program: string, pod: PodObject): Promise<void> {
+  const { agent, ...alone } = node.entry(conflistName);
+  const cases = [
+    { name: "from the agent's cache", network: { ...alone, agent } },
+    { name: "from the API server, without agent", network: alone },
+    {
+      name: "from the API server, agent away",
+      network: { ...alone, agent: { socket: `${node.folder}/nobody.sock` } },
+    },
+  ];
+  const figures = cases.map((): number[] => []);
+  const differences: number[] = [];
+  for (let run = -1; run < runs; run++) {
+    const times: number[] = [];
+    for (const { network } of cases) {
+      using netns = createNamespace();
+      const stdin = `${node.folder}/stdin`;
+      const result = bridgeResult(netns.path, { ipv4: "10.90.0.5", gateway4: "10.90.0.1" });
+      Deno.writeTextFileSync(stdin, networkConfigText(network, result));
+      times.push(await measureAdd({ program, stdin, env: environment(netns.path, pod) }));
+    }
+    if (run < 0) continue;
+    times.forEach((time, i) => figures[i]!.push(time));
+    differences.push(times[0]! - times[1]!);
+  }
+  printTable(`ADD of a meshed pod, by where the pod comes from (${runs} each, turn by turn; ms)`, [
+    ["", "median", "p95"],
+    ...cases.map(({ name }, i) => [
+      name,
+      quantile(figures[i]!, 0.5).toFixed(1),
+      quantile(figures[i]!, 0.95).toFixed(1),
+    ]),
+    ["cache less API server, of each turn", quantile(differences, 0.5).toFixed(1), ""],
+    ["target", "<= 0", ""],
+  ]);
+}
+
+async function measureAdd(options: ProcessOptions): Promise<number> {
+  const { code, wallMilliseconds } = await measureProcess(options);
+  if (code !== 0) throw new Error(`ADD ended with code ${code}`);
+  return wallMilliseconds;
+}
+
+function environment(netns: string, { metadata }: PodObject): Record<string, string> {
+  const containerId = newContainerId();
+  const pod = { namespace: metadata.namespace!, name: metadata.name, uid: metadata.uid! };
+  return {
+    PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
+    HOME: "/root",
+    CNI_COMMAND: "ADD",
+    CNI_CONTAINERID: containerId,
+    CNI_NETNS: netns,
+    CNI_IFNAME: "eth0",
+    CNI_PATH: "/opt/cni/bin",
+    CNI_ARGS: cniArgs(containerId, pod),
+  };
+}
+
+/** Resident memory in MiB (proc(5), `smaps_rollup` and `status`). */
+interface Memory {
+  readonly resident: number;
+  /** Without pages of files, which the kernel can drop, and shared ones. */
+  readonly private: number;
+  readonly peak: number;
+}
+
+function memory(pid: number): Memory {
+  const text = Deno.readTextFileSync(`/proc/${pid}/status`);
+  const mebibytes = (key: string) =>
+    Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(text)?.[1]) / 1024;
+  return { resident: mebibytes("VmRSS"), private: mebibytes("RssAnon"), peak: mebibytes("VmHWM") };
+}
+
+function columns(memory: Memory): string[] {
+  return [memory.resident, memory.private, memory.peak].map((value) => value.toFixed(1));
+}
+
+async function measureIdle(pid: number): Promise<{ cpu: number; memory: Memory }> {
+  await sleep(settleSeconds * 1000);
+  const before = cpuMilliseconds(pid);
+  await sleep(idleSeconds * 1000);
+  return {
+    cpu: (cpuMilliseconds(pid) - before) / (idleSeconds * 10),
+    memory: memory(pid),
+  };
+}
+
+/** CPU time of all threads (proc(5), `schedstat`: nanoseconds on a CPU). */
+function cpuMilliseconds(pid: number): number {
+  let sum = 0;
+  for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
+    sum += Number(Deno.readTextFileSync(`/proc/${pid}/task/${name}/schedstat`).split(" ")[0]);
+  }
+  return sum / 1e6;
+}
+
+function jsonSize(pods: readonly PodObject[]): string {
+  return (JSON.stringify(pods).length / pods.length / 1024).toFixed(1);
+}
+
+function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
