@@ -17,7 +17,8 @@ const help = `Usage: deno task test [--long] [FILTER]
 Runs tests/*_test.ts. As root, missing Debian packages of scripts/debian_packages.txt are installed.
 
   FILTER   only files whose name contains it; when there is none, only tests whose name contains it
-  --long   also tests that take long (they see KUMA_CNI_LONG_TESTS=1)
+  --long   also tests that take long: those in *_long_test.ts, and others that are thorough when they
+           see KUMA_CNI_LONG_TESTS=1
 `;
 
 async function main(): Promise<number> {
@@ -31,10 +32,10 @@ async function main(): Promise<number> {
     return 0;
   }
   const filter = positionals[0];
-  const all = testFiles();
+  const long = values.long ?? false;
+  const all = testFiles(long);
   const matching = filter === undefined ? all : all.filter((f) => f.includes(filter));
   const byName = matching.length === 0 && filter !== undefined;
-  const long = values.long ?? false;
 
   await installMissingPackages(`${root}/scripts/debian_packages.txt`);
   await build();
@@ -51,6 +52,7 @@ async function main(): Promise<number> {
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
   console.log(`\n${byName ? all.length : matching.length} files in ${seconds} s`);
+  if (!long) console.log('Longer tests were left out: "deno task test:long" runs them, too');
   if (ignored > 0 && !byName) console.log(`Ignored tests: ${ignored}`);
   if (failures.length > 0) console.log(`Failed tests by file:\n  ${failures.join("\n  ")}`);
   if (passed + failed === 0) console.log("No test ran");
@@ -58,9 +60,11 @@ async function main(): Promise<number> {
   return failed > 0 || passed === 0 ? 1 : 0;
 }
 
-function testFiles(): string[] {
+function testFiles(long: boolean): string[] {
   const files = [...Deno.readDirSync(`${root}/tests`)].map((entry) => entry.name);
-  return files.filter((name) => name.endsWith("_test.ts")).sort().map((name) => `tests/${name}`);
+  return files.filter((name) => name.endsWith("_test.ts"))
+    .filter((name) => long || !name.endsWith("_long_test.ts"))
+    .sort().map((name) => `tests/${name}`);
 }
 
 async function runFile(
