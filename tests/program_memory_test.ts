@@ -4,6 +4,7 @@ import { releaseProgramPages, unchangedMappings } from "../src/linux/program_mem
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
 libc();
+releaseProgramPages("/nonexistent");
 
 /** One mapping as proc(5) shows it, with the lines that matter among some of the others. */
 function mapping(header: string, anonymous: number): string {

@@ -9,6 +9,12 @@ import { readKernelFile } from "./kernel_file.ts";
 
 const MADV_DONTNEED = 4;
 
+const interfaceOfLibc = {
+  madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
+} as const;
+
+let loaded: Deno.DynamicLibrary<typeof interfaceOfLibc>["symbols"] | undefined;
+
 /** A part of the address space that shows a file. */
 export interface FileMapping {
   readonly start: bigint;
@@ -50,9 +56,7 @@ export function unchangedMappings(smaps: string, path: string): FileMapping[] {
  * @throws {LinuxError} when the kernel does not tell what is mapped.
  */
 export function releaseProgramPages(program: string): number {
-  const { madvise } = loadFunctions({
-    madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
-  });
+  const { madvise } = loaded ??= loadFunctions(interfaceOfLibc);
   let released = 0;
   for (const { start, length } of unchangedMappings(readKernelFile("/proc/self/smaps"), program)) {
     if (madvise(start, length, MADV_DONTNEED) === 0) released += Number(length);
