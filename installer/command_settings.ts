@@ -55,12 +55,16 @@ export function loggerOf(settings: Settings): Logger {
   return new Logger("install-cni", settings.logLevel, writeToStderr);
 }
 
-/** Returns the folder of the plugin's files: the image's, else that of this program. */
+/**
+ * Returns the folder of the plugin's files: the image's, else that of this program. On a host the
+ * image's folder can be the very one that is installed to, which is no source.
+ */
 export function sourceDirOf(settings: Settings): string {
   if (settings.sourceDir !== "") return settings.sourceDir;
   const image = "/opt/cni/bin";
   try {
-    if (Deno.statSync(`${image}/${pluginType}`).isFile) return image;
+    const isTarget = Deno.realPathSync(image) === Deno.realPathSync(settings.mountedBinDir);
+    if (!isTarget && Deno.statSync(`${image}/${pluginType}`).isFile) return image;
   } catch {
     // Not in the image.
   }

@@ -21,8 +21,8 @@ export type Readable = { readonly text: string } | { readonly problem: string };
 
 /** Everything that a decision depends on. */
 export interface Observed {
-  /** Whether the net dir is there. */
-  readonly hasNetDir: boolean;
+  /** A folder of the host that is not there, with the setting that names it. */
+  readonly missingFolder: string | undefined;
   /** Configuration files in the order in which runtimes load them. */
   readonly files: readonly NetFile[];
   readonly kubeconfig: NetFile | undefined;
@@ -49,7 +49,11 @@ export async function observe(
   // From here on synchronous: the picture of the net dir is as close to one moment as can be.
   const names = operations.list(settings.mountedNetDir);
   return {
-    hasNetDir: names !== undefined,
+    missingFolder: names === undefined
+      ? `"${settings.mountedNetDir}" of MOUNTED_CNI_NET_DIR`
+      : operations.targetStatus(settings.mountedBinDir)?.kind !== "directory"
+      ? `"${settings.mountedBinDir}" of MOUNTED_CNI_BIN_DIR`
+      : undefined,
     files: (names ?? []).filter(isConfName)
       .flatMap((name) => readNetFile(operations, settings.mountedNetDir, name) ?? []),
     kubeconfig: readNetFile(operations, settings.mountedNetDir, settings.kubeconfigName),

@@ -67,8 +67,8 @@ export interface Plan {
 /** Decides what to do. */
 export function plan(settings: Settings, seen: Observed): Plan {
   const warnings: string[] = [];
-  if (!seen.hasNetDir) {
-    return { steps: [], warnings, waitingFor: `the folder "${settings.mountedNetDir}"` };
+  if (seen.missingFolder !== undefined) {
+    return { steps: [], warnings, waitingFor: `the folder ${seen.missingFolder}` };
   }
   const steps: Step[] = [];
   if (seen.plugin.kind === "unknown") {

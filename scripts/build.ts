@@ -90,8 +90,8 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
       "--allow-net",
       // Each setting has an environment variable.
       "--allow-env",
-      // Host name of the node, for log lines and the pod watch.
-      "--allow-sys",
+      // The own pod's name is the host name; files must belong to the user that runs this.
+      "--allow-sys=hostname,uid,gid",
     ],
   },
 };

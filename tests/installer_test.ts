@@ -242,6 +242,24 @@ Deno.test("waits for a primary plugin, says so, and follows when it changes", as
   equal(host.readConf("07-cilium.conflist"), primaryList);
 });
 
+Deno.test("waits for folders that are not mounted and names their settings", async () => {
+  await using host = new InstallerHost();
+  host.writeConf(list, primaryList);
+  Deno.removeSync(host.binDir);
+  const agent = host.start();
+  await agent.until(
+    "says what is missing",
+    () =>
+      agent.stderr.includes(`Waiting for the folder \"${host.binDir}\" of MOUNTED_CNI_BIN_DIR`) ||
+      agent.stderr.includes(`Waiting for the folder "${host.binDir}" of MOUNTED_CNI_BIN_DIR`),
+  );
+  equal(host.isReady, false);
+  equal(host.readConf(list), primaryList);
+  Deno.mkdirSync(host.binDir);
+  await agent.until("ready", () => host.isReady);
+  equal(await agent.terminate(), 0);
+});
+
 Deno.test("is not ready while the runtime loads another file than the configured one", async () => {
   await using host = new InstallerHost();
   host.writeConf(list, primaryList);
