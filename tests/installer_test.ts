@@ -247,12 +247,8 @@ Deno.test("waits for folders that are not mounted and names their settings", asy
   host.writeConf(list, primaryList);
   Deno.removeSync(host.binDir);
   const agent = host.start();
-  await agent.until(
-    "says what is missing",
-    () =>
-      agent.stderr.includes(`Waiting for the folder \"${host.binDir}\" of MOUNTED_CNI_BIN_DIR`) ||
-      agent.stderr.includes(`Waiting for the folder "${host.binDir}" of MOUNTED_CNI_BIN_DIR`),
-  );
+  const message = `Waiting for the folder "${host.binDir}" of MOUNTED_CNI_BIN_DIR`;
+  await agent.until("says what is missing", () => agent.stderr.includes(message));
   equal(host.isReady, false);
   equal(host.readConf(list), primaryList);
   Deno.mkdirSync(host.binDir);
