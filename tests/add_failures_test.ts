@@ -171,7 +171,7 @@ const lookupTroubles: {
   },
   {
     name: "refuses the token",
-    code: 100,
+    code: 11,
     text: /401.*token/s,
     withinMilliseconds: 2000,
     arrange: ({ api }) => void api.rotateToken(),

@@ -96,6 +96,7 @@ export function isPodOfUid(pod: Pod, uid: string | undefined): boolean {
 class Lookup {
   readonly #started = performance.now();
   readonly #live: Set<PodSource>;
+  /** Sources whose certificates were refused and read again. */
   readonly #renewed = new Set<PodSource>();
   #attempts = 0;
 
@@ -164,13 +165,16 @@ class Lookup {
     if (error instanceof StalePodError) return settling ? backOff : undefined;
     if (!(error instanceof ApiError)) return undefined;
     if (error.status === 404) return settling ? backOff : undefined;
-    if (error.status === 401 || error.kind === "tls") {
-      // New credentials may have been written meanwhile. With unchanged ones a refused token gets
-      // one more try, since a starting API server refuses good ones; a refused certificate none.
+    if (error.status === 401) {
+      // The token dies with the installer's pod that wrote it, and while a DaemonSet rolls the next
+      // one takes its time. A starting API server refuses good tokens, too.
+      const changed = renewed(source);
+      return changed === undefined ? undefined : changed ? 0 : backOff;
+    }
+    if (error.kind === "tls") {
       if (this.#renewed.has(source)) return undefined;
       this.#renewed.add(source);
-      if (renewed(source)) return 0;
-      return error.status === 401 ? backOff : undefined;
+      return renewed(source) ? 0 : undefined;
     }
     if (!error.temporary) return undefined;
     const wanted = error.retryAfterMilliseconds ?? 0;
@@ -202,12 +206,12 @@ class Lookup {
   }
 }
 
-function renewed(source: PodSource): boolean {
+/** Whether a source has other credentials now; `undefined` when it has none any more. */
+function renewed(source: PodSource): boolean | undefined {
   try {
     return source.renew?.() ?? false;
   } catch {
-    // The next question meets the same trouble and reports it.
-    return false;
+    return undefined;
   }
 }
 
@@ -249,7 +253,7 @@ function diagnoseApiError(error: ApiError): Diagnosis {
     case 401:
       return {
         problem: "unauthorized",
-        temporary: false,
+        temporary: true,
         hint:
           "The token in the kubeconfig is expired, revoked or of another cluster; install-cni " +
           "renews it: look at the log of its pod on this node",
