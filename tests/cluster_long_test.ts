@@ -40,6 +40,9 @@ if (Deno.env.get("KUMA_CNI_LONG_TESTS") === "1") {
     );
     await t.step("pods get their rules, or none, and the log says so", () => stage.startBoth());
     await t.step("no pod fails or is missed while the DaemonSet rolls", () => stage.roll());
+    await t.step("no pod fails or is missed while an installer takes long to start", async () => {
+      await stage.roll(20);
+    });
     await t.step("without the API server a pod waits rather than start without rules", async () => {
       const first = await stage.start(injectedPod({ namespace, name: "patient" }));
       await stage.cluster.killApiServer();
@@ -113,13 +116,14 @@ class Stage implements AsyncDisposable {
     return new Stage(cluster);
   }
 
+  #installer(delayStartupSeconds: number): object[] {
+    const { netDir, binDir } = this.cluster.containerd;
+    return installerObjects({ netDir, binDir, confName: conflistName, delayStartupSeconds });
+  }
+
   /** Creates account and DaemonSet and waits until it is ready. */
   async install(rules: typeof rights[keyof typeof rights]): Promise<void> {
-    const { netDir, binDir } = this.cluster.containerd;
-    await this.cluster.apply(
-      ...accountObjects(rules),
-      ...installerObjects({ netDir, binDir, confName: conflistName }),
-    );
+    await this.cluster.apply(...accountObjects(rules), ...this.#installer(0));
     await this.#rolledOut();
     await this.cluster.containerd.untilLoaded("bridge", "kuma-cni");
   }
@@ -133,11 +137,19 @@ class Stage implements AsyncDisposable {
     await this.removePods();
   }
 
-  /** Restarts the DaemonSet while pods, every other one meshed, are created one after the other. */
-  async roll(): Promise<void> {
+  /**
+   * Replaces the DaemonSet's pod while pods, every other one meshed, are created one after the other.
+   *
+   * @param delay Seconds that the new installer waits before it starts, as for a slow image.
+   */
+  async roll(delay?: number): Promise<void> {
     const round = ++this.#rolls;
-    const started = performance.now();
-    await this.cluster.kubectl("-n=kube-system", "rollout", "restart", "daemonset/kuma-cni-node");
+    await this.removePods();
+    if (delay === undefined) {
+      await this.cluster.kubectl("-n=kube-system", "rollout", "restart", "daemonset/kuma-cni-node");
+    } else {
+      await this.cluster.apply(...this.#installer(delay));
+    }
     let rolled = false;
     const rolling = this.#rolledOut().finally(() => rolled = true);
     const pods: PodObject[] = [];
@@ -151,8 +163,6 @@ class Stage implements AsyncDisposable {
       await pause(POD_INTERVAL_MS);
     }
     await rolling;
-    const seconds = Math.round((performance.now() - started) / 1000);
-    console.log(`${pods.length} pods were created within ${seconds} s`);
     for (const { metadata: { name, annotations } } of pods) {
       const { networkNamespace } = await this.ready(name);
       const meshed = annotations?.["kuma.io/sidecar-injected"] === "true";
@@ -247,7 +257,7 @@ class Stage implements AsyncDisposable {
   }
 
   async removePods(): Promise<void> {
-    await this.cluster.kubectl(`-n=${namespace}`, "delete", "pods", "--all");
+    await this.cluster.kubectl(`-n=${namespace}`, "delete", "pods,events", "--all");
   }
 
   assertRedirected(sandbox: Sandbox): void {

@@ -116,6 +116,8 @@ export class KubernetesCluster implements AsyncDisposable {
       `--token-auth-file=${folder}/tokens.csv`,
       "--authorization-mode=Node,RBAC",
       "--enable-admission-plugins=NodeRestriction",
+      // As in every newer version: a pod's token expires, and dies with the pod.
+      "--feature-gates=BoundServiceAccountTokenVolume=true",
       `--service-cluster-ip-range=${serviceRange}`,
       "--service-account-issuer=https://kubernetes.default.svc",
       `--service-account-key-file=${folder}/accounts.crt`,

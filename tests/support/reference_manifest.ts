@@ -28,10 +28,8 @@ export interface ManifestValues {
   readonly binDir: string;
   /** `cni.confName`. */
   readonly confName: string;
-  /** Added to the environment of the container. */
-  readonly env?: Readonly<Record<string, string>>;
-  /** Added to the plugin's configuration. */
-  readonly network?: Readonly<Record<string, unknown>>;
+  /** `cni.delayStartupSeconds`. */
+  readonly delayStartupSeconds?: number;
 }
 
 /** What the reference's account may do, and what ours may do where the chart lets it. */
@@ -84,7 +82,6 @@ function configMap(values: ManifestValues): object {
             cni_bin_dir: values.binDir,
             exclude_namespaces: ["kube-system"],
           },
-          ...values.network,
         },
         undefined,
         2,
@@ -94,6 +91,7 @@ function configMap(values: ManifestValues): object {
 }
 
 function daemonSet(values: ManifestValues): object {
+  const delay = values.delayStartupSeconds ?? 0;
   return {
     apiVersion: "apps/v1",
     kind: "DaemonSet",
@@ -123,9 +121,9 @@ function daemonSet(values: ManifestValues): object {
             image: installerReference,
             imagePullPolicy: "IfNotPresent",
             command: ["sh", "-c", "--"],
-            args: ["sleep 0 && exec /install-cni"],
+            args: [`sleep ${delay} && exec /install-cni`],
             readinessProbe: {
-              initialDelaySeconds: 0,
+              initialDelaySeconds: delay,
               exec: { command: ["cat", "/tmp/ready"] },
             },
             securityContext: {
@@ -145,7 +143,6 @@ function daemonSet(values: ManifestValues): object {
               { name: "CNI_NET_DIR", value: values.netDir },
               { name: "CHAINED_CNI_PLUGIN", value: "true" },
               { name: "CNI_LOG_LEVEL", value: "info" },
-              ...Object.entries(values.env ?? {}).map(([name, value]) => ({ name, value })),
             ],
             resources: {
               requests: { cpu: "100m", memory: "100Mi" },
