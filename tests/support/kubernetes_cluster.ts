@@ -138,13 +138,6 @@ export class KubernetesCluster implements AsyncDisposable {
     await this.#stop("kube-apiserver", "SIGKILL");
   }
 
-  /** Most memory, in bytes, that the processes of a container have used since it started. */
-  memoryPeak(containerId: string): number {
-    const path = findFolder(`/sys/fs/cgroup/memory/${this.#cgroup}`, containerId);
-    if (path === undefined) throw new Error(`Container "${containerId}" has no cgroup`);
-    return Number(Deno.readTextFileSync(`${path}/memory.max_usage_in_bytes`));
-  }
-
   /** Folder in which kubelet looks for static pods. */
   get staticPods(): string {
     return `${this.folder}/manifests`;
@@ -471,15 +464,6 @@ function removeCgroups(path: string): void {
     if (Deno.lstatSync(`${path}/${name}`).isDirectory) removeCgroups(`${path}/${name}`);
   }
   Deno.removeSync(path);
-}
-
-function findFolder(path: string, wanted: string): string | undefined {
-  for (const { name, isDirectory } of Deno.readDirSync(path)) {
-    if (!isDirectory) continue;
-    const found = name === wanted ? `${path}/${name}` : findFolder(`${path}/${name}`, wanted);
-    if (found !== undefined) return found;
-  }
-  return undefined;
 }
 
 function exists(path: string): boolean {
