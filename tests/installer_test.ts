@@ -242,6 +242,17 @@ Deno.test("waits for a primary plugin, says so, and follows when it changes", as
   equal(host.readConf("07-cilium.conflist"), primaryList);
 });
 
+Deno.test("warns when its own pod could not start with an expired token", async () => {
+  for (const [namespace, warns] of [["kube-system", false], ["cni", true]] as const) {
+    await using host = new InstallerHost();
+    host.writeConf(list, primaryList);
+    const agent = host.start({ POD_NAMESPACE: namespace });
+    await agent.until("ready", () => host.isReady);
+    equal(await agent.terminate(), 0);
+    equal(agent.stderr.includes(`Own namespace "${namespace}" is not in`), warns);
+  }
+});
+
 Deno.test("waits for folders that are not mounted and names their settings", async () => {
   await using host = new InstallerHost();
   host.writeConf(list, primaryList);

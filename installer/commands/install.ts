@@ -3,10 +3,12 @@ import type { Command } from "@commander-js/extra-typings";
 import { InstallerAgent } from "../agent_loop.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "../command_settings.ts";
 import { pluginType } from "../conflist.ts";
+import { ownPod } from "../evidence.ts";
 import { exists } from "../paths.ts";
 import { messageOf } from "../observe.ts";
 import { Operations } from "../operations.ts";
 import { createServices } from "../services.ts";
+import type { Settings } from "../settings.ts";
 import { UninstallError } from "../uninstall.ts";
 
 /** Exit codes, as the reference installer has them. */
@@ -51,6 +53,8 @@ async function install(command: Command): Promise<void> {
       `Cannot find the plugin "${sourceDir}/${pluginType}"; set CNI_SOURCE_DIR`,
     );
   }
+  const warning = warningOfOwnNamespace(settings);
+  if (warning !== undefined) log.warn(warning);
   if (!settings.sleep) {
     const isInstalled = await agent.installOnce(oncePatience);
     if (!isInstalled) fail(exitCodes.install, `Not installed: ${agent.state.reason}`);
@@ -63,4 +67,25 @@ async function install(command: Command): Promise<void> {
     fail(exitCodes.stay, messageOf(error));
   }
   Deno.exit(0);
+}
+
+/**
+ * A pod that is to bring the new token must not need it to start: after a long outage of a node the
+ * token on the host has expired.
+ */
+function warningOfOwnNamespace(settings: Settings): string | undefined {
+  const namespace = ownPod(settings)?.namespace;
+  if (namespace === undefined || excludedNamespaces(settings).includes(namespace)) return undefined;
+  return `Own namespace "${namespace}" is not in kubernetes.exclude_namespaces: once the token on ` +
+    "this host has expired, this program's pod cannot start unless it uses the host's network";
+}
+
+function excludedNamespaces(settings: Settings): readonly unknown[] {
+  try {
+    const { kubernetes } = JSON.parse(settings.networkConfig);
+    return Array.isArray(kubernetes?.exclude_namespaces) ? kubernetes.exclude_namespaces : [];
+  } catch {
+    // Only with its placeholders filled must it be JSON.
+    return [];
+  }
 }
