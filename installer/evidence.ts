@@ -135,16 +135,28 @@ export function clientOf(settings: Settings, timeout: number): KubernetesClient 
   }, { requestTimeoutMilliseconds: timeout });
 }
 
+/**
+ * Gets this program's own pod as the API server has it.
+ *
+ * @throws {ApiError} when it cannot be had.
+ */
+export async function readOwnPod(
+  client: KubernetesClient,
+  pod: OwnPod,
+  signal: AbortSignal,
+): Promise<Record<string, unknown>> {
+  const path = `/api/v1/namespaces/${encodeURIComponent(pod.namespace)}/pods/${
+    encodeURIComponent(pod.name)
+  }`;
+  return await client.getJson(path, { signal, what: `own pod "${pod.namespace}/${pod.name}"` });
+}
+
 async function readOwner(
   client: KubernetesClient,
   pod: OwnPod,
   signal: AbortSignal,
 ): Promise<{ readonly name: string; readonly uid: unknown } | undefined> {
-  const path = `/api/v1/namespaces/${encodeURIComponent(pod.namespace)}/pods/${
-    encodeURIComponent(pod.name)
-  }`;
-  const what = `pod "${pod.namespace}/${pod.name}"`;
-  const owners = record((await client.getJson(path, { signal, what })).metadata).ownerReferences;
+  const owners = record((await readOwnPod(client, pod, signal)).metadata).ownerReferences;
   for (const owner of Array.isArray(owners) ? owners.map(record) : []) {
     if (owner.kind === "DaemonSet" && typeof owner.name === "string") {
       return { name: owner.name, uid: owner.uid };

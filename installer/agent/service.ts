@@ -2,7 +2,7 @@
 import { writeToStderr } from "../../src/log/stderr.ts";
 import type { FinishRequest } from "../../src/agent/messages.ts";
 import { KubernetesClient } from "../../src/kubernetes/client.ts";
-import { clientOf, ownPod } from "../evidence.ts";
+import { clientOf, ownPod, readOwnPod } from "../evidence.ts";
 import { serveHealth } from "../health.ts";
 import { MetricsRegistry } from "../metrics.ts";
 import { messageOf } from "../observe.ts";
@@ -193,14 +193,13 @@ async function nodeName(
   if (settings.nodeName !== "") return settings.nodeName;
   const pod = ownPod(settings);
   if (pod === undefined) throw new Error("Node's name is unknown: set NODE_NAME");
-  const path = `/api/v1/namespaces/${encodeURIComponent(pod.namespace)}/pods/${
-    encodeURIComponent(pod.name)
-  }`;
-  const what = `own pod "${pod.namespace}/${pod.name}"`;
-  const { spec } = await client.getJson(path, { signal, what });
+  const { spec } = await readOwnPod(client, pod, signal);
   const name = (spec as { nodeName?: unknown } | null | undefined)?.nodeName;
   if (typeof name !== "string" || name === "") {
-    throw new Error(`Node's name is unknown: ${what} has no "spec.nodeName"; set NODE_NAME`);
+    throw new Error(
+      `Node's name is unknown: own pod "${pod.namespace}/${pod.name}" has no "spec.nodeName"; ` +
+        "set NODE_NAME",
+    );
   }
   return name;
 }

@@ -8,7 +8,7 @@ import type { NamespaceFacts } from "../redirect/ruleset.ts";
 import { chainExists } from "./nftables/read_back.ts";
 
 /** Chain in which Docker redirects its own DNS. */
-export const DOCKER_CHAIN = "DOCKER_OUTPUT";
+const DOCKER_CHAIN = "DOCKER_OUTPUT";
 
 /** Options of {@linkcode readNamespaceFacts}. */
 export interface FactsOptions {

@@ -1,17 +1,16 @@
 /** Works with the rules inside of the pod's network namespace. */
 import { CniError, CniErrorCode } from "../cni/errors.ts";
 import { type Difference, EngineError } from "../engine/engine.ts";
-import { DOCKER_CHAIN, readNamespaceFacts } from "../engine/facts.ts";
+import { readNamespaceFacts } from "../engine/facts.ts";
 import { applyWithSelectedEngine, selectEngine } from "../engine/select.ts";
 import { LinuxError } from "../linux/errno.ts";
-import { readLegacyTables } from "../linux/legacy_tables.ts";
 import {
   isCurrentNetworkNamespace,
   LostNamespaceError,
   withNetworkNamespace,
 } from "../linux/network_namespace.ts";
 import { compileRuleset } from "../redirect/compile.ts";
-import type { IpFamily, RedirectConfig } from "../redirect/config.ts";
+import type { RedirectConfig } from "../redirect/config.ts";
 import type { Ruleset } from "../redirect/ruleset.ts";
 import type { Call } from "./call.ts";
 
@@ -99,20 +98,13 @@ function inPodNamespace<T>(
     }
     return withNetworkNamespace(netns, () => {
       entered = true;
-      const facts = readNamespaceFacts({ legacyDockerOutput: hasLegacyDockerChain });
-      return work(compileRuleset(config, facts));
+      return work(compileRuleset(config, readNamespaceFacts()));
     });
   } catch (error) {
     throw entered
       ? captureFailure(call.podLabel, error)
       : namespaceFailure(call.podLabel, netns, error);
   }
-}
-
-function hasLegacyDockerChain(family: IpFamily): boolean {
-  return readLegacyTables(family).some(({ name, chains }) =>
-    name === "nat" && chains.includes(DOCKER_CHAIN)
-  );
 }
 
 function isOwnNamespace(path: string): boolean {
