@@ -3,6 +3,7 @@ import { type Difference, EngineError } from "../src/engine/engine.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { type Layout, planTables } from "../src/engine/nftables/plan.ts";
 import { listAddresses, loopbackLink, removeAddress } from "../src/linux/addresses.ts";
+import { NetlinkSocket } from "../src/linux/netlink.ts";
 import { createNamespace, type NamedNamespace, writeSysctl } from "../src/linux/topology.ts";
 import type { RedirectRulesVersion } from "../src/redirect/config.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
@@ -439,6 +440,34 @@ Deno.test("three thousand exclusions with sets of ports are installed and compar
   assert.deepEqual(differences.map(({ kind, object }) => `${kind} ${object}`), [
     "changed ip kuma_mesh KUMA_MESH_OWN rule 2991 (E2990)",
   ]);
+});
+
+Deno.test("what somebody takes away before it is read back makes apply fail, and nothing is left", () => {
+  const takes = ["flush chain inet kuma_mesh KUMA_MESH_OUTBOUND", "delete table inet kuma_mesh"];
+  for (const take of takes) {
+    using namespace = createNamespace();
+    const { batch } = NetlinkSocket.prototype;
+    // Another program is at work right after the kernel has taken the transaction.
+    NetlinkSocket.prototype.batch = function (attempt, messages) {
+      NetlinkSocket.prototype.batch = batch;
+      const answers = batch.call(this, attempt, messages);
+      nftScript(namespace, take);
+      return answers;
+    };
+    try {
+      namespace.run(() =>
+        assert.throws(() => new NftablesEngine().apply(vector("C1")), (error) => {
+          assert.ok(error instanceof EngineError);
+          assert.match(error.message, /The kernel has other rules than were sent/);
+          assert.ok(error.differences.length > 0);
+          return true;
+        })
+      );
+    } finally {
+      NetlinkSocket.prototype.batch = batch;
+    }
+    assert.equal(listRuleset(namespace), "");
+  }
 });
 
 Deno.test("remove deletes our tables of every family and nobody else's", () => {
