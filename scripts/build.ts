@@ -11,7 +11,7 @@ import { BuildError, bundleModule, compileModule, root } from "./deno_tools.ts";
 import { findDenort, sha256 } from "./denort.ts";
 import { addLibraryPath } from "./elf.ts";
 import { collectLibraries } from "./libraries.ts";
-import { libraryFolder } from "../installer/interpreter.ts";
+import { libraryFolder } from "../installer/host/interpreter.ts";
 
 export { BuildError, compileModule, root };
 
@@ -43,7 +43,7 @@ const buildSources = ["deno.json", "deno.lock", "scripts/build.ts", "scripts/den
     "scripts/deno_tools.ts",
     "scripts/elf.ts",
     "scripts/libraries.ts",
-    "installer/interpreter.ts",
+    "installer/host/interpreter.ts",
   );
 
 /** The programs and what each may do. */

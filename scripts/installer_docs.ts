@@ -2,7 +2,7 @@
  * Writes the table of settings of `docs/installer.md` from their declarations:
  * `deno run -A scripts/installer_docs.ts`. A test holds the file to it.
  */
-import { allowedValues, type Declaration, declarations } from "../installer/settings.ts";
+import { allowedValues, type Declaration, declarations } from "../installer/settings/settings.ts";
 import { tableText, withPart } from "./document.ts";
 
 /** The file with the table. */

@@ -1,7 +1,7 @@
 /** Documents say what the code says: settings, metrics, messages, names of tests, links. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { AgentService } from "../installer/agent/service.ts";
-import { declarations, flagOf, parseSettings, pathsOf } from "../installer/settings.ts";
+import { declarations, flagOf, parseSettings, pathsOf } from "../installer/settings/settings.ts";
 import { libc } from "../src/linux/libc.ts";
 import { createNamespace, uniqueName } from "../src/linux/topology.ts";
 import { DOCUMENT, withInstallerSettings } from "../scripts/installer_docs.ts";
@@ -51,7 +51,7 @@ Deno.test("docs/installer.md has the settings as declared", async () => {
 });
 
 Deno.test("docs/installer.md has every cause of a repair", () => {
-  const source = textOf("installer/plan.ts");
+  const source = textOf("installer/plan/plan.ts");
   const type = /export type Cause =([^;]*);/.exec(source)?.[1] ?? "";
   const causes = Array.from(type.matchAll(/"([a-z-]+)"/g), ([, cause]) => `\`${cause}\``);
   ok(causes.length > 5);

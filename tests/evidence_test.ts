@@ -1,7 +1,7 @@
 /** What a stopping agent learns about its own DaemonSet in the rarer cases of `docs/installer.md`. */
 import { deepEqual, equal } from "node:assert/strict";
-import { type Evidence, gatherEvidence } from "../installer/evidence.ts";
-import { parseSettings, type Settings } from "../installer/settings.ts";
+import { type Evidence, gatherEvidence } from "../installer/loop/removal_proof.ts";
+import { parseSettings, type Settings } from "../installer/settings/settings.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { plainPod } from "./support/pods.ts";
 

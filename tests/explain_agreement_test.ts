@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { readNamespaceFacts } from "../src/engine/facts.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
-import { parseRedirectInput } from "../installer/redirect_input.ts";
+import { parseRedirectInput } from "../installer/commands/redirect_input.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { evaluate, type Evaluation } from "../src/redirect/evaluate.ts";
 import { agreementLaboratory, type SourcedProbe } from "./support/arbitrary_redirect.ts";

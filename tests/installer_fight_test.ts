@@ -1,6 +1,6 @@
 /** Another program that undoes every change at once: named, and not answered without end. */
 import { equal, match, ok } from "node:assert/strict";
-import { Fights, likelyCause } from "../installer/fights.ts";
+import { Fights, likelyCause } from "../installer/loop/contention.ts";
 import { InstallerHost } from "./support/installer_host.ts";
 
 const list = "05-cilium.conflist";

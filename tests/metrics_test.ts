@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { AgentMetrics } from "../installer/agent/agent_metrics.ts";
-import { respond } from "../installer/health.ts";
-import { MetricsRegistry } from "../installer/metrics.ts";
+import { respond } from "../installer/agent/health.ts";
+import { MetricsRegistry } from "../installer/agent/metrics.ts";
 
 /**
  * Parses the text exposition format as strictly as Prometheus does: HELP and TYPE once before the

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type PacketWords, readPacket } from "../installer/packet_options.ts";
+import { type PacketWords, readPacket } from "../installer/commands/packet_options.ts";
 import type { Packet } from "../src/redirect/evaluate.ts";
 
 function read(from: string, to: string, more: Partial<PacketWords> = {}): Packet {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { formatRules } from "../installer/commands/rules.ts";
-import { parseRedirectInput } from "../installer/redirect_input.ts";
+import { parseRedirectInput } from "../installer/commands/redirect_input.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import type { NamespaceFacts } from "../src/redirect/ruleset.ts";
 

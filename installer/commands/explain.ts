@@ -3,8 +3,8 @@ import { type Command, Option } from "@commander-js/extra-typings";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import { explainPacket, outcomeText, packetText } from "../../src/redirect/explain.ts";
 import { evaluate } from "../../src/redirect/evaluate.ts";
-import { readPacket } from "../packet_options.ts";
-import { readRedirectInput } from "../redirect_input.ts";
+import { readPacket } from "./packet_options.ts";
+import { readRedirectInput } from "./redirect_input.ts";
 import {
   allowPodSettingOption,
   configOptionsOf,

@@ -1,15 +1,15 @@
 /** `install-cni` without a command: the DaemonSet's program. */
 import type { Command } from "@commander-js/extra-typings";
-import { InstallerAgent } from "../agent_loop.ts";
-import { addSettings, loggerOf, settingsOf, sourceDirOf } from "../command_settings.ts";
-import { pluginType } from "../conflist.ts";
-import { ownPod } from "../evidence.ts";
-import { exists } from "../paths.ts";
-import { messageOf } from "../observe.ts";
-import { Operations } from "../operations.ts";
-import { createServices } from "../services.ts";
-import type { Settings } from "../settings.ts";
-import { UninstallError } from "../uninstall.ts";
+import { InstallerAgent } from "../loop/agent_loop.ts";
+import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
+import { pluginType } from "../conflist/conflist.ts";
+import { ownPod } from "../loop/removal_proof.ts";
+import { exists } from "../host/paths.ts";
+import { messageOf } from "../host/observe.ts";
+import { Operations } from "../host/operations.ts";
+import { createServices } from "../loop/service.ts";
+import type { Settings } from "../settings/settings.ts";
+import { UninstallError } from "../loop/uninstall.ts";
 
 /** Exit codes, as the reference installer has them. */
 const exitCodes = { install: 3, readyFile: 4, stay: 5 } as const;

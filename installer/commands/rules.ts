@@ -11,7 +11,7 @@ import {
 import { saveText } from "../../src/redirect/iptables_text.ts";
 import { nftText } from "../../src/redirect/nft_text.ts";
 import type { Ruleset } from "../../src/redirect/ruleset.ts";
-import { readRedirectInput, type RedirectInput } from "../redirect_input.ts";
+import { readRedirectInput, type RedirectInput } from "./redirect_input.ts";
 import {
   allowPodSettingOption,
   configOptionsOf,

@@ -1,9 +1,9 @@
 /** Parts of the running installer beside the installing itself: socket, metrics, health. */
-import type { Logger } from "../src/log/log.ts";
-import { AgentService } from "./agent/service.ts";
-import { MemoryService } from "./memory.ts";
+import type { Logger } from "../../src/log/log.ts";
+import { AgentService } from "../agent/service.ts";
+import { MemoryService } from "../agent/memory.ts";
 import type { Observer, State } from "./reconcile.ts";
-import type { Paths, Settings } from "./settings.ts";
+import type { Paths, Settings } from "../settings/settings.ts";
 
 /** What a part may know. */
 export interface ServiceContext {

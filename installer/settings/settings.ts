@@ -4,10 +4,10 @@
  *
  * Names, defaults and the forms of booleans are those of the reference installer.
  */
-import type { LogLevel } from "../src/log/log.ts";
-import { fillTemplate } from "./conflist.ts";
-import { JsonError, memberOf, parseJson, stringMemberOf } from "./json_edit.ts";
-import { type Declaration, declarations } from "./setting_declarations.ts";
+import type { LogLevel } from "../../src/log/log.ts";
+import { fillTemplate } from "../conflist/conflist.ts";
+import { JsonError, memberOf, parseJson, stringMemberOf } from "../conflist/json_edit.ts";
+import { type Declaration, declarations } from "./declarations.ts";
 
 export { type Declaration, declarations };
 

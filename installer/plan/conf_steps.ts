@@ -1,13 +1,20 @@
 /** Decides what must be done to the net dir's configuration files. Pure. */
-import { chain, isChained, listOfSingle, parseList, pluginType, unchain } from "./conflist.ts";
+import {
+  chain,
+  isChained,
+  listOfSingle,
+  parseList,
+  pluginType,
+  unchain,
+} from "../conflist/conflist.ts";
 import { chooseTarget, classify, derivedNameOf, shadowOf } from "./detect.ts";
-import { type Attributes, sameBytes } from "./host_files.ts";
-import { type Before, type Journal, sha256 } from "./journal.ts";
-import { bytesOf, canonicalJson, parseJson } from "./json_edit.ts";
+import { type Attributes, sameBytes } from "../host/host_files.ts";
+import { type Before, type Journal, sha256 } from "../host/journal.ts";
+import { bytesOf, canonicalJson, parseJson } from "../conflist/json_edit.ts";
 import { ownGid, ownUid } from "./kubeconfig_step.ts";
-import type { NetFile, Observed } from "./observe.ts";
+import type { NetFile, Observed } from "../host/observe.ts";
 import type { Cause, Plan, Step } from "./plan.ts";
-import type { Settings } from "./settings.ts";
+import type { Settings } from "../settings/settings.ts";
 
 /** Returns the steps that chain our entry to another plugin's configuration. */
 export function chainSteps(

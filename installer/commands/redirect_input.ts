@@ -1,15 +1,15 @@
 /** What the commands about rules read: a pod's manifest or a transparent proxy configuration. */
-// @ts-types="../src/types/std_yaml_parse.d.ts"
+// @ts-types="../../src/types/std_yaml_parse.d.ts"
 import { parse } from "@std/yaml/parse";
-import { parsePod } from "../src/kubernetes/pod.ts";
-import { decideForPod } from "../src/pod/decide.ts";
-import type { Skip } from "../src/pod/decision.ts";
+import { parsePod } from "../../src/kubernetes/pod.ts";
+import { decideForPod } from "../../src/pod/decide.ts";
+import type { Skip } from "../../src/pod/decision.ts";
 import {
   redirectConfigOf,
   type RedirectConfigOptions,
   type RedirectConfigResult,
   transparentProxyConfigOf,
-} from "../src/pod/redirect_config.ts";
+} from "../../src/pod/redirect_config.ts";
 
 /** A decision, and how it came about. */
 export type RedirectInput =

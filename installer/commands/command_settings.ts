@@ -1,9 +1,9 @@
 /** Settings on the command line: one flag for each, generated from the declarations. */
 import { type Command, Option } from "@commander-js/extra-typings";
-import { Logger } from "../src/log/log.ts";
-import { writeToStderr } from "../src/log/stderr.ts";
-import { pluginType } from "./conflist.ts";
-import { folderOf } from "./host_files.ts";
+import { Logger } from "../../src/log/log.ts";
+import { writeToStderr } from "../../src/log/stderr.ts";
+import { pluginType } from "../conflist/conflist.ts";
+import { folderOf } from "../host/host_files.ts";
 import {
   allowedValues,
   type Declaration,
@@ -12,7 +12,7 @@ import {
   parseSettings,
   type Settings,
   SettingsError,
-} from "./settings.ts";
+} from "../settings/settings.ts";
 
 /** Adds the flags of all settings to a command. */
 export function addSettings(command: Command): void {

@@ -1,16 +1,19 @@
 /** An engine worked by hand on one network namespace: what `apply`, `check` and `remove` do. */
-import { exists } from "./paths.ts";
-import type { Difference } from "../src/engine/engine.ts";
-import { readNamespaceFacts } from "../src/engine/facts.ts";
+import { exists } from "../host/paths.ts";
+import type { Difference } from "../../src/engine/engine.ts";
+import { readNamespaceFacts } from "../../src/engine/facts.ts";
 import {
   applyWithSelectedEngine,
   type EngineSetting,
   type SelectedApplyResult,
   selectEngine,
-} from "../src/engine/select.ts";
-import { isCurrentNetworkNamespace, withNetworkNamespace } from "../src/linux/network_namespace.ts";
-import { compileRuleset } from "../src/redirect/compile.ts";
-import type { RedirectConfig } from "../src/redirect/config.ts";
+} from "../../src/engine/select.ts";
+import {
+  isCurrentNetworkNamespace,
+  withNetworkNamespace,
+} from "../../src/linux/network_namespace.ts";
+import { compileRuleset } from "../../src/redirect/compile.ts";
+import type { RedirectConfig } from "../../src/redirect/config.ts";
 
 /** What stands in a namespace compared with what should. */
 export interface RulesCheck {

@@ -2,10 +2,10 @@
  * Finds out whether a stopping agent is being replaced or removed for good. Without proof of removal
  * it counts as replaced: pods must keep starting while a DaemonSet rolls.
  */
-import { ApiError } from "../src/kubernetes/errors.ts";
-import { KubernetesClient } from "../src/kubernetes/client.ts";
-import { serverOf } from "./kubeconfig_step.ts";
-import type { Settings } from "./settings.ts";
+import { ApiError } from "../../src/kubernetes/errors.ts";
+import { KubernetesClient } from "../../src/kubernetes/client.ts";
+import { serverOf } from "../plan/kubeconfig_step.ts";
+import type { Settings } from "../settings/settings.ts";
 
 /** What the cluster says about this program's own DaemonSet. */
 export type Evidence =

@@ -2,17 +2,17 @@
  * Brings the host to what the plan wants, again and again. Each pass looks at everything anew, so an
  * interrupted or contradicted pass needs no memory to be continued.
  */
-import type { Logger } from "../src/log/log.ts";
-import { isConfName } from "./detect.ts";
-import { Fights, likelyCause } from "./fights.ts";
-import { removeFile, type Replaced, replaceFile } from "./host_files.ts";
-import { type Journal, journalPath, parseJournal, sha256, writeJournal } from "./journal.ts";
-import { byteString } from "./json_edit.ts";
-import { messageOf, observe, type Observed } from "./observe.ts";
-import type { Operations } from "./operations.ts";
-import { type Cause, type Plan, plan, type Step } from "./plan.ts";
-import { PluginFiles } from "./plugin_files.ts";
-import { type Paths, pathsOf, type Settings } from "./settings.ts";
+import type { Logger } from "../../src/log/log.ts";
+import { isConfName } from "../plan/detect.ts";
+import { Fights, likelyCause } from "./contention.ts";
+import { removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
+import { type Journal, journalPath, parseJournal, sha256, writeJournal } from "../host/journal.ts";
+import { byteString } from "../conflist/json_edit.ts";
+import { messageOf, observe, type Observed } from "../host/observe.ts";
+import type { Operations } from "../host/operations.ts";
+import { type Cause, type Plan, plan, type Step } from "../plan/plan.ts";
+import { PluginFiles } from "../host/plugin_files.ts";
+import { type Paths, pathsOf, type Settings } from "../settings/settings.ts";
 
 /** Takes note of what the installer does; for metrics. Must not throw. */
 export interface Observer {

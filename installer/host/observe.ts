@@ -1,11 +1,11 @@
 /** What the installer sees of the host before it decides. Nothing here changes anything. */
-import type { ConfFile } from "./detect.ts";
-import { isConfName } from "./detect.ts";
+import type { ConfFile } from "../plan/detect.ts";
+import { isConfName } from "../plan/detect.ts";
 import { type Journal, journalPath, parseJournal } from "./journal.ts";
-import { byteString } from "./json_edit.ts";
+import { byteString } from "../conflist/json_edit.ts";
 import type { FileStatus, Operations } from "./operations.ts";
 import type { PluginFiles, PluginState } from "./plugin_files.ts";
-import { pathsOf, type Settings } from "./settings.ts";
+import { pathsOf, type Settings } from "../settings/settings.ts";
 
 /** A file of the net dir. */
 export interface NetFile extends ConfFile {

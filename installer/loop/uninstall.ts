@@ -3,19 +3,25 @@
  * configuration names what is not there. Can be repeated, and continued after an interruption at any
  * point, by any version; also takes away what the reference installer leaves.
  */
-import type { Logger } from "../src/log/log.ts";
-import { parseList, pluginType, typesOf, unchain } from "./conflist.ts";
-import { classify, isConfName } from "./detect.ts";
-import { removeFile, type Replaced, replaceFile, sameBytes, temporaryName } from "./host_files.ts";
-import { lockName } from "./lock.ts";
-import { type JournalEntry, sha256 } from "./journal.ts";
-import { bytesOf } from "./json_edit.ts";
-import { messageOf, type NetFile, readNetFile } from "./observe.ts";
-import type { Operations } from "./operations.ts";
-import { PluginFiles } from "./plugin_files.ts";
+import type { Logger } from "../../src/log/log.ts";
+import { parseList, pluginType, typesOf, unchain } from "../conflist/conflist.ts";
+import { classify, isConfName } from "../plan/detect.ts";
+import {
+  removeFile,
+  type Replaced,
+  replaceFile,
+  sameBytes,
+  temporaryName,
+} from "../host/host_files.ts";
+import { lockName } from "../host/lock.ts";
+import { type JournalEntry, sha256 } from "../host/journal.ts";
+import { bytesOf } from "../conflist/json_edit.ts";
+import { messageOf, type NetFile, readNetFile } from "../host/observe.ts";
+import type { Operations } from "../host/operations.ts";
+import { PluginFiles } from "../host/plugin_files.ts";
 import { recover } from "./recover.ts";
 import { readJournal } from "./reconcile.ts";
-import { pathsOf, type Settings } from "./settings.ts";
+import { pathsOf, type Settings } from "../settings/settings.ts";
 
 /** Files that still name the plugin; program and kubeconfig were therefore left in place. */
 export class UninstallError extends Error {

@@ -2,17 +2,17 @@
  * The running installer: wakes at changes and ticks, brings the host in order, keeps the ready file
  * true, and decides at its end whether the plugin stays on the host.
  */
-import type { Logger } from "../src/log/log.ts";
-import { canReadOwnPod, gatherEvidence } from "./evidence.ts";
-import { isUninstallRequested, takeLock } from "./lock.ts";
-import { messageOf } from "./observe.ts";
-import type { Operations } from "./operations.ts";
-import { ReadyFile } from "./ready.ts";
+import type { Logger } from "../../src/log/log.ts";
+import { canReadOwnPod, gatherEvidence } from "./removal_proof.ts";
+import { isUninstallRequested, takeLock } from "../host/lock.ts";
+import { messageOf } from "../host/observe.ts";
+import type { Operations } from "../host/operations.ts";
+import { ReadyFile } from "./ready_file.ts";
 import { type Pass, Reconciler, type State } from "./reconcile.ts";
 import { recover } from "./recover.ts";
-import { combineObservers, type Service } from "./services.ts";
-import { folderOf, targetOfTemporaryName } from "./host_files.ts";
-import type { Settings } from "./settings.ts";
+import { combineObservers, type Service } from "./service.ts";
+import { folderOf, targetOfTemporaryName } from "../host/host_files.ts";
+import type { Settings } from "../settings/settings.ts";
 import { uninstall, type UninstallOptions } from "./uninstall.ts";
 import { Watch } from "./watch.ts";
 

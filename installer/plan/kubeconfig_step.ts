@@ -1,9 +1,9 @@
 /** Decides whether the kubeconfig on the host must be written. Pure. */
-import { formatKubeconfig } from "../src/kubernetes/kubeconfig_format.ts";
-import { sameBytes } from "./host_files.ts";
-import { messageOf, type Observed } from "./observe.ts";
+import { formatKubeconfig } from "../../src/kubernetes/kubeconfig_format.ts";
+import { sameBytes } from "../host/host_files.ts";
+import { messageOf, type Observed } from "../host/observe.ts";
 import type { Cause, Step } from "./plan.ts";
-import type { Settings } from "./settings.ts";
+import type { Settings } from "../settings/settings.ts";
 
 /** Returns the API server's address for the kubeconfig. */
 export function serverOf(settings: Settings): string {

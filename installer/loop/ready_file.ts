@@ -1,5 +1,5 @@
 /** The ready file of the reference manifest's probe: there exactly while everything is installed. */
-import { removeIfPresent } from "./paths.ts";
+import { removeIfPresent } from "../host/paths.ts";
 
 /** Keeps the ready file true. */
 export class ReadyFile {

@@ -2,10 +2,10 @@
  * One install-cni per node at a time: a new one waits until the old one has ended, however it ends,
  * and `install-cni uninstall` asks a running one to do the work.
  */
-import { tryLock } from "../src/linux/file_exchange.ts";
+import { tryLock } from "../../src/linux/file_exchange.ts";
 import { discard } from "./host_files.ts";
 import type { Operations } from "./operations.ts";
-import { makeStateDir } from "./reconcile.ts";
+import { makeStateDir } from "../loop/reconcile.ts";
 
 /** Lock file in our own folder. */
 export const lockName = "lock";

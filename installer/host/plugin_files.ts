@@ -6,11 +6,11 @@
  * reference manifest gives the container 100.
  */
 import { createHash } from "node:crypto";
-import { LinuxError } from "../src/linux/errno.ts";
+import { LinuxError } from "../../src/linux/errno.ts";
 import { discard, folderOf, temporaryName } from "./host_files.ts";
 import { findInterpreterSlot, interpreterSlotContent, libraryFolder } from "./interpreter.ts";
 import type { FileStatus, Operations } from "./operations.ts";
-import { pluginType } from "./conflist.ts";
+import { pluginType } from "../conflist/conflist.ts";
 
 /** Where the plugin comes from and goes to. */
 export interface PluginPlaces {

@@ -1,6 +1,6 @@
 /** Keeps the running installer small: it has a node's memory for months and needs little of it. */
-import { releaseProgramPages } from "../src/linux/program_memory.ts";
-import type { Service, ServiceContext } from "./services.ts";
+import { releaseProgramPages } from "../../src/linux/program_memory.ts";
+import type { Service, ServiceContext } from "../loop/service.ts";
 
 /** Milliseconds after which the start is over, with what only it needed. */
 const settled = 5000;

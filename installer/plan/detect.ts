@@ -12,8 +12,8 @@ import {
   pluginType,
   singleOfReferenceList,
   typesOf,
-} from "./conflist.ts";
-import { JsonError, stringMemberOf } from "./json_edit.ts";
+} from "../conflist/conflist.ts";
+import { JsonError, stringMemberOf } from "../conflist/json_edit.ts";
 
 /** One configuration file of the net dir. */
 export interface ConfFile {

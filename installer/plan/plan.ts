@@ -6,12 +6,12 @@
  * program or kubeconfig that is not there.
  */
 import { chainSteps, standaloneSteps } from "./conf_steps.ts";
-import { fillTemplate } from "./conflist.ts";
-import type { Attributes } from "./host_files.ts";
-import type { Before } from "./journal.ts";
+import { fillTemplate } from "../conflist/conflist.ts";
+import type { Attributes } from "../host/host_files.ts";
+import type { Before } from "../host/journal.ts";
 import { kubeconfigStep } from "./kubeconfig_step.ts";
-import type { Observed } from "./observe.ts";
-import { pathsOf, type Settings } from "./settings.ts";
+import type { Observed } from "../host/observe.ts";
+import { pathsOf, type Settings } from "../settings/settings.ts";
 
 /** Why a step is needed; a bounded set, used as a label of metrics. */
 export type Cause =

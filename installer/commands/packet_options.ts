@@ -1,7 +1,7 @@
 /** Reads a packet from what a person writes on a command line. */
-import { formatAddress, parseAddress } from "../src/redirect/addresses.ts";
-import type { IpFamily } from "../src/redirect/config.ts";
-import type { Packet } from "../src/redirect/evaluate.ts";
+import { formatAddress, parseAddress } from "../../src/redirect/addresses.ts";
+import type { IpFamily } from "../../src/redirect/config.ts";
+import type { Packet } from "../../src/redirect/evaluate.ts";
 
 /** The words of a person. */
 export interface PacketWords {
