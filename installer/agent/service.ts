@@ -1,15 +1,14 @@
 /** The part of the running installer that serves plugin calls, probes and Prometheus. */
-import { writeToStderr } from "../../src/log/stderr.ts";
 import type { FinishRequest } from "../../src/agent/messages.ts";
 import { KubernetesClient } from "../../src/kubernetes/client.ts";
-import { clientOf, ownPod, readOwnPod } from "../loop/removal_proof.ts";
+import { messageOf } from "../../src/log/message_of.ts";
+import { writeToStderr } from "../../src/log/stderr.ts";
+import { clientOf, ownPod, readOwnPod } from "../cluster/own_pod.ts";
+import type { Observer, Service, ServiceContext } from "../loop/service.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { AgentMetrics } from "./agent_metrics.ts";
 import { serveHealth } from "./health.ts";
 import { MetricsRegistry } from "./metrics.ts";
-import { messageOf } from "../host/observe.ts";
-import type { Observer } from "../loop/reconcile.ts";
-import type { Service, ServiceContext } from "../loop/service.ts";
-import type { Settings } from "../settings/settings.ts";
-import { AgentMetrics } from "./agent_metrics.ts";
 import { PodCache } from "./pod_cache.ts";
 import { SocketServer } from "./socket_server.ts";
 

@@ -2,8 +2,8 @@
  * The only door through which the installer touches the host's files. Every operation passes a
  * callback first, so that tests can stop the process, or let another program act, between any two.
  */
-import { exchangeFiles, renameToFreeName } from "../../src/linux/file_exchange.ts";
 import { LinuxError } from "../../src/linux/errno.ts";
+import { exchangeFiles, renameToFreeName } from "../../src/linux/file_exchange.ts";
 
 /** One operation on the host's files, as its observer sees it. */
 export interface Operation {
