@@ -284,12 +284,34 @@ Deno.test("Malformed CNI_ARGS are code 4", () => {
     "K8S_POD_NAME",
     "=x",
     "K8S_POD_NAME=a;K8S_POD_NAME=b",
+    "K8S_POD_NAMESPACE=a;K8S_POD_NAMESPACE=b",
+    "K8S_POD_UID=a;K8S_POD_UID=;K8S_POD_UID=b",
+    "IgnoreUnknown=1;IgnoreUnknown=yes",
+    "IgnoreUnknown=0;IgnoreUnknown=false;UNKNOWN=1",
     "UNKNOWN=1",
     "IgnoreUnknown=0;UNKNOWN=1",
     "IgnoreUnknown=yes",
     "ignoreunknown=1",
   ];
   for (const text of wrong) assert.throws(() => parseCniArgs(text), { code: 4 }, text);
+});
+
+Deno.test("CNI_ARGS may say a thing twice, as thin Multus does", () => {
+  const pod = { podNamespace: "kube-system", podName: "a" };
+  const rows: [string, ReturnType<typeof parseCniArgs>][] = [
+    ["IgnoreUnknown=true;K8S_POD_NAMESPACE=kube-system;K8S_POD_NAME=a;IgnoreUnknown=1", pod],
+    [
+      "IgnoreUnknown=1;X=1;IgnoreUnknown=0;X=2;K8S_POD_NAME=a;K8S_POD_NAMESPACE=kube-system",
+      pod,
+    ],
+    ["K8S_POD_NAMESPACE=kube-system;K8S_POD_NAME=a;K8S_POD_NAME=a;K8S_POD_NAMESPACE=", pod],
+    ["K8S_POD_NAMESPACE=;K8S_POD_NAME=a;K8S_POD_NAMESPACE=kube-system", pod],
+    [
+      "K8S_POD_INFRA_CONTAINER_ID=1;IP=10.0.0.1;K8S_POD_INFRA_CONTAINER_ID=2;IP=",
+      { infraContainerId: "2", ip: "10.0.0.1" },
+    ],
+  ];
+  for (const [text, expected] of rows) assert.deepEqual(parseCniArgs(text), expected, text);
 });
 
 Deno.test("Only names that a pod can have are looked up", () => {
