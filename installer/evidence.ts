@@ -4,6 +4,7 @@
  */
 import { ApiError } from "../src/kubernetes/errors.ts";
 import { KubernetesClient } from "../src/kubernetes/client.ts";
+import type { ConnectionState } from "../src/kubernetes/connection_state.ts";
 import { serverOf } from "./kubeconfig_step.ts";
 import type { Settings } from "./settings.ts";
 
@@ -124,15 +125,23 @@ export async function canReadOwnPod(settings: Settings, signal: AbortSignal): Pr
  * for each request.
  *
  * @param timeout Milliseconds for one request.
+ * @param state Hears how each request ends.
  * @throws {Deno.errors.NotFound} when the certificate authority's file is missing.
  */
-export function clientOf(settings: Settings, timeout: number): KubernetesClient {
+export function clientOf(
+  settings: Settings,
+  timeout: number,
+  state?: ConnectionState,
+): KubernetesClient {
   return new KubernetesClient({
     server: serverOf(settings),
     certificateAuthority: Deno.readTextFileSync(settings.caFile),
     tokenFile: settings.tokenFile,
     insecureSkipTlsVerify: false,
-  }, { requestTimeoutMilliseconds: timeout });
+  }, {
+    requestTimeoutMilliseconds: timeout,
+    ...(state === undefined ? {} : { state }),
+  });
 }
 
 /**
