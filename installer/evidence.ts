@@ -5,6 +5,7 @@
 import { ApiError } from "../src/kubernetes/errors.ts";
 import { KubernetesClient } from "../src/kubernetes/client.ts";
 import type { ConnectionState } from "../src/kubernetes/connection_state.ts";
+import { readRegularFile } from "../src/linux/regular_file.ts";
 import { serverOf } from "./kubeconfig_step.ts";
 import type { Settings } from "./settings.ts";
 
@@ -24,7 +25,7 @@ export interface OwnPod {
 export function ownPod(settings: Settings): OwnPod | undefined {
   const folder = settings.tokenFile.slice(0, settings.tokenFile.lastIndexOf("/"));
   const namespace = settings.podNamespace ||
-    orEmpty(() => Deno.readTextFileSync(`${folder}/namespace`).trim());
+    orEmpty(() => readText(`${folder}/namespace`).trim());
   const name = settings.podName || orEmpty(() => Deno.hostname());
   return namespace === "" || name === "" ? undefined : { namespace, name };
 }
@@ -126,7 +127,8 @@ export async function canReadOwnPod(settings: Settings, signal: AbortSignal): Pr
  *
  * @param timeout Milliseconds for one request.
  * @param state Hears how each request ends.
- * @throws {Deno.errors.NotFound} when the certificate authority's file is missing.
+ * @throws {LinuxError} when the certificate authority's file cannot be read, for example `ENOENT`.
+ * @throws {UnusableFileError} when it is not a regular file, or too large.
  */
 export function clientOf(
   settings: Settings,
@@ -135,7 +137,7 @@ export function clientOf(
 ): KubernetesClient {
   return new KubernetesClient({
     server: serverOf(settings),
-    certificateAuthority: Deno.readTextFileSync(settings.caFile),
+    certificateAuthority: readText(settings.caFile),
     tokenFile: settings.tokenFile,
     insecureSkipTlsVerify: false,
   }, {
@@ -176,6 +178,11 @@ async function readOwner(
 
 function record(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
+}
+
+/** Reads a file that is mounted into the container. */
+export function readText(path: string): string {
+  return new TextDecoder().decode(readRegularFile(path));
 }
 
 function orEmpty(work: () => string): string {

@@ -3,7 +3,7 @@ import { writeToStderr } from "../../src/log/stderr.ts";
 import type { FinishRequest } from "../../src/agent/messages.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
-import { clientOf, ownPod, readOwnPod } from "../evidence.ts";
+import { clientOf, ownPod, readOwnPod, readText } from "../evidence.ts";
 import { serveHealth } from "../health.ts";
 import { MetricsRegistry } from "../metrics.ts";
 import { messageOf } from "../observe.ts";
@@ -146,7 +146,7 @@ export class AgentService implements Service {
 
   /** The client of the API server; another one when the cluster's authority was replaced. */
   #connect(): KubernetesClient {
-    const authority = Deno.readTextFileSync(this.settings.caFile);
+    const authority = readText(this.settings.caFile);
     if (this.#client?.authority !== authority) {
       this.#client?.client.close();
       const client = clientOf(this.settings, REQUEST_MILLISECONDS, this.apiState);
