@@ -22,6 +22,7 @@ import {
   NFTA_GEN_ID,
 } from "../../src/engine/nftables/constants.ts";
 
+const O_WRONLY = 1;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const RTM_NEWLINK = 16;
@@ -40,6 +41,8 @@ const MADE_BY: Readonly<Record<number, number>> = {
 export class PlayedKernel {
   readonly #errno = new Int32Array(1);
   readonly #protocols = new Map<number, number>();
+  /** What was written. */
+  output = "";
   #nextDescriptor = 100;
   #answers: Uint8Array[] = [];
   #objects: Message[] = [];
@@ -50,6 +53,12 @@ export class PlayedKernel {
     open: () => this.#nextDescriptor++,
     // The files of /proc that are read list legacy tables, of which there are none.
     read: () => 0,
+    write: (_descriptor: number, bytes: Uint8Array) => {
+      this.output += new TextDecoder().decode(bytes);
+      return bytes.length;
+    },
+    fcntl: () => O_WRONLY,
+    signal: () => 0n,
     close: () => 0,
     connect: () => 0,
     poll: () => 1,

@@ -12,6 +12,7 @@ import {
 import { compileRuleset } from "../redirect/compile.ts";
 import type { RedirectConfig } from "../redirect/config.ts";
 import type { Ruleset } from "../redirect/ruleset.ts";
+import { shorten } from "../text/shorten.ts";
 import type { Call } from "./call.ts";
 
 /** Most differences that a message shows; the rest is counted. */
@@ -123,8 +124,8 @@ function namespaceFailure(podLabel: string, path: string, thrown: unknown): CniE
   const reason = thrown instanceof Error ? thrown.message : String(thrown);
   return new CniError(
     CniErrorCode.InvalidNamespace,
-    `Could not enter the network namespace of pod ${podLabel}: ${reason}`,
-    `CNI_NETNS is ${JSON.stringify(path)}; the container runtime makes and names it`,
+    `Could not enter the network namespace of pod ${podLabel}: ${shorten(reason, 500)}`,
+    `CNI_NETNS is ${JSON.stringify(shorten(path, 256))}; the container runtime makes and names it`,
     { cause: thrown },
   );
 }
@@ -151,5 +152,5 @@ function describeDifferences(differences: readonly Difference[]): string {
 }
 
 function quoted(rule: string): string {
-  return JSON.stringify(rule.length > SHOWN_RULE ? rule.slice(0, SHOWN_RULE) + "…" : rule);
+  return JSON.stringify(shorten(rule, SHOWN_RULE));
 }

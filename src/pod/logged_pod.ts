@@ -1,5 +1,6 @@
 /** What the log may tell of a pod. */
 import type { Pod } from "../kubernetes/pod.ts";
+import { shorten } from "../text/shorten.ts";
 
 /** Annotations that decide which pod it is, whether it is meshed, and how. */
 const DECIDING: readonly string[] = [
@@ -57,5 +58,5 @@ function someOf(texts: readonly string[]): string[] {
 }
 
 function cut(text: string): string {
-  return text.length > SHOWN_VALUE ? `${text.slice(0, SHOWN_VALUE)}…` : text;
+  return shorten(text, SHOWN_VALUE);
 }
