@@ -120,7 +120,28 @@ function isOwnNamespace(path: string): boolean {
   }
 }
 
+/** The kernel's words for a machine or a process that has used up what it may have. */
+function isExhausted(thrown: unknown): boolean {
+  for (let error = thrown; error instanceof Error; error = error.cause) {
+    if (error instanceof LinuxError && /^(EMFILE|ENFILE|ENOMEM|ENOBUFS)$/.test(error.code)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+function exhausted(podLabel: string, thrown: unknown): CniError {
+  const reason = thrown instanceof Error ? thrown.message : String(thrown);
+  return new CniError(
+    CniErrorCode.TryAgainLater,
+    `Could not redirect the traffic of pod ${podLabel}: ${shorten(reason, 500)}`,
+    "This node or the container runtime has run out of open files or memory",
+    { cause: thrown },
+  );
+}
+
 function namespaceFailure(podLabel: string, path: string, thrown: unknown): CniError {
+  if (isExhausted(thrown)) return exhausted(podLabel, thrown);
   const reason = thrown instanceof Error ? thrown.message : String(thrown);
   return new CniError(
     CniErrorCode.InvalidNamespace,
@@ -132,6 +153,7 @@ function namespaceFailure(podLabel: string, path: string, thrown: unknown): CniE
 
 function captureFailure(podLabel: string, thrown: unknown): unknown {
   if (thrown instanceof LostNamespaceError) return thrown;
+  if (isExhausted(thrown)) return exhausted(podLabel, thrown);
   if (!(thrown instanceof EngineError || thrown instanceof LinuxError)) return thrown;
   return new CniError(
     CniErrorCode.ApplyFailed,
