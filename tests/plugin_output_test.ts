@@ -68,22 +68,15 @@ Deno.test("an answer that nobody got is not a success", async () => {
 
 Deno.test("an answer on a stdout that does not block arrives whole", async () => {
   // Two processes share a pipe's end, and with it whether it blocks; the reader is slow.
-  const script = `import os, subprocess, sys, time
-read, write = os.pipe()
-os.set_blocking(write, False)
-child = subprocess.Popen([sys.argv[1]], stdout=write)
-os.close(write)
-time.sleep(0.3)
-length = 0
-while True:
-    piece = os.read(read, 65536)
-    if not piece: break
-    length += len(piece)
-    time.sleep(0.0005)
-print(child.wait(), length)`;
+  const script = String.raw`use Fcntl; pipe(R, W);
+fcntl(W, F_SETFL, fcntl(W, F_GETFL, 0) | O_NONBLOCK);
+unless ($child = fork) { close R; open(STDOUT, ">&W"); exec @ARGV }
+close W; select(undef, undef, undef, 0.3);
+while (sysread(R, $piece, 65536)) { $n += length $piece; select(undef, undef, undef, 0.0005) }
+waitpid($child, 0); print $? >> 8, " $n\n"`;
   const previous = JSON.stringify({ cniVersion: "1.0.0", pad: "x".repeat(2_000_000) });
   const stdin = `{"name":"bed","cniVersion":"1.0.0","prevResult":${previous}}`;
-  const { stdout } = await shell(`exec python3 -c '${script}' "$0"`, stdin);
+  const { stdout } = await shell(`exec perl -e '${script}' "$0"`, stdin);
   assert.equal(stdout, `0 ${previous.length}\n`);
 });
 
