@@ -5,7 +5,6 @@ import { parsePod } from "../../src/kubernetes/pod.ts";
 import { decideForPod } from "../../src/pod/decide.ts";
 import type { Skip } from "../../src/pod/decision.ts";
 import {
-  redirectConfigOf,
   type RedirectConfigOptions,
   type RedirectConfigResult,
   transparentProxyConfigOf,
@@ -94,8 +93,7 @@ export function parseRedirectInput(
   const pod = parsePod(withIdentity(document as Record<string, unknown>));
   const title = `Pod ${pod.namespace}/${pod.name}`;
   const decision = decideForPod(pod, options);
-  if (decision.kind === "skip") return { title, ...decision };
-  return { kind: "redirect", title, ...redirectConfigOf(pod.annotations, options) };
+  return { title, ...decision };
 }
 
 function member(value: unknown, key: string): unknown {

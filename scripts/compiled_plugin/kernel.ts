@@ -22,6 +22,7 @@ import {
   NFTA_GEN_ID,
 } from "../../src/engine/nftables/constants.ts";
 
+const O_WRONLY = 1;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const RTM_NEWLINK = 16;
@@ -40,35 +41,25 @@ const MADE_BY: Readonly<Record<number, number>> = {
 export class PlayedKernel {
   readonly #errno = new Int32Array(1);
   readonly #protocols = new Map<number, number>();
+  /** What was written. */
+  output = "";
   #nextDescriptor = 100;
-  /** What is left of the file that was opened last. */
-  #contents = new Uint8Array();
   #answers: Uint8Array[] = [];
   #objects: Message[] = [];
 
   /** What `Deno.dlopen` returns. */
   readonly symbols = {
     __errno_location: () => Deno.UnsafePointer.of(this.#errno),
-    open: (name: Uint8Array) => {
-      const path = new TextDecoder().decode(name.subarray(0, -1));
-      // The files of /proc that are read list legacy tables, of which there are none.
-      if (!path.startsWith("/proc/")) this.#contents = Deno.readFileSync(path);
-      return this.#nextDescriptor++;
+    open: () => this.#nextDescriptor++,
+    // The files of /proc that are read list legacy tables, of which there are none.
+    read: () => 0,
+    write: (_descriptor: number, bytes: Uint8Array) => {
+      this.output += new TextDecoder().decode(bytes);
+      return bytes.length;
     },
-    read: (_descriptor: number, buffer: Uint8Array) => {
-      const { length } = this.#contents;
-      buffer.set(this.#contents);
-      this.#contents = new Uint8Array();
-      return length;
-    },
-    statx: (_at: number, _path: Uint8Array, _flags: number, _mask: number, status: Uint8Array) => {
-      new DataView(status.buffer).setUint16(28, 0o100600, true);
-      return 0;
-    },
-    close: () => {
-      this.#contents = new Uint8Array();
-      return 0;
-    },
+    fcntl: () => O_WRONLY,
+    signal: () => 0n,
+    close: () => 0,
     connect: () => 0,
     poll: () => 1,
     setns: () => 0,

@@ -29,17 +29,10 @@ export interface Ending {
  * @param start Starts the plugin's program.
  */
 export async function play(scene: Scene, start: () => void): Promise<Ending> {
-  let output = "";
-  const write = (data: Uint8Array): number => {
-    output += new TextDecoder().decode(data);
-    return data.length;
-  };
   const kernel = new PlayedKernel();
   const exited = Promise.withResolvers<number>();
   const statSync = Deno.statSync;
   Object.assign(Deno.env, { get: (name: string) => scene.env[name] });
-  Object.assign(Deno.stdout, { writeSync: write });
-  Object.assign(Deno.stderr, { writeSync: write });
   Object.assign(Deno, {
     stdin: { readSync: readerOf(scene.input) },
     exit: (code: number) => exited.resolve(code),
@@ -54,7 +47,7 @@ export async function play(scene: Scene, start: () => void): Promise<Ending> {
   });
   try {
     start();
-    return { exitCode: await exited.promise, output };
+    return { exitCode: await exited.promise, output: kernel.output };
   } finally {
     Object.assign(Deno, { statSync });
   }

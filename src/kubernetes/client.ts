@@ -101,7 +101,7 @@ export class KubernetesClient implements Disposable {
     const maximum = options.maximumBytes ?? defaultMaximumBytes;
     return await this.#bounded(what, options.verb ?? "get", options.signal, async (signal) => {
       const response = await this.#request(path, what, signal, this.#direct ? maximum : undefined);
-      const text = await readText(response, maximum);
+      const text = await readText(response, maximum, { strict: true });
       if (text === undefined) {
         throw this.#error(what, `the answer is longer than ${maximum} bytes`, {
           kind: "content",

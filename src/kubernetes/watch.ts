@@ -250,7 +250,8 @@ function watchError(status: Record<string, unknown>, what: string, server: strin
 async function* lines(
   stream: ReadableStream<Uint8Array<ArrayBuffer>>,
 ): AsyncGenerator<string, void, void> {
-  const decoder = new TextDecoder();
+  // As for a single pod, what is not UTF-8 is refused: a loose reading could unmesh a pod.
+  const decoder = new TextDecoder("utf-8", { fatal: true });
   let rest = "";
   for await (const chunk of stream) {
     const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");

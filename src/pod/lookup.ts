@@ -193,7 +193,7 @@ class Lookup {
   }
 
   #failure(cause: Error, outOfTime: boolean): PodLookupError {
-    const { problem, temporary, hint } = diagnose(cause);
+    const { problem, temporary, hint } = diagnose(cause, this.reference);
     const seconds = (this.#elapsed() / 1000).toFixed(1);
     const tries = `${this.#attempts} ${this.#attempts === 1 ? "attempt" : "attempts"}`;
     return new PodLookupError(
@@ -222,7 +222,7 @@ interface Diagnosis {
   readonly hint: string;
 }
 
-function diagnose(error: Error): Diagnosis {
+function diagnose(error: Error, reference: PodReference): Diagnosis {
   if (error instanceof StalePodError) {
     return {
       problem: "stale",
@@ -247,7 +247,7 @@ function diagnose(error: Error): Diagnosis {
       hint: "install-cni writes this file; look at the log of its pod on this node",
     };
   }
-  if (error instanceof ApiError) return diagnoseApiError(error);
+  if (error instanceof ApiError) return diagnoseApiError(error, reference);
   if (error instanceof SourceUnavailableError) {
     return {
       problem: "unreachable",
@@ -258,7 +258,7 @@ function diagnose(error: Error): Diagnosis {
   return { problem: "internal", temporary: false, hint: "" };
 }
 
-function diagnoseApiError(error: ApiError): Diagnosis {
+function diagnoseApiError(error: ApiError, reference: PodReference): Diagnosis {
   switch (error.status) {
     case 401:
       return {
@@ -279,7 +279,7 @@ function diagnoseApiError(error: ApiError): Diagnosis {
       return {
         problem: "not-found",
         temporary: true,
-        hint: "The pod was deleted, or the kubeconfig is of another cluster",
+        hint: missingPodHint(reference),
       };
   }
   switch (error.kind) {
@@ -300,6 +300,14 @@ function diagnoseApiError(error: ApiError): Diagnosis {
           "the container runtime's variables HTTPS_PROXY and NO_PROXY count too",
       };
   }
+}
+
+/** Kubelet's runtimes name a pod's UID; Podman and nerdctl, which may read the same folder, do not. */
+function missingPodHint({ uid }: PodReference): string {
+  if (uid !== undefined) return "The pod was deleted, or the kubeconfig is of another cluster";
+  return "A container of Podman or nerdctl, to judge by the missing K8S_POD_UID: give them a folder " +
+    "of network configurations of their own (network_config_dir in containers.conf, cni_netconfpath " +
+    "in nerdctl.toml); else the pod was deleted, or the kubeconfig is of another cluster";
 }
 
 function certificateHint(message: string): string {
