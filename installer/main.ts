@@ -2,8 +2,8 @@
 import { Command } from "@commander-js/extra-typings";
 import { VERSION } from "../src/version.ts";
 import { register as registerCheck } from "./commands/check.ts";
-import { register as registerExplain } from "./commands/explain.ts";
 import { register as registerEngine } from "./commands/engine.ts";
+import { register as registerExplain } from "./commands/explain.ts";
 import { register as registerInstall } from "./commands/install.ts";
 import { register as registerRules } from "./commands/rules.ts";
 import { register as registerUninstall } from "./commands/uninstall.ts";

@@ -11,7 +11,8 @@ import {
   unchain,
 } from "../installer/conflist/conflist.ts";
 import { byteString, byteStringOf, JsonError, parseJson } from "../installer/conflist/json_edit.ts";
-import { chooseTarget, classify, type ConfFile, shadowOf } from "../installer/plan/detect.ts";
+import { chooseTarget, classify, shadowOf } from "../installer/plan/detect.ts";
+import { type ConfFile } from "../installer/conflist/conf_file.ts";
 
 const folder = new URL("conflists/", import.meta.url);
 const entry = fillTemplate(

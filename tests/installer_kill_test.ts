@@ -9,7 +9,7 @@ import {
   singleOfReferenceList,
   typesOf,
 } from "../installer/conflist/conflist.ts";
-import { isConfName } from "../installer/plan/detect.ts";
+import { isConfName } from "../installer/conflist/conf_file.ts";
 import { interpreterOf } from "../installer/host/interpreter.ts";
 import { byteString } from "../installer/conflist/json_edit.ts";
 import { Operations } from "../installer/host/operations.ts";

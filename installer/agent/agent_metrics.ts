@@ -1,6 +1,6 @@
 /** Every metric of the node agent, declared once; `docs/operations.md` lists the same names. */
 import type { Outcome } from "../../src/agent/messages.ts";
-import { type Counter, type Histogram, type MetricsRegistry } from "./metrics.ts";
+import type { Counter, Histogram, MetricsRegistry } from "./metrics.ts";
 
 const LATENCY_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 

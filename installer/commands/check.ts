@@ -3,9 +3,9 @@
  * are; changes nothing.
  */
 import type { Command } from "@commander-js/extra-typings";
-import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
+import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { checkRulesOf, engineOption } from "./engine.ts";
 import {
   allowPodSettingOption,

@@ -4,19 +4,12 @@ import { Logger } from "../../src/log/log.ts";
 import { writeToStderr } from "../../src/log/stderr.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { folderOf } from "../host/host_files.ts";
-import {
-  allowedValues,
-  type Declaration,
-  declarations,
-  flagOf,
-  parseSettings,
-  type Settings,
-  SettingsError,
-} from "../settings/settings.ts";
+import { type Declaration, declarations, type Settings } from "../settings/declarations.ts";
+import { allowedValues, flagOf, parseSettings, SettingsError } from "../settings/settings.ts";
 
 /** Adds the flags of all settings to a command. */
 export function addSettings(command: Command): void {
-  for (const declaration of declarations()) {
+  for (const declaration of Object.values(declarations)) {
     command.addOption(new Option(`${flagOf(declaration)} <value>`, helpOf(declaration)) as never);
   }
 }

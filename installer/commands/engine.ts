@@ -2,7 +2,6 @@
 import { type Command, Option } from "@commander-js/extra-typings";
 import type { EngineSetting } from "../../src/engine/select.ts";
 import { readRedirectInput, type RedirectInput } from "./redirect_input.ts";
-import { applyRules, checkRules, removeRules } from "./rules_in_namespace.ts";
 import {
   allowPodSettingOption,
   configOptionsOf,
@@ -11,6 +10,7 @@ import {
   resolverOption,
   rulesVersionOption,
 } from "./redirect_options.ts";
+import { applyRules, checkRules, removeRules } from "./rules_in_namespace.ts";
 
 const examples = `
 Examples:

@@ -1,8 +1,8 @@
 /** `install-cni explain`: what happens to one packet, and because of which rule. */
 import { type Command, Option } from "@commander-js/extra-typings";
 import { compileRuleset } from "../../src/redirect/compile.ts";
-import { explainPacket, outcomeText, packetText } from "../../src/redirect/explain.ts";
 import { evaluate } from "../../src/redirect/evaluate.ts";
+import { explainPacket, outcomeText, packetText } from "../../src/redirect/explain.ts";
 import { readPacket } from "./packet_options.ts";
 import { readRedirectInput } from "./redirect_input.ts";
 import {

@@ -1,15 +1,16 @@
 /** `install-cni` without a command: the DaemonSet's program. */
 import type { Command } from "@commander-js/extra-typings";
-import { InstallerAgent } from "../loop/agent_loop.ts";
-import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
+import { messageOf } from "../../src/log/message_of.ts";
+import { MemoryService } from "../agent/memory.ts";
+import { AgentService } from "../agent/service.ts";
+import { ownPod } from "../cluster/own_pod.ts";
 import { pluginType } from "../conflist/conflist.ts";
-import { ownPod } from "../loop/removal_proof.ts";
-import { exists } from "../host/paths.ts";
-import { messageOf } from "../host/observe.ts";
 import { Operations } from "../host/operations.ts";
-import { createServices } from "../loop/service.ts";
-import type { Settings } from "../settings/settings.ts";
+import { exists } from "../host/paths.ts";
+import { InstallerAgent } from "../loop/agent_loop.ts";
 import { UninstallError } from "../loop/uninstall.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 
 /** Exit codes, as the reference installer has them. */
 const exitCodes = { install: 3, readyFile: 4, stay: 5 } as const;
@@ -30,7 +31,7 @@ async function install(command: Command): Promise<void> {
     Deno.exit(code);
   };
   const sourceDir = sourceDirOf(settings);
-  const services = createServices(settings);
+  const services = [new AgentService(settings), new MemoryService()];
   const agent = new InstallerAgent(settings, new Operations(), sourceDir, log, { services });
   // As process 1 of a container the default of these signals would be to ignore them.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {

@@ -1,5 +1,4 @@
 /** An engine worked by hand on one network namespace: what `apply`, `check` and `remove` do. */
-import { exists } from "../host/paths.ts";
 import type { Difference } from "../../src/engine/engine.ts";
 import { readNamespaceFacts } from "../../src/engine/facts.ts";
 import {
@@ -14,6 +13,7 @@ import {
 } from "../../src/linux/network_namespace.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import type { RedirectConfig } from "../../src/redirect/config.ts";
+import { exists } from "../host/paths.ts";
 
 /** What stands in a namespace compared with what should. */
 export interface RulesCheck {

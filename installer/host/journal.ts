@@ -7,9 +7,9 @@
  */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
-import type { Attributes } from "./host_files.ts";
-import { writeTemporary } from "./host_files.ts";
+import { type Attributes, writeTemporary } from "./host_files.ts";
 import type { Operations } from "./operations.ts";
+import { ownGid, ownUid } from "./owner.ts";
 
 /** What stood at a name. */
 export type Before =
@@ -73,6 +73,11 @@ function isNumber(value: unknown): value is number {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
+/** Reads the journal; a missing one is empty. */
+export function readJournal(operations: Operations, stateDir: string): Journal {
+  return parseJournal(operations.read(journalPath(stateDir)));
+}
+
 /** Returns the journal's file content. */
 function formatJournal(journal: Journal): Uint8Array<ArrayBuffer> {
   const files = Object.fromEntries(
@@ -92,7 +97,7 @@ function formatJournal(journal: Journal): Uint8Array<ArrayBuffer> {
 /** Writes the journal atomically into our own folder, readable for root only. */
 export function writeJournal(operations: Operations, stateDir: string, journal: Journal): void {
   const path = journalPath(stateDir);
-  const owner = { mode: 0o600, uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0 };
+  const owner = { mode: 0o600, uid: ownUid(), gid: ownGid() };
   const temporary = writeTemporary(operations, path, formatJournal(journal), owner);
   operations.rename(temporary, path);
   operations.syncDirectory(stateDir);

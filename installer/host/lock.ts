@@ -5,7 +5,7 @@
 import { tryLock } from "../../src/linux/file_exchange.ts";
 import { discard } from "./host_files.ts";
 import type { Operations } from "./operations.ts";
-import { makeStateDir } from "../loop/reconcile.ts";
+import { makeStateDir } from "./state_folder.ts";
 
 /** Lock file in our own folder. */
 export const lockName = "lock";

@@ -1,11 +1,12 @@
 /** What the installer sees of the host before it decides. Nothing here changes anything. */
-import type { ConfFile } from "../plan/detect.ts";
-import { isConfName } from "../plan/detect.ts";
-import { type Journal, journalPath, parseJournal } from "./journal.ts";
+import { messageOf } from "../../src/log/message_of.ts";
+import { type ConfFile, isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
+import { type Journal, journalPath, parseJournal } from "./journal.ts";
 import type { FileStatus, Operations } from "./operations.ts";
 import type { PluginFiles, PluginState } from "./plugin_files.ts";
-import { pathsOf, type Settings } from "../settings/settings.ts";
 
 /** A file of the net dir. */
 export interface NetFile extends ConfFile {
@@ -101,11 +102,6 @@ function readText(operations: Operations, path: string): Readable {
   } catch (error) {
     return { problem: `Cannot read "${path}": ${messageOf(error)}` };
   }
-}
-
-/** Returns an error's message. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function orUndefined<T>(work: () => T): T | undefined {

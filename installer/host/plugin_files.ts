@@ -7,10 +7,10 @@
  */
 import { createHash } from "node:crypto";
 import { LinuxError } from "../../src/linux/errno.ts";
+import { pluginType } from "../conflist/conflist.ts";
 import { discard, folderOf, temporaryName } from "./host_files.ts";
 import { findInterpreterSlot, interpreterSlotContent, libraryFolder } from "./interpreter.ts";
 import type { FileStatus, Operations } from "./operations.ts";
-import { pluginType } from "../conflist/conflist.ts";
 
 /** Where the plugin comes from and goes to. */
 export interface PluginPlaces {

@@ -3,16 +3,16 @@
  * true, and decides at its end whether the plugin stays on the host.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { canReadOwnPod, gatherEvidence } from "./removal_proof.ts";
-import { isUninstallRequested, takeLock } from "../host/lock.ts";
-import { messageOf } from "../host/observe.ts";
-import type { Operations } from "../host/operations.ts";
-import { ReadyFile } from "./ready_file.ts";
-import { type Pass, Reconciler, type State } from "./reconcile.ts";
-import { recover } from "./recover.ts";
-import { combineObservers, type Service } from "./service.ts";
+import { messageOf } from "../../src/log/message_of.ts";
 import { folderOf, targetOfTemporaryName } from "../host/host_files.ts";
-import type { Settings } from "../settings/settings.ts";
+import { isUninstallRequested, takeLock } from "../host/lock.ts";
+import type { Operations } from "../host/operations.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { ReadyFile } from "./ready_file.ts";
+import { type Pass, Reconciler } from "./reconcile.ts";
+import { recover } from "./recover.ts";
+import { canReadOwnPod, proveRemoval } from "./removal_proof.ts";
+import { combineObservers, type Service, type State } from "./service.ts";
 import { uninstall, type UninstallOptions } from "./uninstall.ts";
 import { Watch } from "./watch.ts";
 
@@ -28,7 +28,7 @@ export interface AgentOptions {
   readonly services?: readonly Service[];
   readonly uninstall?: UninstallOptions;
   /** Milliseconds for asking the API server at the end; by default 2500 of the 5 s grace period. */
-  readonly evidenceTimeout?: number;
+  readonly proofTimeout?: number;
 }
 
 /** The running installer. */
@@ -260,16 +260,16 @@ export class InstallerAgent {
     try {
       this.#ready.set(false);
       if (this.#wasUninstalled || !this.#hasLock()) return;
-      const evidence = settings.uninstallOnStop
+      const proof = settings.uninstallOnStop
         ? { verdict: "removed" as const, reason: "KUMA_CNI_UNINSTALL is true" }
-        : await gatherEvidence(settings, this.#couldReadPod, options.evidenceTimeout ?? 2500);
-      if (evidence.verdict === "removed") {
-        log.info("Uninstalling", { reason: evidence.reason });
+        : await proveRemoval(settings, this.#couldReadPod, options.proofTimeout ?? 2500);
+      if (proof.verdict === "removed") {
+        log.info("Uninstalling", { reason: proof.reason });
         for (const service of this.#services) await service.stop?.();
         await uninstall(settings, this.operations, log, options.uninstall);
         return;
       }
-      log.info("Stopping; the plugin stays installed", { reason: evidence.reason });
+      log.info("Stopping; the plugin stays installed", { reason: proof.reason });
     } finally {
       for (const service of this.#services) await service.stop?.();
       this.#lock?.[Symbol.dispose]();

@@ -29,7 +29,7 @@ const longestPause = 30_000;
 const calm = 60_000;
 
 /** Counts repairs per file. Times are in milliseconds of any clock that never goes back. */
-export class Fights {
+export class Contention {
   readonly #records = new Map<string, Record>();
 
   /** Asks whether a file may be repaired now. */

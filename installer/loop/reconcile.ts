@@ -3,35 +3,21 @@
  * interrupted or contradicted pass needs no memory to be continued.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { isConfName } from "../plan/detect.ts";
-import { Fights, likelyCause } from "./contention.ts";
-import { removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
-import { type Journal, journalPath, parseJournal, sha256, writeJournal } from "../host/journal.ts";
+import { messageOf } from "../../src/log/message_of.ts";
+import { isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
-import { messageOf, observe, type Observed } from "../host/observe.ts";
+import { removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
+import { type Journal, sha256, writeJournal } from "../host/journal.ts";
+import { observe, type Observed } from "../host/observe.ts";
 import type { Operations } from "../host/operations.ts";
-import { type Cause, type Plan, plan, type Step } from "../plan/plan.ts";
 import { PluginFiles } from "../host/plugin_files.ts";
-import { type Paths, pathsOf, type Settings } from "../settings/settings.ts";
-
-/** Takes note of what the installer does; for metrics. Must not throw. */
-export interface Observer {
-  /** Everything was put in place for the first time by this process, in so many milliseconds. */
-  installed?(milliseconds: number): void;
-  /** A foreign change was repaired, in so many milliseconds from noticing it. */
-  healed?(cause: Cause, milliseconds: number): void;
-  /** A write was given up because another program changed the file meanwhile, or fights over it. */
-  conflict?(file: string): void;
-  /** Readiness changed. */
-  state?(state: State): void;
-}
-
-/** Whether pods that start now get their rules. */
-export interface State {
-  readonly ready: boolean;
-  /** In words for people. */
-  readonly reason: string;
-}
+import { makeStateDir } from "../host/state_folder.ts";
+import { plan } from "../plan/plan.ts";
+import type { Cause, Plan, Step } from "../plan/steps.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { type Paths, pathsOf } from "../settings/paths.ts";
+import { Contention, likelyCause } from "./contention.ts";
+import type { Observer } from "./service.ts";
 
 /** How a pass ended. */
 export interface Pass {
@@ -61,7 +47,7 @@ const answers: ReadonlySet<Cause> = new Set<Cause>([
 export class Reconciler {
   readonly plugin: PluginFiles;
   readonly paths: Paths;
-  readonly #fights = new Fights();
+  readonly #contention = new Contention();
   readonly #told = new Map<string, number>();
   #wasInstalled = false;
   /** The last pass that ended with everything in place, and what the files were before it. */
@@ -139,7 +125,7 @@ export class Reconciler {
         return this.#unfinished(plan, done, reason, { failed: false, retryAfter: 200 });
       }
       for (const step of plan.steps) {
-        const wait = this.#waitOfFight(step, seen);
+        const wait = this.#waitOfContention(step, seen);
         if (wait > 0) {
           const reason = `"${nameOf(step)}" is fought over by another program`;
           return this.#unfinished(plan, done, reason, { failed: false, retryAfter: wait });
@@ -199,9 +185,9 @@ export class Reconciler {
     }
   }
 
-  #waitOfFight(step: Step, seen: Observed): number {
+  #waitOfContention(step: Step, seen: Observed): number {
     if (step.kind !== "write" || !answers.has(step.cause) || !this.#wasInstalled) return 0;
-    const verdict = this.#fights.ask(step.name, this.now());
+    const verdict = this.#contention.ask(step.name, this.now());
     if (verdict.tell) {
       const texts = seen.files.map(({ text }) => text ?? "").join("\n");
       this.observer.conflict?.(step.name);
@@ -222,7 +208,7 @@ export class Reconciler {
     }
     const milliseconds = this.now() - since;
     if (step.kind === "write" && answers.has(step.cause)) {
-      this.#fights.repaired(step.name, this.now());
+      this.#contention.repaired(step.name, this.now());
     }
     this.observer.healed?.(step.cause, milliseconds);
     const level = step.cause === "token-rotated" ? "debug" : "info";
@@ -280,21 +266,6 @@ export class Reconciler {
     this.#told.set(message, this.now());
     this.log[severity](message);
   }
-}
-
-/** Makes our own folder in the net dir: for root only, and no link to somewhere else. */
-export function makeStateDir(operations: Operations, path: string): void {
-  const status = operations.status(path);
-  if (status !== undefined && status.kind !== "directory") {
-    throw new Error(`"${path}" is no folder; remove it`);
-  }
-  if (status === undefined) operations.makeDirectory(path, 0o700);
-  else if (status.mode !== 0o700) operations.setMode(path, 0o700);
-}
-
-/** Reads the journal; a missing one is empty. */
-export function readJournal(operations: Operations, stateDir: string): Journal {
-  return parseJournal(operations.read(journalPath(stateDir)));
 }
 
 function nameOf(step: Step): string {

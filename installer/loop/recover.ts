@@ -1,15 +1,15 @@
 /** Puts away what killed processes left behind. */
 import type { Logger } from "../../src/log/log.ts";
+import { isConfName } from "../conflist/conf_file.ts";
 import { pluginType } from "../conflist/conflist.ts";
-import { isConfName } from "../plan/detect.ts";
+import { JsonError, parseJson } from "../conflist/json_edit.ts";
 import { replaceFile, sameBytes, targetOfTemporaryName } from "../host/host_files.ts";
 import { libraryFolder } from "../host/interpreter.ts";
-import { sha256 } from "../host/journal.ts";
-import { JsonError, parseJson } from "../conflist/json_edit.ts";
+import { readJournal, sha256 } from "../host/journal.ts";
 import { readNetFile } from "../host/observe.ts";
 import type { Operations } from "../host/operations.ts";
-import { readJournal } from "./reconcile.ts";
-import { pathsOf, type Settings } from "../settings/settings.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
 
 /**
  * Removes temporary files, ours and the reference installer's, after saving another program's change

@@ -2,31 +2,16 @@
  * Finds out whether a stopping agent is being replaced or removed for good. Without proof of removal
  * it counts as replaced: pods must keep starting while a DaemonSet rolls.
  */
+import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
-import { KubernetesClient } from "../../src/kubernetes/client.ts";
-import { serverOf } from "../plan/kubeconfig_step.ts";
-import type { Settings } from "../settings/settings.ts";
+import { clientOf, type OwnPod, ownPod, readOwnPod } from "../cluster/own_pod.ts";
+import type { Settings } from "../settings/declarations.ts";
 
 /** What the cluster says about this program's own DaemonSet. */
-export type Evidence =
+export type RemovalProof =
   | { readonly verdict: "removed"; readonly reason: string }
   | { readonly verdict: "staying"; readonly reason: string }
   | { readonly verdict: "unknown"; readonly reason: string };
-
-/** Where this program runs. */
-export interface OwnPod {
-  readonly namespace: string;
-  readonly name: string;
-}
-
-/** Returns this program's own pod, or `undefined` outside a cluster. */
-export function ownPod(settings: Settings): OwnPod | undefined {
-  const folder = settings.tokenFile.slice(0, settings.tokenFile.lastIndexOf("/"));
-  const namespace = settings.podNamespace ||
-    orEmpty(() => Deno.readTextFileSync(`${folder}/namespace`).trim());
-  const name = settings.podName || orEmpty(() => Deno.hostname());
-  return namespace === "" || name === "" ? undefined : { namespace, name };
-}
 
 /**
  * Asks the API server about this program's DaemonSet.
@@ -39,11 +24,11 @@ export function ownPod(settings: Settings): OwnPod | undefined {
  * @param couldReadPod Whether the same account has read its own pod before.
  * @param timeout Milliseconds for everything.
  */
-export async function gatherEvidence(
+export async function proveRemoval(
   settings: Settings,
   couldReadPod: boolean,
   timeout: number,
-): Promise<Evidence> {
+): Promise<RemovalProof> {
   const pod = ownPod(settings);
   if (pod === undefined) return { verdict: "unknown", reason: "not running as a pod" };
   const signal = AbortSignal.timeout(timeout);
@@ -119,38 +104,6 @@ export async function canReadOwnPod(settings: Settings, signal: AbortSignal): Pr
   }
 }
 
-/**
- * Makes a client of the API server with this program's service account, whose token is read again
- * for each request.
- *
- * @param timeout Milliseconds for one request.
- * @throws {Deno.errors.NotFound} when the certificate authority's file is missing.
- */
-export function clientOf(settings: Settings, timeout: number): KubernetesClient {
-  return new KubernetesClient({
-    server: serverOf(settings),
-    certificateAuthority: Deno.readTextFileSync(settings.caFile),
-    tokenFile: settings.tokenFile,
-    insecureSkipTlsVerify: false,
-  }, { requestTimeoutMilliseconds: timeout });
-}
-
-/**
- * Gets this program's own pod as the API server has it.
- *
- * @throws {ApiError} when it cannot be had.
- */
-export async function readOwnPod(
-  client: KubernetesClient,
-  pod: OwnPod,
-  signal: AbortSignal,
-): Promise<Record<string, unknown>> {
-  const path = `/api/v1/namespaces/${encodeURIComponent(pod.namespace)}/pods/${
-    encodeURIComponent(pod.name)
-  }`;
-  return await client.getJson(path, { signal, what: `own pod "${pod.namespace}/${pod.name}"` });
-}
-
 async function readOwner(
   client: KubernetesClient,
   pod: OwnPod,
@@ -167,12 +120,4 @@ async function readOwner(
 
 function record(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
-}
-
-function orEmpty(work: () => string): string {
-  try {
-    return work();
-  } catch {
-    return "";
-  }
 }

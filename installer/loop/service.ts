@@ -1,9 +1,27 @@
 /** Parts of the running installer beside the installing itself: socket, metrics, health. */
 import type { Logger } from "../../src/log/log.ts";
-import { AgentService } from "../agent/service.ts";
-import { MemoryService } from "../agent/memory.ts";
-import type { Observer, State } from "./reconcile.ts";
-import type { Paths, Settings } from "../settings/settings.ts";
+import type { Cause } from "../plan/steps.ts";
+import type { Settings } from "../settings/declarations.ts";
+import type { Paths } from "../settings/paths.ts";
+
+/** Takes note of what the installer does; for metrics. Must not throw. */
+export interface Observer {
+  /** Everything was put in place for the first time by this process, in so many milliseconds. */
+  installed?(milliseconds: number): void;
+  /** A foreign change was repaired, in so many milliseconds from noticing it. */
+  healed?(cause: Cause, milliseconds: number): void;
+  /** A write was given up because another program changed the file meanwhile, or fights over it. */
+  conflict?(file: string): void;
+  /** Readiness changed. */
+  state?(state: State): void;
+}
+
+/** Whether pods that start now get their rules. */
+export interface State {
+  readonly ready: boolean;
+  /** In words for people. */
+  readonly reason: string;
+}
 
 /** What a part may know. */
 export interface ServiceContext {
@@ -26,11 +44,6 @@ export interface Service {
   tick?(): void;
   /** Called at the end; may be called twice. */
   stop?(): void | Promise<void>;
-}
-
-/** Makes the parts of this installer. */
-export function createServices(settings: Settings): readonly Service[] {
-  return [new AgentService(settings), new MemoryService()];
 }
 
 /** Makes one observer that tells several. */

@@ -4,8 +4,10 @@
  * point, by any version; also takes away what the reference installer leaves.
  */
 import type { Logger } from "../../src/log/log.ts";
+import { messageOf } from "../../src/log/message_of.ts";
+import { isConfName } from "../conflist/conf_file.ts";
 import { parseList, pluginType, typesOf, unchain } from "../conflist/conflist.ts";
-import { classify, isConfName } from "../plan/detect.ts";
+import { bytesOf } from "../conflist/json_edit.ts";
 import {
   removeFile,
   type Replaced,
@@ -13,15 +15,15 @@ import {
   sameBytes,
   temporaryName,
 } from "../host/host_files.ts";
+import { type JournalEntry, readJournal, sha256 } from "../host/journal.ts";
 import { lockName } from "../host/lock.ts";
-import { type JournalEntry, sha256 } from "../host/journal.ts";
-import { bytesOf } from "../conflist/json_edit.ts";
-import { messageOf, type NetFile, readNetFile } from "../host/observe.ts";
+import { type NetFile, readNetFile } from "../host/observe.ts";
 import type { Operations } from "../host/operations.ts";
 import { PluginFiles } from "../host/plugin_files.ts";
+import { classify } from "../plan/detect.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
 import { recover } from "./recover.ts";
-import { readJournal } from "./reconcile.ts";
-import { pathsOf, type Settings } from "../settings/settings.ts";
 
 /** Files that still name the plugin; program and kubeconfig were therefore left in place. */
 export class UninstallError extends Error {

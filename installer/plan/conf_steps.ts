@@ -7,14 +7,14 @@ import {
   pluginType,
   unchain,
 } from "../conflist/conflist.ts";
-import { chooseTarget, classify, derivedNameOf, shadowOf } from "./detect.ts";
+import { bytesOf, canonicalJson, parseJson } from "../conflist/json_edit.ts";
 import { type Attributes, sameBytes } from "../host/host_files.ts";
 import { type Before, type Journal, sha256 } from "../host/journal.ts";
-import { bytesOf, canonicalJson, parseJson } from "../conflist/json_edit.ts";
-import { ownGid, ownUid } from "./kubeconfig_step.ts";
 import type { NetFile, Observed } from "../host/observe.ts";
-import type { Cause, Plan, Step } from "./plan.ts";
-import type { Settings } from "../settings/settings.ts";
+import { ownGid, ownUid } from "../host/owner.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { chooseTarget, classify, derivedNameOf, shadowOf } from "./detect.ts";
+import type { Cause, Plan, Step } from "./steps.ts";
 
 /** Returns the steps that chain our entry to another plugin's configuration. */
 export function chainSteps(

@@ -5,6 +5,7 @@
  * without sub-directories, in the order of their bytes, and load the first; a `.conflist` must hold a
  * list, the other two a single plugin; a first file that cannot be parsed makes the whole load fail.
  */
+import type { ConfFile } from "../conflist/conf_file.ts";
 import {
   isListOfSingle,
   parseList,
@@ -14,14 +15,6 @@ import {
   typesOf,
 } from "../conflist/conflist.ts";
 import { JsonError, stringMemberOf } from "../conflist/json_edit.ts";
-
-/** One configuration file of the net dir. */
-export interface ConfFile {
-  readonly name: string;
-  /** Byte string of the content; `undefined` when it could not be read, see `problem`. */
-  readonly text?: string;
-  readonly problem?: string;
-}
 
 /** What a configuration file is to us. */
 export type ConfKind =
@@ -43,11 +36,6 @@ const derivedSuffix = "-kuma.conflist";
 /** Returns the name of the list that stands in for a single plugin's file, and sorts before it. */
 export function derivedNameOf(name: string): string {
   return name.replace(/\.(conf|json)$/, "") + derivedSuffix;
-}
-
-/** Tells whether runtimes look at a file of this name. */
-export function isConfName(name: string): boolean {
-  return /\.(conf|conflist|json)$/.test(name);
 }
 
 /** Tells what a configuration file is. */

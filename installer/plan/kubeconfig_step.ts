@@ -1,15 +1,12 @@
 /** Decides whether the kubeconfig on the host must be written. Pure. */
 import { formatKubeconfig } from "../../src/kubernetes/kubeconfig_format.ts";
+import { messageOf } from "../../src/log/message_of.ts";
 import { sameBytes } from "../host/host_files.ts";
-import { messageOf, type Observed } from "../host/observe.ts";
-import type { Cause, Step } from "./plan.ts";
-import type { Settings } from "../settings/settings.ts";
-
-/** Returns the API server's address for the kubeconfig. */
-export function serverOf(settings: Settings): string {
-  const { apiHost, apiPort, apiProtocol } = settings;
-  return `${apiProtocol}://${apiHost.includes(":") ? `[${apiHost}]` : apiHost}:${apiPort}`;
-}
+import type { Observed } from "../host/observe.ts";
+import { ownGid, ownUid } from "../host/owner.ts";
+import { serverOf } from "../settings/api_server.ts";
+import type { Settings } from "../settings/declarations.ts";
+import type { Cause, Step } from "./steps.ts";
 
 /** Returns the step that is needed, if any, or why the content cannot be told. */
 export function kubeconfigStep(
@@ -51,14 +48,4 @@ export function kubeconfigStep(
   const isRotation = isPrivate && file.text !== undefined &&
     withoutToken(file.text) === withoutToken(text);
   return write(isRotation ? "token-rotated" : "kubeconfig-changed", file.content);
-}
-
-/** Returns the user that this process writes files as. */
-export function ownUid(): number {
-  return Deno.uid() ?? 0;
-}
-
-/** Returns the group that this process writes files as. */
-export function ownGid(): number {
-  return Deno.gid() ?? 0;
 }

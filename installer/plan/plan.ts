@@ -5,64 +5,13 @@
  * Order of the steps: program, kubeconfig, chain entry, leftovers. So no configuration file names a
  * program or kubeconfig that is not there.
  */
-import { chainSteps, standaloneSteps } from "./conf_steps.ts";
 import { fillTemplate } from "../conflist/conflist.ts";
-import type { Attributes } from "../host/host_files.ts";
-import type { Before } from "../host/journal.ts";
-import { kubeconfigStep } from "./kubeconfig_step.ts";
 import type { Observed } from "../host/observe.ts";
-import { pathsOf, type Settings } from "../settings/settings.ts";
-
-/** Why a step is needed; a bounded set, used as a label of metrics. */
-export type Cause =
-  | "binary-missing"
-  | "binary-changed"
-  | "kubeconfig-missing"
-  | "kubeconfig-changed"
-  | "token-rotated"
-  | "entry-missing"
-  | "entry-changed"
-  | "entry-not-last"
-  | "file-missing"
-  | "file-changed"
-  | "left-over";
-
-/** One change of the host. */
-export type Step =
-  | { readonly kind: "install-plugin"; readonly cause: Cause }
-  | {
-    readonly kind: "write";
-    readonly cause: Cause;
-    /** File name in the net dir. */
-    readonly name: string;
-    /** What is there now; `undefined`: nothing. */
-    readonly expected: Uint8Array | undefined;
-    readonly content: Uint8Array<ArrayBuffer>;
-    readonly attributes: Attributes;
-    /** What uninstalling restores; `undefined`: the file is not journaled. */
-    readonly before?: Before;
-  }
-  | {
-    readonly kind: "remove";
-    readonly cause: Cause;
-    readonly name: string;
-    readonly expected: Uint8Array | undefined;
-  };
-
-/** A decision. */
-export interface Plan {
-  readonly steps: readonly Step[];
-  /** What another program or a person must do first. */
-  readonly waitingFor?: string;
-  /** What is needed cannot be read right now; until then what is installed stays as it is. */
-  readonly isUnreadable?: boolean;
-  /** Trouble that keeps pods from being captured although the steps are done. */
-  readonly blocked?: string;
-  /** Trouble that can wait. */
-  readonly warnings: readonly string[];
-  /** The file that carries or gets our entry. */
-  readonly target?: string;
-}
+import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
+import { chainSteps, standaloneSteps } from "./conf_steps.ts";
+import { kubeconfigStep } from "./kubeconfig_step.ts";
+import type { Plan, Step } from "./steps.ts";
 
 /** Decides what to do. */
 export function plan(settings: Settings, seen: Observed): Plan {

@@ -5,7 +5,8 @@
 import { Operations } from "../../installer/host/operations.ts";
 import { Reconciler } from "../../installer/loop/reconcile.ts";
 import { recover } from "../../installer/loop/recover.ts";
-import { parseSettings, type Settings } from "../../installer/settings/settings.ts";
+import { parseSettings } from "../../installer/settings/settings.ts";
+import { type Settings } from "../../installer/settings/declarations.ts";
 import { uninstall } from "../../installer/loop/uninstall.ts";
 import { Logger } from "../../src/log/log.ts";
 

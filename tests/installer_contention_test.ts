@@ -1,6 +1,6 @@
 /** Another program that undoes every change at once: named, and not answered without end. */
 import { equal, match, ok } from "node:assert/strict";
-import { Fights, likelyCause } from "../installer/loop/contention.ts";
+import { Contention, likelyCause } from "../installer/loop/contention.ts";
 import { InstallerHost } from "./support/installer_host.ts";
 
 const list = "05-cilium.conflist";
@@ -40,32 +40,32 @@ Deno.test("a program that restores its file at once is named and outwaited", asy
 });
 
 Deno.test("repairs now and then are no fight", () => {
-  const fights = new Fights();
+  const contention = new Contention();
   for (let now = 0; now < 1000_000; now += 2000) {
-    equal(fights.ask("f", now).wait, 0);
-    fights.repaired("f", now);
+    equal(contention.ask("f", now).wait, 0);
+    contention.repaired("f", now);
   }
 });
 
 Deno.test("pauses grow to half a minute and end after a minute of calm", () => {
-  const fights = new Fights();
+  const contention = new Contention();
   let now = 0;
   let repairs = 0;
   let tells = 0;
   const pauses: number[] = [];
   while (now < 300_000) {
-    const { wait, tell } = fights.ask("f", now);
+    const { wait, tell } = contention.ask("f", now);
     if (tell) tells++;
     if (wait > 0) pauses.push(wait);
     now += wait;
-    fights.repaired("f", now);
+    contention.repaired("f", now);
     repairs++;
     now += 20;
   }
   ok(repairs < 130, `${repairs} repairs in 5 minutes`);
   ok(tells >= 3 && tells <= 6, `${tells} times told`);
   equal(Math.max(...pauses) <= 30_000 && Math.max(...pauses) > 29_000, true);
-  equal(fights.ask("f", now + 60_000).wait, 0);
+  equal(contention.ask("f", now + 60_000).wait, 0);
 });
 
 Deno.test("the cause is guessed from the file", () => {

@@ -1,7 +1,8 @@
 /** What a stopping agent learns about its own DaemonSet in the rarer cases of `docs/installer.md`. */
 import { deepEqual, equal } from "node:assert/strict";
-import { type Evidence, gatherEvidence } from "../installer/loop/removal_proof.ts";
-import { parseSettings, type Settings } from "../installer/settings/settings.ts";
+import { proveRemoval, type RemovalProof } from "../installer/loop/removal_proof.ts";
+import { parseSettings } from "../installer/settings/settings.ts";
+import { type Settings } from "../installer/settings/declarations.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { plainPod } from "./support/pods.ts";
 
@@ -44,8 +45,8 @@ class Cluster implements AsyncDisposable {
     return parseSettings(({ variable }) => environment[variable], { needsConfig: false });
   }
 
-  async evidence(settings = this.settings()): Promise<Evidence> {
-    return await gatherEvidence(settings, true, 1000);
+  async proof(settings = this.settings()): Promise<RemovalProof> {
+    return await proveRemoval(settings, true, 1000);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -56,10 +57,10 @@ class Cluster implements AsyncDisposable {
 
 Deno.test("a DaemonSet that was created anew under its name is no removal", async () => {
   await using cluster = await Cluster.start();
-  equal((await cluster.evidence()).verdict, "staying");
+  equal((await cluster.proof()).verdict, "staying");
   const { metadata } = daemonSet;
   cluster.api.store.put({ ...daemonSet, metadata: { ...metadata, uid: crypto.randomUUID() } });
-  deepEqual(await cluster.evidence(), {
+  deepEqual(await cluster.proof(), {
     verdict: "staying",
     reason: `the DaemonSet "${ownNamespace}/kuma-cni-node" was created anew`,
   });
@@ -69,16 +70,16 @@ Deno.test("without its own pod, or a DaemonSet that owns it, nothing is proven",
   await using cluster = await Cluster.start();
   const { api } = cluster;
   api.store.delete("daemonsets", ownNamespace, daemonSet.metadata.name);
-  equal((await cluster.evidence()).verdict, "removed");
-  const gone = await cluster.evidence(cluster.settings({ POD_NAME: "other" }));
+  equal((await cluster.proof()).verdict, "removed");
+  const gone = await cluster.proof(cluster.settings({ POD_NAME: "other" }));
   equal(gone.verdict, "unknown", gone.reason);
   api.store.put(plainPod({ namespace: ownNamespace, name: ownName }));
-  deepEqual(await cluster.evidence(), {
+  deepEqual(await cluster.proof(), {
     verdict: "unknown",
     reason: `no DaemonSet owns the pod "${ownName}"`,
   });
   const outside = cluster.settings({ KUBE_SERVICE_ACCOUNT_TOKEN_PATH: "/nowhere/token" });
-  deepEqual(await cluster.evidence(outside), {
+  deepEqual(await cluster.proof(outside), {
     verdict: "unknown",
     reason: "not running as a pod",
   });
@@ -88,9 +89,9 @@ Deno.test("a refusal proves a removal only when it lasts", async () => {
   await using cluster = await Cluster.start();
   for (const code of [401, 403]) {
     cluster.api.inject({ kind: "status", code }, { times: 1 });
-    equal((await cluster.evidence()).verdict, "unknown");
+    equal((await cluster.proof()).verdict, "unknown");
     cluster.api.inject({ kind: "status", code });
-    equal((await cluster.evidence()).verdict, "removed");
+    equal((await cluster.proof()).verdict, "removed");
     cluster.api.clearFaults();
   }
 });
