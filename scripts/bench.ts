@@ -5,6 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { root } from "./deno_tools.ts";
+import { supervise } from "./supervise.ts";
 
 /** A module of `scripts/bench/`. */
 interface BenchModule {
@@ -54,11 +55,4 @@ async function main(): Promise<number> {
   return failed ? 1 : 0;
 }
 
-if (import.meta.main) {
-  try {
-    Deno.exit(await main());
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await supervise(import.meta.url, main);

@@ -12,6 +12,8 @@ import { findDenort, sha256 } from "./denort.ts";
 import { addLibraryPath } from "./elf.ts";
 import { collectLibraries } from "./libraries.ts";
 import { modulesFrom } from "./sources.ts";
+import { supervise, sweep, TASK_VARIABLE } from "./supervise.ts";
+import { identityOf } from "./task_owner.ts";
 import { libraryFolder } from "../installer/host/interpreter.ts";
 
 export { BuildError, compileModule, root };
@@ -91,6 +93,9 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
   },
 };
 
+/** Begin of the names of folders that a build works in; their owner follows. */
+const workPrefix = "build.";
+
 /** Choices of a build. */
 export interface BuildOptions {
   /** Programs to build; all by default. */
@@ -159,7 +164,9 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
   say(`denort: ${denort.source}, sha256 ${denort.sha256}`);
   const built: Built[] = [];
   // On the file system of dist/, so that each result appears there by a rename.
-  const work = await Deno.makeTempDir({ dir: `${root}/.cache`, prefix: "build-" });
+  sweep(`${root}/.cache`, workPrefix);
+  const owner = Deno.env.get(TASK_VARIABLE) ?? identityOf(Deno.pid);
+  const work = await Deno.makeTempDir({ dir: `${root}/.cache`, prefix: `${workPrefix}${owner}-` });
   try {
     for (const name of options.only ?? (Object.keys(programs) as ProgramName[])) {
       const started = new Date();
@@ -261,42 +268,38 @@ Environment:
   DENO_TLS_CA_STORE   "system" where TLS is intercepted by a local certificate authority
 `;
 
-if (import.meta.main) {
-  try {
-    const { values } = parseArgs({
-      args: Deno.args,
-      options: {
-        target: { type: "string" },
-        libraries: { type: "string" },
-        only: { type: "string", multiple: true },
-        help: { type: "boolean", short: "h" },
-      },
-    });
-    if (values.help) {
-      console.log(help);
-    } else {
-      const only = values.only?.map((name) => {
-        if (name !== "kuma-cni" && name !== "install-cni") {
-          throw new BuildError(
-            `Cannot build program "${name}": wanted "kuma-cni" or "install-cni"`,
-          );
-        }
-        return name;
-      });
-      const built = await build({
-        ...(only === undefined ? {} : { only }),
-        ...(values.target === undefined ? {} : { target: values.target }),
-        ...(values.libraries === undefined ? {} : { libraries: values.libraries }),
-      });
-      for (const { path, size, sha256 } of built) {
-        console.log(
-          `${path.slice(root.length + 1).padEnd(18)} ${(size / 2 ** 20).toFixed(1)} MiB  ` +
-            `sha256 ${sha256}`,
-        );
-      }
-    }
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    Deno.exit(1);
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: {
+      target: { type: "string" },
+      libraries: { type: "string" },
+      only: { type: "string", multiple: true },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) {
+    console.log(help);
+    return 0;
   }
+  const only = values.only?.map((name) => {
+    if (name !== "kuma-cni" && name !== "install-cni") {
+      throw new BuildError(`Cannot build program "${name}": expected "kuma-cni" or "install-cni"`);
+    }
+    return name;
+  });
+  const built = await build({
+    ...(only === undefined ? {} : { only }),
+    ...(values.target === undefined ? {} : { target: values.target }),
+    ...(values.libraries === undefined ? {} : { libraries: values.libraries }),
+  });
+  for (const { path, size, sha256 } of built) {
+    console.log(
+      `${path.slice(root.length + 1).padEnd(18)} ${(size / 2 ** 20).toFixed(1)} MiB  ` +
+        `sha256 ${sha256}`,
+    );
+  }
+  return 0;
 }
+
+if (import.meta.main) await supervise(import.meta.url, main);

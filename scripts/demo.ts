@@ -4,6 +4,7 @@
  * beyond Deno and Debian's base, touches nothing but network namespaces of its own, and removes
  * them. Exit code 0 when everything went where it should, 1 when not.
  */
+import { supervise } from "./supervise.ts";
 import { LinuxError } from "../src/linux/errno.ts";
 import { ADDRESSES, Bed } from "../tests/support/bed.ts";
 import { Cluster } from "../tests/support/cluster.ts";
@@ -230,4 +231,4 @@ async function main(): Promise<number> {
   }
 }
 
-if (import.meta.main) Deno.exit(await main());
+if (import.meta.main) await supervise(import.meta.url, main);
