@@ -165,7 +165,7 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
   const built: Built[] = [];
   // On the file system of dist/, so that each result appears there by a rename.
   sweep(`${root}/.cache`, workPrefix);
-  const owner = Deno.env.get(TASK_VARIABLE) ?? identityOf(Deno.pid);
+  const owner = Deno.env.get(TASK_VARIABLE) || identityOf(Deno.pid);
   const work = await Deno.makeTempDir({ dir: `${root}/.cache`, prefix: `${workPrefix}${owner}-` });
   try {
     for (const name of options.only ?? (Object.keys(programs) as ProgramName[])) {

@@ -209,7 +209,19 @@ function mappedUsers(): boolean[] {
   );
 }
 
+const help = `Usage: deno task demo
+
+Shows on this machine what the plugin does to a pod's traffic: builds it unless it is up to date,
+makes a pod, a remote host and an API server in network namespaces of its own, tries connections
+before and after the plugin was called, and removes everything. Needs root on Linux.
+Exit code 0 when everything went where it should.
+`;
+
 async function main(): Promise<number> {
+  if (Deno.args.includes("--help") || Deno.args.includes("-h")) {
+    console.log(help);
+    return 0;
+  }
   const reason = obstacle();
   if (reason !== undefined) {
     console.error(reason);

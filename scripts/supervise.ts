@@ -46,17 +46,17 @@ const ENTER = 'mkdir -p /run/netns && mount -t tmpfs -o mode=755 tmpfs /run/netn
  * @param work The task; its result is the exit code.
  */
 export async function supervise(module: string, work: () => Promise<number>): Promise<never> {
-  if (Deno.env.has(TASK_VARIABLE)) Deno.exit(await reported(work));
+  if (Deno.env.get(TASK_VARIABLE)) Deno.exit(await reported(work));
+  const ended = Promise.withResolvers<number>();
+  for (const [signal, code] of Object.entries(SIGNALS)) {
+    Deno.addSignalListener(signal as Deno.Signal, () => ended.resolve(code));
+  }
   const owner = identityOf(Deno.pid);
   const parent = temporaryFolder();
   const folder = `${parent}/${FOLDER_PREFIX}${owner}`;
   sweep(parent, FOLDER_PREFIX);
   // Other users' processes, which tests start, find their files in it.
   Deno.mkdirSync(folder, { mode: 0o755 });
-  const ended = Promise.withResolvers<number>();
-  for (const [signal, code] of Object.entries(SIGNALS)) {
-    Deno.addSignalListener(signal as Deno.Signal, () => ended.resolve(code));
-  }
   let code = 1;
   const contained = await canContain();
   const child = start(module, contained, { [TASK_VARIABLE]: owner, TMPDIR: folder });
