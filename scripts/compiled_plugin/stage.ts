@@ -37,7 +37,11 @@ export async function play(scene: Scene, start: () => void): Promise<Ending> {
   const kernel = new PlayedKernel();
   const exited = Promise.withResolvers<number>();
   const statSync = Deno.statSync;
-  Object.assign(Deno.env, { get: (name: string) => scene.env[name] });
+  Object.assign(Deno.env, {
+    get: (name: string) => scene.env[name],
+    set: () => {},
+    delete: () => {},
+  });
   Object.assign(Deno.stdout, { writeSync: write });
   Object.assign(Deno.stderr, { writeSync: write });
   Object.assign(Deno, {
