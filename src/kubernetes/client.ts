@@ -4,6 +4,7 @@ import type { ConnectionState, Verb } from "./connection_state.ts";
 import { ApiError } from "./errors.ts";
 import { type ClusterAccess, readTokenFile } from "./kubeconfig.ts";
 import { parsePod, type Pod } from "./pod.ts";
+import type { Proxy } from "./proxy.ts";
 import {
   decodeUtf8,
   isNetworkError,
@@ -40,7 +41,9 @@ const defaultMaximumBytes = 4 * 1024 * 1024;
 /** A client for one API server and one user; close it, or dispose of it, when done. */
 export class KubernetesClient implements Disposable {
   readonly #access: ClusterAccess;
-  #transport: Transport | undefined;
+  /** Made by the first request; others that come meanwhile share it. */
+  #transport: Promise<Transport> | undefined;
+  #proxy: Proxy | undefined;
   readonly #timeout: number;
   readonly #transportOptions: TransportOptions;
   readonly #state: ConnectionState | undefined;
@@ -144,7 +147,7 @@ export class KubernetesClient implements Disposable {
 
   /** Closes the connections. */
   close(): void {
-    this.#transport?.close();
+    this.#transport?.then((transport) => transport.close(), () => {});
     this.#transport = undefined;
   }
 
@@ -194,9 +197,13 @@ export class KubernetesClient implements Disposable {
   }
 
   async #prepare(what: string): Promise<Transport> {
+    const making = this.#transport ??= createTransport(this.#access, this.#transportOptions);
     try {
-      return await createTransport(this.#access, this.#transportOptions);
+      const transport = await making;
+      this.#proxy = transport.proxy;
+      return transport;
     } catch (cause) {
+      if (this.#transport === making) this.#transport = undefined;
       throw this.#error(what, `the kubeconfig's certificates are of no use: ${reasonOf(cause)}`, {
         kind: "tls",
         temporary: false,
@@ -214,7 +221,7 @@ export class KubernetesClient implements Disposable {
       "user-agent": "kuma-cni",
       ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
     };
-    const transport = this.#transport ??= await this.#prepare(what);
+    const transport = await this.#prepare(what);
     const answer = await transport.get(path, headers, signal);
     if (answer.status !== 200) throw await this.#statusError(answer, what);
     const problem = contentProblem(answer);
@@ -271,8 +278,7 @@ export class KubernetesClient implements Disposable {
 
   /** Names the proxy, which nobody thinks of who looks at the server's address. */
   #byWay(): string {
-    const proxy = this.#transport?.proxy;
-    return proxy === undefined ? "" : `, by way of the ${proxy.label}`;
+    return this.#proxy === undefined ? "" : `, by way of the ${this.#proxy.label}`;
   }
 
   #error(

@@ -51,6 +51,8 @@ export type Fault =
     readonly kind: "body";
     readonly status?: number;
     readonly contentType?: string;
+    /** Further header fields. */
+    readonly headers?: Readonly<Record<string, string>>;
     readonly body: string | Uint8Array<ArrayBuffer>;
   };
 
@@ -242,7 +244,8 @@ export class ApiServer implements AsyncDisposable {
     if (fault?.kind === "delay") await sleep(fault.milliseconds, exchange.gone);
     if (fault?.kind === "body") {
       const type = fault.contentType ?? "application/json";
-      return await exchange.respond(fault.status ?? 200, { "content-type": type }, fault.body);
+      const headers = { "content-type": type, ...fault.headers };
+      return await exchange.respond(fault.status ?? 200, headers, fault.body);
     }
     if (fault?.kind === "status") {
       const status = new ApiFailure(
