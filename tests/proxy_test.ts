@@ -204,6 +204,20 @@ for (const direct of [true, false]) {
     assert.doesNotMatch(proxy.heads[0]!, new RegExp(server.token), "the token is for the server");
   });
 
+  Deno.test(`a client asks the environment for a proxy: ${transport}`, async () => {
+    await using server = await ApiServer.start({ objects: [injectedPod({ uid: "uid-1" })] });
+    using proxy = new ConnectProxy(server.port);
+    Deno.env.set("https_proxy", proxy.address);
+    try {
+      using client = new KubernetesClient(accessTo(server), { direct });
+      assert.equal((await client.getPod(app)).uid, "uid-1");
+    } finally {
+      withEnvironment({ https_proxy: "" }, takeProxyVariables);
+    }
+    server.closeConnections();
+    assert.equal(proxy.heads.length, 1);
+  });
+
   Deno.test(`NO_PROXY leads past the proxy: ${transport}`, async () => {
     await using server = await ApiServer.start({ objects: [injectedPod({ uid: "uid-1" })] });
     using proxy = new ConnectProxy(server.port);

@@ -6,10 +6,10 @@ import { type ClusterAccess, readTokenFile } from "./kubeconfig.ts";
 import { parsePod, type Pod } from "./pod.ts";
 import type { Proxy } from "./proxy.ts";
 import {
+  certificateProblem,
   decodeUtf8,
   isNetworkError,
   isRecord,
-  isTlsRefusal,
   reasonOf,
   retryAfter,
   statusObject,
@@ -206,6 +206,7 @@ export class KubernetesClient implements Disposable {
       if (this.#transport === making) this.#transport = undefined;
       throw this.#error(what, `the kubeconfig's certificates are of no use: ${reasonOf(cause)}`, {
         kind: "tls",
+        certificateProblem: "unusable",
         temporary: false,
         cause,
       });
@@ -268,10 +269,11 @@ export class KubernetesClient implements Disposable {
 
   #networkError(what: string, cause: unknown): ApiError {
     const reason = reasonOf(cause);
-    const tls = isTlsRefusal(reason);
+    const problem = certificateProblem(reason);
     return this.#error(what, reason + this.#byWay(), {
-      kind: tls ? "tls" : "connection",
-      temporary: !tls,
+      kind: problem === undefined ? "connection" : "tls",
+      certificateProblem: problem,
+      temporary: problem === undefined,
       cause,
     });
   }

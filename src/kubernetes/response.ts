@@ -1,9 +1,21 @@
 /** Makes sense of answers and failures of an API server. */
 import type { Answer } from "./answer.ts";
+import type { CertificateProblem } from "./errors.ts";
 
-/** Tells whether rustls says that the other side is not who it should be, or talks no TLS. */
-export function isTlsRefusal(reason: string): boolean {
-  return /invalid peer certificate|fatal alert|corrupt message|InvalidContentType/.test(reason);
+/**
+ * Understands what rustls or Node's TLS says when the other side is not who it should be, or talks no
+ * TLS: these have no codes.
+ *
+ * @returns `undefined` when the reason is of another kind.
+ */
+export function certificateProblem(reason: string): CertificateProblem | undefined {
+  if (!/invalid peer certificate|fatal alert|corrupt message|InvalidContentType/.test(reason)) {
+    return undefined;
+  }
+  if (/UnknownIssuer|BadSignature/.test(reason)) return "unknown-authority";
+  if (/not valid for name|NotValidForName/.test(reason)) return "other-name";
+  if (/[Ee]xpired|NotValidYet|not valid yet/.test(reason)) return "out-of-time";
+  return "other";
 }
 
 /** The network layers throw plain errors; errors of a class of their own come from this program. */
