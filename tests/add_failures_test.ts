@@ -164,6 +164,16 @@ const lookupTroubles: {
       }),
   },
   {
+    name: "answers a pod that is not UTF-8",
+    code: 100,
+    text: /not UTF-8/,
+    arrange: ({ api, pod }) => {
+      const body = new TextEncoder().encode(JSON.stringify(pod));
+      body[body.indexOf("t".charCodeAt(0), 200)] = 0xff;
+      api.inject({ kind: "body", body });
+    },
+  },
+  {
     name: "refuses the right",
     code: 100,
     text: /403.*get.*pods/s,
@@ -341,3 +351,25 @@ Deno.test("CHECK shows foreign rules in bounded length", async () => {
   assert.match(details, /and 10 more/);
   assert.ok(stdout.length < 10_000, `${stdout.length} characters`);
 });
+
+const oddKubeconfigs: Record<string, (path: string) => void> = {
+  "a FIFO": (path) => void new Deno.Command("mkfifo", { args: [path] }).outputSync(),
+  "a link to /dev/zero": (path) => Deno.symlinkSync("/dev/zero", path),
+  "a folder": (path) => Deno.mkdirSync(path),
+  "of a TiB": (path) => {
+    Deno.writeTextFileSync(path, "");
+    Deno.truncateSync(path, 2 ** 40);
+  },
+};
+
+for (const [what, make] of Object.entries(oddKubeconfigs)) {
+  Deno.test(`a kubeconfig that is ${what} ends ADD at once`, async () => {
+    await using scene = await Scene.make();
+    Deno.removeSync(scene.kubeconfig);
+    make(scene.kubeconfig);
+    await assertFails(scene, {
+      code: 100,
+      text: /kubeconfig": the file cannot be read: .* it is (a |larger)/,
+    });
+  });
+}
