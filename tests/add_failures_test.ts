@@ -135,6 +135,27 @@ const lookupTroubles: {
     arrange: ({ api }) => api.inject({ kind: "trickle", bytes: 1, milliseconds: 20 }),
   },
   {
+    name: "sends interim answers without end",
+    code: 11,
+    text: /more than 16 interim answers/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) =>
+      api.inject({ kind: "endless", first: "", then: "HTTP/1.1 100 Continue\r\n\r\n" }),
+  },
+  {
+    name: "sends chunks of one byte without end",
+    code: 11,
+    text: /within/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) =>
+      api.inject({
+        kind: "endless",
+        first: "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" +
+          "transfer-encoding: chunked\r\n\r\n",
+        then: "1\r\n \r\n",
+      }),
+  },
+  {
     name: "is down",
     code: 11,
     text: /refused/,

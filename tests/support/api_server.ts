@@ -38,6 +38,8 @@ export type Fault =
   | { readonly kind: "delay"; readonly milliseconds: number }
   /** Answers rightly, in pieces of `bytes` every `milliseconds`. */
   | { readonly kind: "trickle"; readonly bytes: number; readonly milliseconds: number }
+  /** Sends the first text, then the other one again and again for as long as the client is there. */
+  | { readonly kind: "endless"; readonly first: string; readonly then: string }
   /** Answers with a Status object of that code. */
   | {
     readonly kind: "status";
@@ -246,6 +248,12 @@ export class ApiServer implements AsyncDisposable {
       const type = fault.contentType ?? "application/json";
       const headers = { "content-type": type, ...fault.headers };
       return await exchange.respond(fault.status ?? 200, headers, fault.body);
+    }
+    if (fault?.kind === "endless") {
+      await exchange.write(fault.first);
+      const block = fault.then.repeat(Math.ceil(65_536 / fault.then.length));
+      while (!exchange.gone.aborted) await exchange.write(block);
+      return;
     }
     if (fault?.kind === "status") {
       const status = new ApiFailure(
