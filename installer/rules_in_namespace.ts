@@ -1,13 +1,14 @@
 /** An engine worked by hand on one network namespace: what `apply`, `check` and `remove` do. */
 import { exists } from "./paths.ts";
 import type { Difference } from "../src/engine/engine.ts";
-import { readNamespaceFacts } from "../src/engine/facts.ts";
+import type { EngineSetting } from "../src/engine/choice/select.ts";
 import {
   applyWithSelectedEngine,
-  type EngineSetting,
+  findRules,
+  removeAllRules,
   type SelectedApplyResult,
-  selectEngine,
-} from "../src/engine/select.ts";
+  verifyRules,
+} from "../src/engine/choice/work.ts";
 import { isCurrentNetworkNamespace, withNetworkNamespace } from "../src/linux/network_namespace.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import type { RedirectConfig } from "../src/redirect/config.ts";
@@ -33,7 +34,7 @@ export function applyRules(
 ): SelectedApplyResult {
   return inOtherNamespace(
     netns,
-    () => applyWithSelectedEngine(engine, compileRuleset(config, readNamespaceFacts())),
+    () => applyWithSelectedEngine(engine, (facts) => compileRuleset(config, facts)),
   );
 }
 
@@ -50,20 +51,15 @@ export function checkRules(
   config: RedirectConfig | undefined,
   setting: EngineSetting,
 ): RulesCheck {
-  return inOtherNamespace(netns, () => {
-    const { engine, others } = selectEngine(setting);
-    const nothing = { families: [], comments: false, ipv6PassthroughAddress: false };
-    if (config === undefined) {
-      const differences = [engine, ...others].flatMap((one) => one.verify(nothing));
-      return { engine: "any engine", differences };
-    }
-    const ruleset = compileRuleset(config, readNamespaceFacts());
-    // Rules that are there, though not quite right, say more than those of an engine that has none.
-    const holder = setting === "auto"
-      ? [engine, ...others].find((one) => one.verify(nothing).length > 0) ?? engine
-      : engine;
-    return { engine: holder.name, differences: holder.verify(ruleset) };
-  });
+  return inOtherNamespace(
+    netns,
+    (): RulesCheck =>
+      config === undefined ? { engine: "any engine", differences: findRules() } : verifyRules(
+        setting,
+        (facts) => compileRuleset(config, facts),
+        setting === "auto" ? "any engine" : "the chosen engine",
+      ),
+  );
 }
 
 /**
@@ -74,10 +70,7 @@ export function checkRules(
  * @throws as {@linkcode applyRules}
  */
 export function removeRules(netns: string): string[] {
-  return inOtherNamespace(netns, () => {
-    const { engine, others } = selectEngine("nftables");
-    return [engine, ...others].filter((one) => one.remove()).map(({ name }) => name);
-  });
+  return inOtherNamespace(netns, () => removeAllRules());
 }
 
 /** Works in a namespace that must not be this process's own, which is the node's as a rule. */

@@ -20,7 +20,7 @@ import {
   NFPROTO_UNSPEC,
   NFT_MSG,
   NFTA_GEN_ID,
-} from "../../src/engine/nftables/constants.ts";
+} from "../../src/linux/nf_tables.ts";
 
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
@@ -51,6 +51,7 @@ export class PlayedKernel {
     // The files of /proc that are read list legacy tables, of which there are none.
     read: () => 0,
     close: () => 0,
+    bind: () => 0,
     connect: () => 0,
     poll: () => 1,
     setns: () => 0,

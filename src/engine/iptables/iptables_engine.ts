@@ -3,7 +3,9 @@
  * `iptables-restore`, and reads the result back with `iptables-save`.
  */
 import type { Ruleset } from "../../redirect/ruleset.ts";
+import type { IpFamily } from "../../redirect/config.ts";
 import { LinuxError } from "../../linux/errno.ts";
+import type { FileDescriptor } from "../../linux/libc.ts";
 import { type ApplyResult, type Difference, type Engine, EngineError } from "../engine.ts";
 import {
   addPassthroughAddress,
@@ -24,14 +26,18 @@ import {
   chooseTools,
   familiesWithTables,
   hasOwnObjects,
+  hasUnmarkedRules,
+  mayHavePredecessor,
   noTools,
   type Survey,
   surveyNamespace,
 } from "./survey.ts";
 import { type Backend, ToolFinder, type Tools } from "./tools.ts";
-import { missingTools, ToolError, ToolRunner } from "./tool_runner.ts";
+import { Entrance } from "./entrance.ts";
+import { ToolError } from "./tool_error.ts";
+import { missingTools, ToolRunner } from "./tool_runner.ts";
 
-/** Settings of the engine; the defaults are right outside of tests. */
+/** What the engine is told; without it, it looks itself, and its defaults are right. */
 export interface IptablesEngineOptions {
   /** Use this backend, instead of choosing by what is in the namespace. */
   readonly backend?: Backend;
@@ -41,7 +47,13 @@ export interface IptablesEngineOptions {
   readonly toolTimeoutMs?: number;
   /** Bound for all tools of one call; default 30 s. */
   readonly totalTimeoutMs?: number;
+  /** What is in the namespace, when the caller has looked already. */
+  readonly survey?: Survey;
+  /** The lock that the caller holds: tools that outlive this process go on holding it. */
+  readonly lock?: FileDescriptor;
 }
+
+const BACKENDS: readonly Backend[] = ["nft", "legacy"];
 
 /** How often an apply is tried when somebody else changes the same tables at the same time. */
 const TRIES = 3;
@@ -62,49 +74,64 @@ export class IptablesEngine implements Engine {
    * there before is there again then
    */
   apply(ruleset: Ruleset): ApplyResult {
-    return new Call(this.#options).apply(ruleset);
+    using call = new Call(this.#options);
+    return call.apply(ruleset);
   }
 
   /** Compares; starts one process per family that has tables, and one more per program file. */
   verify(ruleset: Ruleset): readonly Difference[] {
-    return new Call(this.#options).verify(ruleset);
+    using call = new Call(this.#options);
+    return call.verify(ruleset);
   }
 
-  /** Says why the host's tools cannot be used in this namespace; `undefined` when they can. */
-  findProblem(): string | undefined {
-    return new Call(this.#options).findProblem();
+  /**
+   * Says why the host's tools cannot be used in this namespace; `undefined` when they can.
+   *
+   * @param families whose tools are needed
+   */
+  findProblem(families: readonly IpFamily[]): string | undefined {
+    using call = new Call(this.#options);
+    return call.findProblem(families);
   }
 
   /** Removes our rules from both backends; starts no process when there are none. */
   remove(): boolean {
-    return new Call(this.#options).remove();
+    using call = new Call(this.#options);
+    return call.remove();
   }
 }
 
 /** One call of the engine: its tools, deadline and notes. */
-class Call {
+class Call implements Disposable {
   readonly #finder: ToolFinder;
   readonly #runner: ToolRunner;
   readonly #notes: string[] = [];
   readonly #survey: Survey;
+  #entrance: { readonly way: Entrance | undefined } | undefined;
 
   constructor(private readonly options: IptablesEngineOptions) {
     const timeoutMs = options.toolTimeoutMs ?? 10_000;
     this.#finder = new ToolFinder(options.toolFolders, timeoutMs);
-    this.#runner = new ToolRunner(timeoutMs, options.totalTimeoutMs ?? 30_000);
+    this.#runner = new ToolRunner({
+      toolTimeoutMs: timeoutMs,
+      totalTimeoutMs: options.totalTimeoutMs ?? 30_000,
+      lock: options.lock,
+      entrance: () => this.#findEntrance(),
+    });
     try {
-      this.#survey = surveyNamespace();
+      this.#survey = options.survey ?? surveyNamespace();
     } catch (error) {
       throw asEngineError("Cannot look at the namespace's iptables tables", error);
     }
   }
 
+  [Symbol.dispose](): void {
+    this.#entrance?.way?.[Symbol.dispose]();
+  }
+
   apply(ruleset: Ruleset): ApplyResult {
-    const tools = this.#chooseTools();
+    const tools = this.#usableTools(ruleset.families.map(({ family }) => family));
     const other = this.#otherTools(tools);
-    for (const { family } of ruleset.families) {
-      if (tools.families[family] === undefined) throw missingTools(tools, family);
-    }
     const address = ruleset.ipv6PassthroughAddress ? this.#addAddress() : undefined;
     try {
       this.#runner.sandboxed(tools, this.#notes, () => this.#replacePatiently(tools, ruleset));
@@ -130,19 +157,16 @@ class Call {
 
   verify(ruleset: Ruleset): readonly Difference[] {
     const differences: Difference[] = [];
-    const holders = (["nft", "legacy"] as const).filter((b) => hasOwnObjects(this.#survey, b));
+    const holders = BACKENDS.flatMap((backend) => this.#holder(backend));
     const [holder, second] = this.options.backend === "legacy" ? holders.reverse() : holders;
     if (second !== undefined) {
       differences.push({
         kind: "unexpected",
-        object: `rules in the ${second} backend of iptables besides those in ${holder}`,
+        object: `rules in the ${second.backend} backend of iptables besides those in ` +
+          `${holder?.backend}`,
       });
     }
-    let saved: Snapshot = new Map();
-    if (holder !== undefined) {
-      const tools = this.#toolsOf(holder);
-      saved = this.#runner.sandboxed(tools, this.#notes, () => this.#save(tools));
-    }
+    const saved: Snapshot = holder?.saved ?? new Map();
     return [
       ...differences,
       ...compareFamilies(saved, ruleset, FAMILIES),
@@ -150,9 +174,9 @@ class Call {
     ];
   }
 
-  findProblem(): string | undefined {
+  findProblem(families: readonly IpFamily[]): string | undefined {
     try {
-      this.#chooseTools();
+      this.#usableTools(families);
       return undefined;
     } catch (error) {
       if (error instanceof ToolError) return error.message;
@@ -161,18 +185,36 @@ class Call {
   }
 
   remove(): boolean {
-    let removed = false;
-    for (const backend of ["nft", "legacy"] as const) {
-      if (!hasOwnObjects(this.#survey, backend)) continue;
-      removed = true;
-      const tools = this.#finder.find(backend);
-      if (tools !== undefined) {
-        this.#runner.sandboxed(tools, this.#notes, () => this.#clean(tools));
-      } else {
-        this.#cleanWithoutTools(backend);
-      }
+    return BACKENDS.filter((backend) => this.#mayHaveOwn(backend))
+      .map((backend) => {
+        const tools = this.#finder.find(backend);
+        return tools === undefined
+          ? this.#cleanWithoutTools(backend)
+          : this.#runner.sandboxed(tools, this.#notes, () => this.#clean(tools));
+      }).includes(true);
+  }
+
+  /** Whether something of ours is there, or something that only a tool can tell from ours. */
+  #mayHaveOwn(backend: Backend): boolean {
+    return hasOwnObjects(this.#survey, backend) || mayHavePredecessor(this.#survey, backend);
+  }
+
+  /** The rules of a backend that has ours. */
+  #holder(backend: Backend): { readonly backend: Backend; readonly saved: Snapshot }[] {
+    if (!this.#mayHaveOwn(backend)) return [];
+    const certain = hasOwnObjects(this.#survey, backend);
+    const tools = certain ? this.#toolsOf(backend) : this.#finder.find(backend);
+    if (tools === undefined) return [];
+    const saved = this.#runner.sandboxed(tools, this.#notes, () => this.#save(tools));
+    return certain || [...saved.values()].some(hasOwnRules) ? [{ backend, saved }] : [];
+  }
+
+  #findEntrance(): Entrance | undefined {
+    try {
+      return (this.#entrance ??= { way: Entrance.find(this.#finder) }).way;
+    } catch (error) {
+      throw asEngineError("Cannot enter the pod's user namespace", error);
     }
-    return removed;
   }
 
   #addAddress(): PassthroughAddition {
@@ -183,6 +225,16 @@ class Call {
     } catch (error) {
       throw asEngineError("Cannot install the rules", error);
     }
+  }
+
+  /** The tools to work with, once it is known that they can do what these families need. */
+  #usableTools(families: readonly IpFamily[]): Tools {
+    const tools = this.#chooseTools();
+    for (const family of families) {
+      if (tools.families[family] === undefined) throw missingTools(tools, family);
+    }
+    this.#findEntrance();
+    return tools;
   }
 
   #chooseTools(): Tools {
@@ -201,12 +253,11 @@ class Call {
   /** The tools to clean the other backend with, when there is something to clean. */
   #otherTools({ backend }: Tools): Tools | undefined {
     const other = backend === "nft" ? "legacy" : "nft";
-    return hasOwnObjects(this.#survey, other) ? this.#toolsOf(other) : undefined;
+    return this.#mayHaveOwn(other) ? this.#toolsOf(other) : undefined;
   }
 
   /** Reads all families that have tables. */
-  #save(tools: Tools): Snapshot {
-    const survey = surveyNamespace();
+  #save(tools: Tools, survey: Survey = surveyNamespace()): Snapshot {
     const families = familiesWithTables(survey, tools.backend).filter((family) =>
       // A family without tools does not matter as long as nothing of ours is in it.
       tools.families[family] !== undefined || hasOwnObjects(survey, tools.backend, [family])
@@ -217,15 +268,15 @@ class Call {
   #replacePatiently(tools: Tools, ruleset: Ruleset): void {
     for (let tries = 1;; tries++) {
       try {
-        return this.#replace(tools, ruleset);
+        return this.#replace(tools, ruleset, tries === 1 ? this.#survey : surveyNamespace());
       } catch (error) {
         if (!(error instanceof ToolError) || !error.temporary || tries === TRIES) throw error;
       }
     }
   }
 
-  #replace(tools: Tools, ruleset: Ruleset): void {
-    const before = this.#save(tools);
+  #replace(tools: Tools, ruleset: Ruleset, survey: Survey): void {
+    const before = this.#save(tools, survey);
     const texts = planRestores(before, ruleset);
     if (texts.size === 0) return;
     try {
@@ -264,10 +315,10 @@ class Call {
     }
   }
 
-  /** Removes our rules from a backend. */
-  #clean(tools: Tools): void {
+  /** Removes our rules from a backend; tells whether there were any. */
+  #clean(tools: Tools): boolean {
     const texts = planRestores(this.#save(tools));
-    if (texts.size === 0) return;
+    if (texts.size === 0) return false;
     this.#runner.restore(tools, texts);
     for (const [family, saved] of this.#runner.save(tools, [...texts.keys()])) {
       if (!hasOwnRules(saved)) continue;
@@ -277,19 +328,23 @@ class Call {
         "iptables",
       );
     }
+    return true;
   }
 
-  #cleanWithoutTools(backend: Backend): void {
-    if (backend === "legacy") {
+  #cleanWithoutTools(backend: Backend): boolean {
+    if (backend === "legacy" || hasUnmarkedRules(this.#survey)) {
+      const what = backend === "legacy"
+        ? "from the legacy tables of iptables"
+        : "that carry no comments and cannot be told from those of others without iptables' tools";
       throw new EngineError(
-        `Cannot remove earlier rules from the legacy tables of iptables: ${
-          noTools(this.#survey, this.#finder, "legacy").message
+        `Cannot remove earlier rules ${what}: ${
+          noTools(this.#survey, this.#finder, backend).message
         }`,
         "iptables",
       );
     }
     try {
-      removeOwnNftObjects();
+      return removeOwnNftObjects();
     } catch (error) {
       throw asEngineError("Cannot remove earlier iptables rules", error);
     }

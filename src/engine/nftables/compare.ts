@@ -2,7 +2,7 @@
 import type { NetlinkSocket } from "../../linux/netlink.ts";
 import { sameBytes } from "../../linux/netlink_message.ts";
 import type { Difference } from "../engine.ts";
-import { NF_ACCEPT } from "./constants.ts";
+import { NF_ACCEPT } from "../../linux/nf_tables.ts";
 import { describeExpressions, type SetResolver } from "./describe.ts";
 import { type EncodedChain, type EncodedRule, type EncodedTable, hookNumber } from "./encode.ts";
 import {

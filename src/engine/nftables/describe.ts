@@ -27,7 +27,7 @@ import {
   NFTA_REDIR,
   NFTA_VERDICT_CHAIN,
   NFTA_VERDICT_CODE,
-} from "./constants.ts";
+} from "../../linux/nf_tables.ts";
 
 /** Returns the elements of a set, as text, by its name or its number in a batch. */
 export type SetResolver = (name: string, id: number | undefined) => string;

@@ -33,7 +33,7 @@ import {
   NFTA_SET_ELEMENT,
   NFTA_SET_ELEMENTS,
   NFTA_TABLE,
-} from "./constants.ts";
+} from "../../linux/nf_tables.ts";
 import { familyNumber, type PortSet } from "./encode.ts";
 import type { NftFamily } from "./plan.ts";
 
