@@ -190,6 +190,29 @@ Deno.test("auto falls back to nftables where the tools that it wants are missing
   }
 });
 
+Deno.test("auto takes nftables on a host without ip6tables for rules of IPv6, else iptables", () => {
+  for (const kind of ["save", "restore"] as const) {
+    using folder = new ToolFolder("nft");
+    Deno.removeSync(`${folder.path}/${toolName("ipv6", "nft", kind)}`);
+    for (const address of [false, true]) {
+      using namespace = createNamespace();
+      namespace.run(() => {
+        if (address) setLinkUp("lo");
+        tool("iptables-nft", ["-t", "nat", "-A", "OUTPUT", "-d", "10.9.9.9", "-j", "RETURN"]);
+        const options = { toolFolders: [folder.path] };
+        const both = applyWithSelectedEngine("auto", () => compile("3"), options);
+        assert.equal(both.engine, "nftables");
+        assert.match(both.reason, /in table nat, but iptables cannot be used: .*No "ip6tables-/);
+        assert.deepEqual(new NftablesEngine().verify(compile("3")), []);
+        const ipv4 = { ipFamilyMode: "ipv4" } as const;
+        const one = applyWithSelectedEngine("auto", () => compile("3", ipv4), options);
+        assert.equal(one.engine, "iptables");
+        assert.deepEqual(one.replaced, ["nftables"]);
+      });
+    }
+  }
+});
+
 Deno.test("earlier rules that cannot be removed are an error, and the new rules are in force", () => {
   using namespace = createNamespace();
   const folder = Deno.makeTempDirSync();
