@@ -9,6 +9,9 @@ import { compileRuleset } from "../src/redirect/compile.ts";
 import type { RedirectConfig } from "../src/redirect/config.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import type { NamespaceFacts, Ruleset } from "../src/redirect/ruleset.ts";
+import { Cluster } from "./support/cluster.ts";
+import { compiledPlugin } from "./support/compiled.ts";
+import { injectedPod } from "./support/pods.ts";
 import { BACKENDS, saved, ToolFolder } from "./support/iptables.ts";
 
 const FAMILIES = ["ipv4", "ipv6"] as const;
@@ -180,6 +183,52 @@ for (const backend of BACKENDS) {
     });
   }
 }
+
+for (const backend of BACKENDS) {
+  Deno.test(`iptables ${backend}: killed at any moment, the next apply has all rules`, async () => {
+    for (const milliseconds of [0, 10, 20, 30, 45, 60]) {
+      using namespace = createNamespace();
+      const child = start(
+        namespace,
+        `applyWithSelectedEngine("iptables", (facts) => compileRuleset(configs[0], facts), ` +
+          `{ backend: "${backend}" });`,
+      );
+      const output = child.stdout.getReader();
+      await output.read();
+      await new Promise((resolve) => setTimeout(resolve, milliseconds));
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It has ended before.
+      }
+      await Promise.all([child.status, output.cancel(), child.stderr.cancel()]);
+      namespace.run(() => {
+        applyWithSelectedEngine("iptables", compile(5678, false), { backend });
+        const check = verifyRules("iptables", compile(5678, false), "the chosen engine");
+        assert.deepEqual(check.differences, []);
+        assert.equal(FAMILIES.some((family) => saved(family, backend).includes("77")), false);
+      });
+    }
+  });
+}
+
+Deno.test("two ADDs at once on one network namespace both succeed", async () => {
+  const pod = injectedPod();
+  await using cluster = await Cluster.start(await compiledPlugin(), [pod]);
+  for (const engine of ["iptables", "nftables"]) {
+    using namespace = createNamespace();
+    const call = (command: "ADD" | "CHECK") =>
+      cluster.call(command, pod, {
+        containerId: "t1",
+        netns: namespace.path,
+        network: { engine },
+      });
+    const answers = await Promise.all([call("ADD"), call("ADD"), call("ADD")]);
+    for (const { code, stdout } of [...answers, await call("CHECK")]) {
+      assert.equal(code, 0, `${engine}: ${stdout}`);
+    }
+  }
+});
 
 function restore(backend: "nft" | "legacy", text: string): void {
   const result = runProgram({

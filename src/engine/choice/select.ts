@@ -36,7 +36,7 @@ const BOTH_FAMILIES: readonly IpFamily[] = ["ipv4", "ipv6"];
  * @param survey what is in the namespace
  * @param families what the rules are for
  * @param options for the iptables engine; only tests need any
- * @throws {EngineError} when the namespace cannot be examined
+ * @throws {LinuxError} when the namespace cannot be examined
  */
 export function selectEngine(
   setting: EngineSetting,

@@ -55,8 +55,14 @@ export function hasOwnObjects(
  * Whether a backend has chains with the names of Kuma 2.7's, which may be somebody else's: only their
  * content, which a tool has to list, tells.
  */
-export function mayHavePredecessor(survey: Survey, backend: Backend): boolean {
-  const tables = backend === "nft" ? survey.nft ?? [] : legacyTables(survey);
+export function mayHavePredecessor(
+  survey: Survey,
+  backend: Backend,
+  families: readonly IpFamily[] = ["ipv4", "ipv6"],
+): boolean {
+  const tables = backend === "nft"
+    ? (survey.nft ?? []).filter(({ family }) => families.includes(family))
+    : families.flatMap((family) => survey.legacy[family]);
   return tables.some(({ name, chains }) =>
     name === "nat" && PREDECESSOR_CHAINS.every((chain) => chains.includes(chain))
   );
