@@ -157,6 +157,11 @@ for (const backend of BACKENDS) {
         /(?=COMMIT\n$)/,
         "-A MESH_INBOUND -p tcp --dport 1 -j ACCEPT\n",
       )],
+    [
+      "with a negated condition",
+      (text) => text.replace("-A MESH_INBOUND -p tcp --dport", "-A MESH_INBOUND -p tcp ! --dport"),
+    ],
+    ["with another source", (text) => text.replace("127.0.0.6/32", "127.0.0.7/32")],
     ["with another condition", (text) =>
       text.replace(
         /(?=COMMIT\n$)/,

@@ -8,7 +8,7 @@ import { checked, FileDescriptor, lastErrno, libc } from "./libc.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
-/** The name as `ss -xl` and `/proc/net/unix` show it, with `@` for its leading NUL. */
+/** The name as `ss -xa` and `/proc/net/unix` show it, with `@` for its leading NUL. */
 const NAME = "kuma-cni/rules";
 /** More than the time that the slowest holder has for all its tools. */
 const PATIENCE_MS = 35_000;

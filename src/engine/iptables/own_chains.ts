@@ -8,6 +8,7 @@ import {
   conditionNames,
   optionValue,
   parseOptions,
+  type RuleOption,
   type SavedChain,
   type SavedTables,
 } from "./saved_rules.ts";
@@ -56,41 +57,47 @@ export function hasPredecessor(saved: SavedTables): boolean {
     [...nat.values()].every(leadsAsPredecessor);
 }
 
-/** What a rule does when it meets a packet, and the names of its conditions. */
-function shapeOf(rule: string): { target: string; names: string; protocol: string | undefined } {
+/** What a rule does when it meets a packet, and the names of its conditions, negated ones with `!`. */
+interface Shape {
+  readonly target: string;
+  readonly names: string;
+  readonly options: readonly RuleOption[];
+}
+
+function shapeOf(rule: string): Shape {
   const options = parseOptions(rule);
-  return {
-    target: optionValue(options, "-j") ?? "",
-    names: conditionNames(options),
-    protocol: optionValue(options, "-p"),
-  };
+  const negated = options.map((option) =>
+    option.negated ? { ...option, name: `!${option.name}` } : option
+  );
+  return { target: optionValue(options, "-j") ?? "", names: conditionNames(negated), options };
 }
 
 /** I1 to I5 of `docs/rules.md`. */
 function isInboundRule(rule: string): boolean {
-  const { target, names, protocol } = shapeOf(rule);
+  const { target, names, options } = shapeOf(rule);
   if (names === "-s") return target === "RETURN";
-  return protocol === "tcp" && (names === "-p" || names === "--dport -p") &&
+  return optionValue(options, "-p") === "tcp" && (names === "-p" || names === "--dport -p") &&
     (target === "RETURN" || target === INBOUND_REDIRECT);
 }
 
 /** M1 to M10. */
 function isOutboundRule(rule: string): boolean {
-  const { target, names, protocol } = shapeOf(rule);
-  if (protocol !== undefined && protocol !== "tcp") return false;
+  const { target, names, options } = shapeOf(rule);
+  const value = (name: string) => optionValue(options, name);
+  if ((value("-p") ?? "tcp") !== "tcp") return false;
   switch (target) {
     case "RETURN":
+      if (names === "-o -s") return PASSTHROUGH.includes(value("-s") ?? "");
       return [
         "-p",
         "--dport -p",
-        "-o -s",
-        "--uid-owner -o -p",
-        "--dport --uid-owner -o -p",
+        "!--uid-owner -o -p",
+        "!--dport !--uid-owner -o -p",
         "--uid-owner",
         "-d",
       ].includes(names);
     case INBOUND_REDIRECT:
-      return names === "--uid-owner -d -o -p" || names === "--dport --uid-owner -d -o -p";
+      return names === "!-d --uid-owner -o -p" || names === "!--dport !-d --uid-owner -o -p";
     case "REDIRECT":
       return names === "--dport -p" || names === "--dport -d -p";
     case OUTBOUND_REDIRECT:
@@ -100,10 +107,12 @@ function isOutboundRule(rule: string): boolean {
   }
 }
 
+const PASSTHROUGH = ["127.0.0.6/32", "::6/128"];
+
 /** D1 and D2. */
 function isListenerRule(rule: string): boolean {
-  const { target, names, protocol } = shapeOf(rule);
-  return target === "REDIRECT" && names === "-p" && protocol === "tcp";
+  const { target, names, options } = shapeOf(rule);
+  return target === "REDIRECT" && names === "-p" && optionValue(options, "-p") === "tcp";
 }
 
 /** P2 or P5, and O7: from other chains there is no other way into these. */
