@@ -3,7 +3,7 @@
  * sent for real, end at the same port because of the same rules.
  */
 import assert from "node:assert/strict";
-import { readNamespaceFacts } from "../src/engine/facts.ts";
+import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { parseRedirectInput } from "../installer/commands/redirect_input.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
