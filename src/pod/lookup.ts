@@ -163,6 +163,7 @@ class Lookup {
     const backOff = this.#backOff();
     const settling = this.#elapsed() < (this.options.settleSeconds ?? 5) * 1000;
     if (error instanceof StalePodError) return settling ? backOff : undefined;
+    if (error instanceof KubeconfigError) return error.temporary ? backOff : undefined;
     if (!(error instanceof ApiError)) return undefined;
     if (error.status === 404) return settling ? backOff : undefined;
     if (error.status === 401) {
@@ -230,6 +231,15 @@ function diagnose(error: Error): Diagnosis {
         "old one by itself",
     };
   }
+  if (error instanceof KubeconfigError && error.temporary) {
+    return {
+      problem: "internal",
+      temporary: true,
+      hint:
+        "This node or the container runtime has run out of open files or memory; look for what " +
+        "takes them, and at the runtime's limits (LimitNOFILE of its systemd unit)",
+    };
+  }
   if (error instanceof KubeconfigError) {
     return {
       problem: "kubeconfig",
@@ -242,7 +252,7 @@ function diagnose(error: Error): Diagnosis {
     return {
       problem: "unreachable",
       temporary: true,
-      hint: 'Set "kubernetes.kubeconfig" in the network configuration',
+      hint: 'Set "kubernetes.kubeconfig" in CNI_NETWORK_CONFIG of install-cni',
     };
   }
   return { problem: "internal", temporary: false, hint: "" };
