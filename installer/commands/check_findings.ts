@@ -35,7 +35,8 @@ export function findingsOf(settings: Settings, seen: Observed, plan: Plan): Find
   const paths = pathsOf(settings);
   const wrong = (path: string, subject: string): Finding | undefined => {
     const step = plan.steps.find((step) => objectOf(settings, step) === path);
-    return step && { subject, grade: "failure", text: `"${path}" ${causeTexts[step.cause]}`, fix: healing };
+    return step &&
+      { subject, grade: "failure", text: `"${path}" ${causeTexts[step.cause]}`, fix: healing };
   };
   const findings: Finding[] = [
     wrong(paths.plugin, "plugin") ??

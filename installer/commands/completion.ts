@@ -55,10 +55,12 @@ export function commandLineOf(program: Command): CommandLine {
 function wordOf(command: Command, text: string): CommandWord {
   const help = command.createHelp();
   const options = help.visibleOptions(command).flatMap((option): OptionWord[] => {
+    const placeholder = /<(.*)>/.exec(option.flags)?.[1] ?? "";
     const value = option.argChoices ??
+      (placeholder.includes("|") ? placeholder.split("|") : undefined) ??
       (!option.required && !option.optional
         ? "none"
-        : /<[^>]*(path|file|folder|dir)/i.test(option.flags)
+        : /path|file|folder/.test(placeholder)
         ? "path"
         : "text");
     return option.long === undefined || option.long === null
