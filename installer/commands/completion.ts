@@ -1,6 +1,9 @@
 /** `install-cni completion`: completion scripts for shells, made from the command line itself. */
 import { Argument, type Command } from "@commander-js/extra-typings";
 
+/** The command that runs when none is named. */
+export const defaultCommand = "install";
+
 /** A word that can stand on the command line, with what it means. */
 export interface Word {
   readonly text: string;
@@ -48,8 +51,14 @@ export function register(program: Command): void {
 
 /** Reads what shells must know from the command line's declaration. */
 export function commandLineOf(program: Command): CommandLine {
-  const commands = program.commands as unknown as readonly Command[];
-  return [wordOf(program, ""), ...commands.map((command) => wordOf(command, command.name()))];
+  const commands = (program.commands as unknown as readonly Command[])
+    .map((command) => wordOf(command, command.name()));
+  const bare = wordOf(program, "");
+  // Options without a command are those of the one that runs by default.
+  const preset = commands.find(({ text }) => text === defaultCommand)?.options ?? [];
+  const known = new Set(bare.options.map(({ text }) => text));
+  const options = [...bare.options, ...preset.filter(({ text }) => !known.has(text))];
+  return [{ ...bare, options }, ...commands];
 }
 
 function wordOf(command: Command, text: string): CommandWord {

@@ -11,6 +11,7 @@ import { exists } from "../host/paths.ts";
 import { InstallerAgent } from "../loop/agent_loop.ts";
 import { UninstallError } from "../loop/uninstall.ts";
 import type { Settings } from "../settings/declarations.ts";
+import { defaultCommand } from "./completion.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 
 /** Exit codes, as the reference installer has them. */
@@ -20,7 +21,7 @@ const oncePatience = 5 * 60_000;
 
 /** Adds the command, which runs when none is named. */
 export function register(program: Command): void {
-  const command = program.command("install", { isDefault: true })
+  const command = program.command(defaultCommand, { isDefault: true })
     .description("Install the plugin and keep it installed; what runs when no command is named")
     .argument("[words...]", "nothing")
     .usage("[options]");
