@@ -6,7 +6,7 @@ import { pathsOf } from "../settings/paths.ts";
 import type { Finding } from "./findings.ts";
 
 /** What each cause of a step says about the host. */
-const causeTexts: Readonly<Record<Cause, string>> = {
+export const causeTexts: Readonly<Record<Cause, string>> = {
   "binary-missing": "is missing",
   "binary-changed": "is not the one that this install-cni brings",
   "kubeconfig-missing": "is missing",
