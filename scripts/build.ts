@@ -6,11 +6,12 @@
  * install-cni places beside the plugin so that it runs on hosts that have none.
  */
 import { parseArgs } from "node:util";
-import { addCodeCache } from "./code_cache.ts";
+import { addBytecode } from "./bytecode.ts";
 import { BuildError, bundleModule, compileModule, root } from "./deno_tools.ts";
 import { findDenort, sha256 } from "./denort.ts";
 import { addLibraryPath } from "./elf.ts";
 import { collectLibraries } from "./libraries.ts";
+import { modulesFrom } from "./sources.ts";
 import { libraryFolder } from "../installer/host/interpreter.ts";
 
 export { BuildError, compileModule, root };
@@ -21,8 +22,6 @@ export type ProgramName = "kuma-cni" | "install-cni";
 interface Program {
   /** Entry module, relative to the project. */
   readonly entry: string;
-  /** Files and folders whose change makes the built program stale. */
-  readonly sources: readonly string[];
   /** Flags of `deno bundle`. */
   readonly bundling: readonly string[];
   /** Whether it must run on hosts without a C library. */
@@ -32,31 +31,28 @@ interface Program {
   /** Flags of V8. */
   readonly v8Flags: readonly string[];
   /** Whether it runs from bytecode that is made when it is built. */
-  readonly codeCache: boolean;
+  readonly bytecode: boolean;
 }
 
-const buildSources = ["deno.json", "deno.lock", "scripts/build.ts", "scripts/denort.ts"]
-  .concat(
-    "scripts/bundle.ts",
-    "scripts/code_cache.ts",
-    "scripts/compiled_plugin",
-    "scripts/deno_tools.ts",
-    "scripts/elf.ts",
-    "scripts/libraries.ts",
-    "installer/host/interpreter.ts",
-  );
+/** Modules that the build itself consists of, also those that it bundles. */
+const buildEntries = [
+  "scripts/build.ts",
+  "scripts/compiled_plugin/start.ts",
+  "scripts/compiled_plugin/make_bytecode.ts",
+];
 
 /** The programs and what each may do. */
 export const programs: Readonly<Record<ProgramName, Program>> = {
   "kuma-cni": {
     entry: "main.ts",
-    sources: ["main.ts", "src", ...buildSources],
     bundling: ["--minify", "--code-splitting"],
     selfContained: true,
-    codeCache: true,
+    bytecode: true,
     // A call is over before compiling to machine code pays: without, it takes 2 ms and 4 MiB less.
-    // Besides, V8 then works on hosts that forbid memory which is writable and executable.
-    v8Flags: ["--jitless"],
+    // Besides, V8 then works on hosts that forbid memory which is writable and executable. Without
+    // laziness V8 makes bytecode of all functions when the plugin is built. Helper threads of V8, for
+    // garbage and compilation, cost more than they bring in so short a life.
+    v8Flags: ["--jitless", "--no-lazy", "--single-threaded"],
     permissions: [
       // A permission that is missing is an error: nobody sits at a container runtime's plugin.
       "--no-prompt",
@@ -73,10 +69,9 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
   },
   "install-cni": {
     entry: "installer/main.ts",
-    sources: ["installer", "src", ...buildSources],
     bundling: [],
     selfContained: false,
-    codeCache: false,
+    bytecode: false,
     // It waits most of its life: without V8's compilers it needs 10 MiB less and no more CPU time.
     v8Flags: ["--lite-mode"],
     permissions: [
@@ -142,9 +137,19 @@ export async function buildIfStale(
   using _lock = await lockBuild();
   const path = `${root}/dist/${name}`;
   const builtAt = modificationTime(path);
-  const changed = Math.max(...programs[name].sources.map((s) => modificationTime(`${root}/${s}`)));
+  const changed = Math.max(...sourcesOf(name).map((s) => modificationTime(`${root}/${s}`)));
   if (builtAt <= changed) await buildLocked({ only: [name], say });
   return path;
+}
+
+/**
+ * Lists the files whose change makes a built program stale.
+ *
+ * @returns Paths relative to the project.
+ */
+export function sourcesOf(name: ProgramName): string[] {
+  const modules = modulesFrom(root, [programs[name].entry, ...buildEntries]);
+  return [...modules, "deno.json", "deno.lock"];
 }
 
 async function buildLocked(options: BuildOptions): Promise<Built[]> {
@@ -162,10 +167,10 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
       const base = program.selfContained
         ? await selfContainedDenort(denort.path, work, await libraries(name, denort.path, options))
         : denort.path;
-      const { bundling, codeCache, v8Flags } = program;
+      const { bundling, bytecode, v8Flags } = program;
       const bundled = await bundleModule(program.entry, `${work}/${name}.bundle`, bundling);
-      const module = codeCache
-        ? await addCodeCache({
+      const module = bytecode
+        ? await addBytecode({
           bundle: `${work}/${name}.bundle`,
           denort: denort.path,
           target,
@@ -230,17 +235,10 @@ async function lockBuild(): Promise<Disposable> {
   return file;
 }
 
-/** Newest modification time below a path in milliseconds; 0 when there is nothing. */
+/** Modification time of a file in milliseconds; 0 when it is not there. */
 function modificationTime(path: string): number {
   try {
-    const info = Deno.statSync(path);
-    let newest = info.mtime?.getTime() ?? 0;
-    if (info.isDirectory) {
-      for (const entry of Deno.readDirSync(path)) {
-        newest = Math.max(newest, modificationTime(`${path}/${entry.name}`));
-      }
-    }
-    return newest;
+    return Deno.statSync(path).mtime?.getTime() ?? 0;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return 0;
     throw error;

@@ -24,6 +24,8 @@ export interface Outcome {
   /** Skip code or CNI error code as text. */
   readonly reason?: string;
   readonly engine?: string;
+  /** Whether V8 took the bytecode of the build; absent when the plugin runs from its sources. */
+  readonly bytecode?: string;
   /** Milliseconds by phase, for example `lookup`, `apply`, `total`. */
   readonly phases: Readonly<Record<string, number>>;
 }
@@ -204,5 +206,6 @@ function parseOutcome(value: unknown): Outcome {
     phases,
     ...(outcome.reason === undefined ? {} : { reason: text(outcome, "reason") }),
     ...(outcome.engine === undefined ? {} : { engine: text(outcome, "engine") }),
+    ...(outcome.bytecode === undefined ? {} : { bytecode: text(outcome, "bytecode") }),
   };
 }

@@ -7,6 +7,7 @@ import type { CniRequest } from "../cni/serve.ts";
 import { type NetworkSettings, readSettings } from "../cni/settings.ts";
 import { appendToLogFile, stateFolderOf } from "../log/file.ts";
 import { Logger, type LogRecord } from "../log/log.ts";
+import { bytecodeState } from "./bytecode.ts";
 
 /** How the call ended, in the agent's words, without what is known only at the end. */
 export type Result = Pick<Outcome, "result" | "reason" | "engine">;
@@ -83,6 +84,9 @@ export class Call {
         ...(error.details === "" ? {} : { details: error.details }),
       });
     }
+    const bytecode = bytecodeState();
+    // Refused bytecode changes nothing but the time that each pod waits, which nobody else would see.
+    if (bytecode !== undefined) this.log.debug("V8's bytecode of the build", { bytecode });
     try {
       const agent = await this.agent();
       const taken = await agent?.finish(this.#records, this.#outcome(error));
@@ -96,9 +100,13 @@ export class Call {
   }
 
   #outcome(error: CniError | undefined): Outcome {
-    const phases = { ...this.#phases, total: performance.now() - this.#started };
-    const { verb: command } = this.request.environment;
-    if (error === undefined) return { command, phases, ...this.result };
-    return { command, phases, result: "failed", reason: String(error.code) };
+    const bytecode = bytecodeState();
+    const known = {
+      command: this.request.environment.verb,
+      phases: { ...this.#phases, total: performance.now() - this.#started },
+      ...(bytecode === undefined ? {} : { bytecode }),
+    };
+    if (error === undefined) return { ...known, ...this.result };
+    return { ...known, result: "failed", reason: String(error.code) };
   }
 }
