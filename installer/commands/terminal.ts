@@ -19,6 +19,11 @@ export function print(text: string): void {
   }
 }
 
+/** Writes a warning to standard error. */
+export function warn(sentence: string): void {
+  console.error(`Warning: ${sentence}`);
+}
+
 /** Marks of emphasis; on anything but a terminal, and with `NO_COLOR`, each returns its text as it is. */
 export interface Style {
   bold(text: string): string;
