@@ -17,12 +17,6 @@ export interface Finding {
 
 const marks: Readonly<Record<Grade, string>> = { ok: "✓", warning: "!", failure: "✗" };
 
-/** Returns the worst grade of all. */
-export function worst(findings: readonly Finding[]): Grade {
-  const has = (grade: Grade) => findings.some((finding) => finding.grade === grade);
-  return has("failure") ? "failure" : has("warning") ? "warning" : "ok";
-}
-
 /** Returns the lines that tell people: a mark, the subject, what was found, and what to do. */
 export function findingsText(findings: readonly Finding[], style: Style): string {
   const colors = { ok: style.green, warning: style.yellow, failure: style.red };
