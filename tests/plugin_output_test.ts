@@ -106,6 +106,23 @@ umount -l ${folder}/m; "$0"`;
   });
 });
 
+Deno.test("limits below which nothing of the plugin runs look like no success", async () => {
+  const limits = {
+    "open files": 'ulimit -n 8; "$0"',
+    "stack": 'ulimit -c 0; ulimit -s 64; "$0"',
+    "/proc": `unshare -m bash -c 'mount -t tmpfs none /proc; "$0"' "$0"`,
+  };
+  for (const [limit, script] of Object.entries(limits)) {
+    const { code, stdout } = await shell(`${script} 2>/dev/null`);
+    assert.notEqual(code, 0, limit);
+    assert.equal(stdout, "", limit);
+  }
+  for (const enough of ["ulimit -n 16", "ulimit -s 128"]) {
+    const { code, stdout } = await shell(`${enough}; "$0"`);
+    assert.deepEqual([code, stdout], [0, '{"cniVersion":"1.0.0"}'], enough);
+  }
+});
+
 Deno.test("nothing that a caller hands over is echoed at length", async () => {
   await inFolder(async (folder) => {
     const long = "x".repeat(120_000);
