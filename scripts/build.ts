@@ -42,7 +42,6 @@ const buildSources = ["deno.json", "deno.lock", "scripts/build.ts", "scripts/den
     "scripts/compiled_plugin",
     "scripts/deno_tools.ts",
     "scripts/elf.ts",
-    "scripts/elf_entry.ts",
     "scripts/libraries.ts",
     "installer/interpreter.ts",
   );

@@ -14,7 +14,7 @@ import { createNamespace, type NamedNamespace, uniqueName } from "../src/linux/t
 import { Call } from "../src/plugin/call.ts";
 import { add, check, status } from "../src/plugin/verbs.ts";
 import { compiledPlugin } from "./support/compiled.ts";
-import { damageBytes, damageJson, damageText, Dice } from "./support/mutations.ts";
+import { damageBytes, damageJson, damageText, Dice } from "./support/damage.ts";
 import { nft } from "./support/nft.ts";
 import {
   gatewayPod,
