@@ -4,7 +4,7 @@
  * its end hands over its log records and its outcome; the agent answers each request.
  */
 import type { LogRecord, Severity } from "../log/log.ts";
-import type { Pod } from "../kubernetes/pod.ts";
+import type { Pod, PodDns } from "../kubernetes/pod.ts";
 
 /** The longest line either side accepts, in bytes: a pod of 2 MiB and some. */
 export const MAX_LINE_BYTES = 4 * 1024 * 1024;
@@ -163,7 +163,23 @@ function parsePodWord(value: unknown): Pod {
     annotations: annotations as Record<string, string>,
     containerNames: texts(pod, "containerNames"),
     initContainerNames: texts(pod, "initContainerNames"),
+    ...sidecarDnsWord(pod),
+    ...(pod.dns === undefined ? {} : { dns: parseDnsWord(pod.dns) }),
+    ...(pod.runtimeClassName === undefined
+      ? {}
+      : { runtimeClassName: text(pod, "runtimeClassName") }),
   };
+}
+
+function sidecarDnsWord({ sidecarDns }: Record<string, unknown>): Pick<Pod, "sidecarDns"> {
+  if (sidecarDns === undefined) return {};
+  if (sidecarDns === "embedded" || sidecarDns === "coredns") return { sidecarDns };
+  throw new TypeError(`Unknown "sidecarDns" ${JSON.stringify(sidecarDns)}`);
+}
+
+function parseDnsWord(value: unknown): PodDns {
+  const dns = object(value, "dns");
+  return { policy: text(dns, "policy"), nameservers: texts(dns, "nameservers") };
 }
 
 function parseRecord(value: unknown): LogRecord {
