@@ -73,6 +73,7 @@ async function check(command: Command): Promise<void> {
           : `${settings.mountedNetDir}/${step.name}`,
       })),
       plugin: seen.plugin.kind,
+      runtime: seen.view.runtime,
       kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
       configurationFiles: seen.files.map(({ name }) => name),
     },

@@ -14,6 +14,7 @@ import { PluginFiles } from "../host/plugin_files.ts";
 import { makeStateDir } from "../host/state_folder.ts";
 import { plan } from "../plan/plan.ts";
 import type { Cause, Plan, Step } from "../plan/steps.ts";
+import type { Runtime } from "../runtime/runtime.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { type Paths, pathsOf } from "../settings/paths.ts";
 import { Contention, likelyCause } from "./contention.ts";
@@ -21,7 +22,7 @@ import type { Observer } from "./service.ts";
 
 /** How a pass ended. */
 export interface Pass {
-  /** `undefined`: not to be told right now, as before. */
+  /** `undefined`: not to be told right now; as before for a moment, see {@linkcode Grace}. */
   readonly ready: boolean | undefined;
   readonly reason: string;
   /** Milliseconds after which to try again, besides events; `undefined`: at the next tick. */
@@ -50,6 +51,9 @@ export class Reconciler {
   readonly #contention = new Contention();
   readonly #told = new Map<string, number>();
   #wasInstalled = false;
+  /** Files beyond the net dir that the last look depended on. */
+  #runtimePaths: readonly string[] = [];
+  #toldRuntime = "";
   /** The last pass that ended with everything in place, and what the files were before it. */
   #settled: { readonly fingerprint: string; readonly pass: Pass } | undefined;
 
@@ -72,6 +76,7 @@ export class Reconciler {
   /** Looks and decides without acting. */
   async look(): Promise<{ readonly seen: Observed; readonly plan: Plan }> {
     const seen = await observe(this.operations, this.settings, this.plugin);
+    this.#runtimePaths = seen.view.paths;
     return { seen, plan: plan(this.settings, seen) };
   }
 
@@ -95,6 +100,7 @@ export class Reconciler {
       settings.tokenFile,
       settings.caFile,
       ...this.plugin.targets,
+      ...this.#runtimePaths,
     ];
     return paths.map((path) => {
       const status = operations.targetStatus(path);
@@ -115,6 +121,7 @@ export class Reconciler {
       const fingerprint = this.#fingerprint();
       const { seen, plan } = await this.look();
       for (const warning of plan.warnings) this.#tell("warn", warning);
+      this.#tellRuntime(seen.view.runtime);
       if (plan.steps.length === 0) {
         const pass = this.#finished(plan, done, since);
         if (pass.ready && plan.warnings.length === 0) this.#settled = { fingerprint, pass };
@@ -256,6 +263,21 @@ export class Reconciler {
     const isHarmless = plan.waitingFor === undefined && plan.blocked === undefined &&
       plan.steps.every((step) => harmless.has(step.cause));
     return { ready: isHarmless && this.#wasInstalled, reason, done, ...rest };
+  }
+
+  /** Says which runtime is reckoned with, and what is odd about it: once, and when that changes. */
+  #tellRuntime(runtime: Runtime): void {
+    const { kind, basis, maxConfNum, defaultNetwork, warnings } = runtime;
+    const text = JSON.stringify(runtime);
+    if (text === this.#toldRuntime) return;
+    this.#toldRuntime = text;
+    this.log.info("Runtime", {
+      kind,
+      basis,
+      ...(kind === "containerd" ? { maxConfNum } : {}),
+      ...(defaultNetwork === "" ? {} : { defaultNetwork }),
+    });
+    for (const warning of warnings) this.log.warn(warning);
   }
 
   /** Says the same thing once a minute at most. */
