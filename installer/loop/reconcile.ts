@@ -7,6 +7,7 @@ import { messageOf } from "../../src/log/message_of.ts";
 import { isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import { removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
+import { writeInstalled } from "../host/installed.ts";
 import { type Journal, sha256, writeJournal } from "../host/journal.ts";
 import { observe, type Observed } from "../host/observe.ts";
 import type { Operations } from "../host/operations.ts";
@@ -54,6 +55,7 @@ export class Reconciler {
   /** Files beyond the net dir that the last look depended on. */
   #runtimePaths: readonly string[] = [];
   #toldRuntime = "";
+  #isRemembered = false;
   /** The last pass that ended with everything in place, and what the files were before it. */
   #settled: { readonly fingerprint: string; readonly pass: Pass } | undefined;
 
@@ -162,6 +164,7 @@ export class Reconciler {
     const { operations, settings } = this;
     switch (step.kind) {
       case "install-plugin":
+        this.#remember();
         await this.plugin.install();
         return "done";
       case "remove":
@@ -247,9 +250,10 @@ export class Reconciler {
     }
     this.#told.clear();
     try {
+      this.#remember();
       this.plugin.removeStale(Date.now());
     } catch (error) {
-      this.log.debug("Cannot remove libraries of other versions", { reason: messageOf(error) });
+      this.log.debug("Cannot tidy up", { reason: messageOf(error) });
     }
     return { ready: true, reason: `Installed in "${plan.target}"`, failed: false, done };
   }
@@ -263,6 +267,15 @@ export class Reconciler {
     const isHarmless = plan.waitingFor === undefined && plan.blocked === undefined &&
       plan.steps.every((step) => harmless.has(step.cause));
     return { ready: isHarmless && this.#wasInstalled, reason, done, ...rest };
+  }
+
+  /** Notes where the program goes, once, so that uninstalling can notice another folder. */
+  #remember(): void {
+    if (this.#isRemembered) return;
+    const { mountedBinDir } = this.settings;
+    const { hostBinDir, stateDir } = this.paths;
+    writeInstalled(this.operations, stateDir, { hostBinDir, mountedBinDir });
+    this.#isRemembered = true;
   }
 
   /** Says which runtime is reckoned with, and what is odd about it: once, and when that changes. */
