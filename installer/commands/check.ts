@@ -3,6 +3,7 @@
  * are; changes nothing.
  */
 import type { Command } from "@commander-js/extra-typings";
+import { cachedChains } from "../host/namers.ts";
 import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
@@ -50,13 +51,15 @@ export function register(program: Command): void {
 
 async function check(command: Command): Promise<void> {
   const settings = settingsOf(command);
+  const operations = new Operations();
   const reconciler = new Reconciler(
     settings,
-    new Operations(),
+    operations,
     sourceDirOf(settings),
     loggerOf(settings),
   );
   const { seen, plan } = await reconciler.look();
+  const chains = cachedChains(operations, settings);
   const installed = plan.steps.length === 0 && plan.waitingFor === undefined &&
     plan.blocked === undefined;
   console.log(JSON.stringify(
@@ -72,8 +75,11 @@ async function check(command: Command): Promise<void> {
           ? `${settings.mountedBinDir}/kuma-cni`
           : `${settings.mountedNetDir}/${step.name}`,
       })),
-      plugin: seen.plugin.kind,
+      plugin: reconciler.plugin.isStub ? "stub" : seen.plugin.kind,
       runtime: seen.view.runtime,
+      cachedChains: chains.folder === undefined
+        ? null
+        : chains.results.length + chains.multus.length,
       kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
       configurationFiles: seen.files.map(({ name }) => name),
     },

@@ -152,6 +152,9 @@ export class Reconciler {
           this.#tell("error", reason);
           return this.#unfinished(plan, done, reason, { failed: true });
         }
+        for (const refused of this.operations.takeRefused()) {
+          this.#tell("warn", `Cannot keep the extended attribute ${refused}`);
+        }
         done.push(step.cause);
         this.#report(step, since);
         // A changed journal or directory makes the rest of this plan stale.

@@ -217,6 +217,9 @@ function restoreAll(
       problems.push(`"${path}" names it at ${place}; take it out there`);
     }
   }
+  for (const refused of operations.takeRefused()) {
+    log.warn(`Cannot keep the extended attribute ${refused}`);
+  }
   return { done, problems };
 }
 
@@ -263,8 +266,9 @@ function restore(
     return restoreLink(operations, path, file, entry.before.target);
   }
   if (isAsWritten && entry.before.kind === "file") {
-    const { content, mode, uid, gid } = entry.before;
-    return replaceFile(operations, path, file.content, new Uint8Array(content), { mode, uid, gid });
+    // Mode and owner were never changed here: what they are now, somebody else has decided since.
+    const content = new Uint8Array(entry.before.content);
+    return replaceFile(operations, path, file.content, content, file.status);
   }
   const bare = unchain(file.text!);
   if (typesOf(parseList(bare)).length === 0) return removeFile(operations, path, file.content);

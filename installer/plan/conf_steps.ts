@@ -13,6 +13,7 @@ import { type Attributes, sameBytes } from "../host/host_files.ts";
 import { type Before, type Journal, sha256 } from "../host/journal.ts";
 import type { NetFile, Observed } from "../host/observe.ts";
 import { ownGid, ownUid } from "../host/owner.ts";
+import { referenceTo } from "../runtime/mentions.ts";
 import { loadsSeveralFiles } from "../runtime/runtime.ts";
 import type { Settings } from "../settings/declarations.ts";
 
@@ -67,6 +68,7 @@ export function chainSteps(
 function withdrawal(seen: Observed, file: NetFile): Step[] {
   const derived = seen.files.find(({ name }) => name === derivedNameOf(file.name));
   if (derived !== undefined && derived !== file && classify(derived).kind === "derived") {
+    if (isReferred(seen, derived)) return [];
     return [{
       kind: "remove",
       cause: "left-over",
@@ -112,16 +114,17 @@ function derivedStep(
 ): Step | undefined {
   const existing = seen.files.find((file) => file.name === name);
   if (sameBytes(existing?.content, content) && existing?.link === undefined) return undefined;
+  const foreign = existing?.text !== undefined && isForeign(existing) ? existing : undefined;
   return {
     kind: "write",
     cause: existing === undefined ? "file-missing" : "file-changed",
     name,
     expected: existing?.content,
     content,
-    attributes: attributesOf(source),
-    before: existing?.text !== undefined && isForeign(existing)
-      ? beforeOf(existing, existing.text, seen.journal)
-      : { kind: "absent" },
+    attributes: attributesOf(foreign ?? source),
+    before: foreign === undefined
+      ? { kind: "absent" }
+      : beforeOf(foreign, foreign.text!, seen.journal),
   };
 }
 
@@ -189,6 +192,7 @@ function leftovers(settings: Settings, seen: Observed, keep: ReadonlySet<string>
       // While nothing carries our entry yet, even an old file of ours is better than none.
       const isOrphan = !seen.files.some(({ name }) => derivedNameOf(name) === file.name);
       if (keep.size === 0 && !(is.kind === "derived" && isOrphan)) return [];
+      if (isReferred(seen, file)) return [];
       return [{ kind: "remove", cause: "left-over", name: file.name, expected }];
     }
     // When the file is found by looking, the primary plugin may come back to one that it had.
@@ -198,6 +202,13 @@ function leftovers(settings: Settings, seen: Observed, keep: ReadonlySet<string>
     if (!is.types.includes(pluginType)) return [];
     return [writeStep(file, "left-over", bytesOf(unchain(file.text!)))];
   });
+}
+
+/** Another file names this one, such as Multus' `clusterNetwork`: without it no pod would start. */
+function isReferred(seen: Observed, file: NetFile): boolean {
+  return seen.files.some((other) =>
+    other !== file && other.text !== undefined && referenceTo(other.text, file.name) !== undefined
+  );
 }
 
 function writeStep(
