@@ -98,11 +98,10 @@ export async function uninstall(
   plugin.remove(stay.stub === undefined ? undefined : delStub(Deno.build.arch));
   if (stay.stub === undefined) removeStateDir(operations, paths.stateDir);
   else {
-    const { hostBinDir } = paths;
-    writeInstalled(operations, paths.stateDir, {
-      hostBinDir,
-      mountedBinDir: settings.mountedBinDir,
-    });
+    const { mountedBinDir } = settings;
+    const known = readInstalled(operations, paths.stateDir);
+    const hostBinDir = known?.hostBinDir ?? paths.hostBinDir;
+    writeInstalled(operations, paths.stateDir, { hostBinDir, mountedBinDir });
     removeStateDir(operations, paths.stateDir, installedName);
   }
   operations.remove(settings.readyFile);

@@ -76,8 +76,6 @@ export function classifyAmong(files: readonly ConfFile[], file: ConfFile): ConfK
 /** The file to chain to, or what is missing for it. */
 export type Target =
   | { readonly kind: "found"; readonly file: ConfFile; readonly is: ConfKind }
-  /** A list whose plugins, ours among them, come from the folder beside it: nothing is to be done. */
-  | { readonly kind: "called"; readonly file: ConfFile }
   | {
     readonly kind: "waiting";
     /** In words, what is waited for. */

@@ -16,8 +16,14 @@ import type { Step } from "./steps.ts";
 /** Milliseconds within which a file that cannot be read is taken for one that is being written. */
 export const writingTime = 3000;
 
+/** The file to chain to, or one that calls us already. */
+export type RuntimeTarget =
+  | Target
+  /** A list whose plugins, ours among them, come from the folder beside it: nothing is to be done. */
+  | { readonly kind: "called"; readonly file: ConfFile };
+
 /** Chooses the file to chain to. */
-export function targetOf(settings: Settings, seen: Observed): Target {
+export function targetOf(settings: Settings, seen: Observed): RuntimeTarget {
   const target = settings.confName !== ""
     ? chooseTarget(seen.files, settings.confName)
     : foundTarget(settings, seen);
@@ -86,7 +92,7 @@ function reasonsOf(loaded: ReturnType<typeof load>): string {
 }
 
 /** A list without plugins of its own takes them from a folder, into which nothing is written here. */
-function withFolder(seen: Observed, name: string): Target | undefined {
+function withFolder(seen: Observed, name: string): RuntimeTarget | undefined {
   const file = seen.files.find((file) => file.name === name)!;
   const network = networkOf(seen, file);
   if (network === undefined || !network.usesFolder) return undefined;
