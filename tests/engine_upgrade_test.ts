@@ -1,6 +1,7 @@
 /** From one engine, version or implementation to another: exactly the new rules stay. */
 import assert from "node:assert/strict";
-import type { IpFamily, RedirectConfig, RedirectRulesVersion } from "../src/redirect/config.ts";
+import type { RedirectConfig, RedirectRulesVersion } from "../src/redirect/config.ts";
+import type { IpFamily } from "../src/ip/address.ts";
 import type { Ruleset } from "../src/redirect/ruleset.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import type { IpFamily, RedirectConfig } from "../src/redirect/config.ts";
+import type { RedirectConfig } from "../src/redirect/config.ts";
+import type { IpFamily } from "../src/ip/address.ts";
 import type { Ruleset } from "../src/redirect/ruleset.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";

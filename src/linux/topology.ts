@@ -8,7 +8,7 @@
  */
 import { addAddress, AF_INET, AF_INET6, getLink } from "./addresses.ts";
 import { EINVAL, LinuxError } from "./errno.ts";
-import { addressBytes } from "./ip_address.ts";
+import { addressBytes } from "../ip/address.ts";
 import { checked, cString, lastErrno, libc, openForReading } from "./libc.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "./netlink.ts";
 import {

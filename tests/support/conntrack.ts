@@ -3,7 +3,7 @@
  * `linux/netfilter/nfnetlink_conntrack.h`.
  */
 import { LinuxError } from "../../src/linux/errno.ts";
-import { addressBytes } from "../../src/linux/ip_address.ts";
+import { addressBytes } from "../../src/ip/address.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../src/linux/netlink.ts";
 import {
   findAttribute,

@@ -10,7 +10,7 @@ import {
   listenTcp,
   withFileSystemUser,
 } from "../../src/linux/sockets.ts";
-import type { IpFamily } from "../../src/redirect/config.ts";
+import type { IpFamily } from "../../src/ip/address.ts";
 
 /** Settings of the check; Kuma's own values where there is a default. */
 export interface ValidatorOptions {
