@@ -11,7 +11,7 @@ import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
 import { IptablesEngine } from "../src/engine/iptables/iptables_engine.ts";
 import type { Layout } from "../src/engine/nftables/plan.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
-import { addLinkAddress } from "../src/linux/topology.ts";
+import { addLinkAddress } from "./support/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import type { IpFamily } from "../src/ip/address.ts";
 import type { Packet, Step } from "../src/redirect/evaluate.ts";

@@ -12,7 +12,7 @@ import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { selectEngine } from "../src/engine/choice/select.ts";
 import { applyWithSelectedEngine } from "../src/engine/choice/work.ts";
 import { surveyNamespace } from "../src/engine/iptables/survey.ts";
-import { createNamespace, setLinkUp } from "../src/linux/topology.ts";
+import { createNamespace, setLinkUp } from "./support/topology.ts";
 import {
   BACKENDS,
   saved,

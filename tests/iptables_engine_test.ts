@@ -10,7 +10,7 @@ import { applyWithSelectedEngine } from "../src/engine/choice/work.ts";
 import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
 import { listAddresses } from "../src/linux/addresses.ts";
 import { runProgram } from "../src/linux/process.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 import {
   BACKENDS,
   saved,

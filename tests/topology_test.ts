@@ -10,7 +10,7 @@ import {
   deleteLink,
   setLinkUp,
   writeSysctl,
-} from "../src/linux/topology.ts";
+} from "./support/topology.ts";
 
 Deno.test("links, bridge, addresses, routes and settings are made in the right namespace", () => {
   using pod = createNamespace();

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import type { Engine } from "../src/engine/engine.ts";
 import { IptablesEngine } from "../src/engine/iptables/iptables_engine.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
-import { createNamespace, setLinkUp } from "../src/linux/topology.ts";
+import { createNamespace, setLinkUp } from "./support/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import type { RedirectConfig } from "../src/redirect/config.ts";
 import type { IpFamily } from "../src/ip/address.ts";

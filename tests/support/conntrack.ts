@@ -13,7 +13,7 @@ import {
   parseAttributes,
   sameBytes,
 } from "../../src/linux/netlink_message.ts";
-import type { Endpoint } from "../../src/linux/sockets.ts";
+import type { Endpoint } from "./sockets.ts";
 
 const CTNETLINK = 1 << 8;
 const CT_GET = 1;

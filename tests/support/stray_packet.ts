@@ -4,7 +4,7 @@
  */
 import { LinuxError } from "../../src/linux/errno.ts";
 import { addressBytes } from "../../src/ip/address.ts";
-import { type Endpoint, poll, Socket } from "../../src/linux/sockets.ts";
+import { type Endpoint, poll, Socket } from "./sockets.ts";
 
 const AF_INET = 2;
 const AF_INET6 = 10;
