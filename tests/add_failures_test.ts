@@ -3,7 +3,7 @@
  * and the pod's namespace stays untouched.
  */
 import assert from "node:assert/strict";
-import { createNamespace, type NamedNamespace } from "../src/linux/topology.ts";
+import { createNamespace, type NamedNamespace } from "./support/topology.ts";
 import { ApiServer, htmlFault } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
 import { compiledPlugin } from "./support/compiled.ts";

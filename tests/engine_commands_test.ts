@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Command } from "@commander-js/extra-typings";
 import { checkRulesOf, register } from "../installer/commands/engine.ts";
-import { createNamespace, setLinkUp } from "../src/linux/topology.ts";
+import { createNamespace, setLinkUp } from "./support/topology.ts";
 import { saved, tool } from "./support/iptables.ts";
 
 const values = { resolver: [], allowPodSetting: [], engine: "auto" as const };

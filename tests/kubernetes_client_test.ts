@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { KubernetesClient } from "../src/kubernetes/client.ts";
-import { ApiError } from "../src/kubernetes/errors.ts";
+import { ApiError, type ApiErrorKind } from "../src/kubernetes/errors.ts";
 import { type ClusterAccess, KubeconfigError } from "../src/kubernetes/kubeconfig.ts";
-import { type ApiErrorKind } from "../src/kubernetes/errors.ts";
 import { parsePod } from "../src/kubernetes/pod.ts";
 import { libc } from "../src/linux/libc.ts";
 import { ApiServer, type Fault, htmlFault } from "./support/api_server.ts";
