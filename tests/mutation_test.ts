@@ -10,7 +10,7 @@ import { CniErrorCode } from "../src/cni/errors.ts";
 import { serve } from "../src/cni/serve.ts";
 import { parsePod } from "../src/kubernetes/pod.ts";
 import { libc } from "../src/linux/libc.ts";
-import { createNamespace, type NamedNamespace, uniqueName } from "../src/linux/topology.ts";
+import { createNamespace, type NamedNamespace, uniqueName } from "./support/topology.ts";
 import { Call } from "../src/plugin/call.ts";
 import { add, check, status } from "../src/plugin/verbs.ts";
 import { compiledPlugin } from "./support/compiled.ts";
