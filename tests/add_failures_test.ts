@@ -177,7 +177,7 @@ const lookupTroubles: {
   {
     name: "answers a pod that is not UTF-8",
     code: 100,
-    text: /not UTF-8 text/,
+    text: /not UTF-8/,
     arrange: ({ api, pod }) => {
       // Read loosely, the mark of a meshed pod would be another text, and the pod passed through.
       const text = JSON.stringify(pod)

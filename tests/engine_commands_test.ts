@@ -70,7 +70,7 @@ Deno.test("apply, check and remove work on a namespace by hand", async () => {
     assert.equal(broken.equal, false);
     assert.match(
       broken.text,
-      /\(iptables, 3\):\n {2}missing: ip nat KUMA_MESH_INBOUND rule 1 \(I4\)/,
+      /\(iptables, 2\):\n {2}missing: ip nat KUMA_MESH_INBOUND rule 1 \(I4\)/,
     );
 
     assert.match(
