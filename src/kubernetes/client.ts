@@ -325,7 +325,6 @@ async function* endedBy(
   const pieces = answer.pieces();
   try {
     for (;;) {
-      signal.throwIfAborted();
       const next = Promise.withResolvers<IteratorResult<Uint8Array<ArrayBuffer>, void>>();
       fail = next.reject;
       pieces.next().then(next.resolve, next.reject);
