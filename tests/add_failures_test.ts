@@ -351,6 +351,23 @@ Deno.test("CHECK and a second ADD agree with the first ADD", async () => {
   assert.equal((await scene.add({}, "CHECK")).code, 0);
 });
 
+Deno.test("the debug log tells which form of the DNS rules was taken and why, and no manifest", async () => {
+  const pod = injectedPod({
+    annotations: { "kubectl.kubernetes.io/last-applied-configuration": "s3cr3t" },
+  });
+  pod.spec.containers[0]!.env = [{ name: "KUMA_DNS_PROXY_PORT", value: "15053" }];
+  await using scene = await Scene.make(pod);
+  const answer = await scene.add({ network: { log_level: "debug", engine: "nftables" } });
+  assert.equal(answer.code, 0, answer.stdout);
+  const log = Deno.readTextFileSync(scene.logFile);
+  assert.match(
+    log,
+    /"dnsOverTcp":\{"form":"3","because":"KUMA_DNS_PROXY_PORT of container kuma-sidecar"\}/,
+  );
+  assert.match(log, /"kuma\.io\/sidecar-injected":"true"/);
+  assert.doesNotMatch(log, /s3cr3t|last-applied/);
+});
+
 Deno.test("Logs never fail a pod, and log_level decides about them", async () => {
   await using scene = await Scene.make();
   const answers: PluginAnswer[] = [];

@@ -198,7 +198,7 @@ Deno.test("a single .conf gets a list that the runtime takes first, and gets rid
   await agent.until("followed", () => host.readConf(derived)!.includes("1400"));
   Deno.removeSync(`${host.netDir}/10-flannel.conf`);
   await agent.until("gone", () => !exists(`${host.netDir}/${derived}`));
-  ok(!host.isReady);
+  await agent.until("not ready", () => !host.isReady);
   host.writeConf("10-flannel.conf", primarySingle);
   await agent.until("ready", () => host.isReady);
   await agent.terminate();

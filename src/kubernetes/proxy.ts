@@ -3,6 +3,7 @@
  * as Go's httpproxy reads it. Kubelet and the container runtime do so, whose variables these are.
  */
 import { addressBytes } from "../linux/ip_address.ts";
+import { withVariables } from "./environment.ts";
 
 /** The variables that name proxies. */
 export interface ProxyVariables {
@@ -27,31 +28,30 @@ export interface Destination {
   readonly port: number;
 }
 
-const names = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] as const;
-
-/** What was taken out of the environment. */
-const taken: Record<string, string> = {};
-
 /**
- * Takes the variables out of the environment, where `fetch` would read them in its own way. Of two
- * spellings the one in capital letters counts. Needs `--allow-env` for the variables in both
- * spellings.
+ * Reads the variables. Of two spellings the one in capital letters counts. Needs `--allow-env` for
+ * the variables in both spellings.
  */
-export function takeProxyVariables(): ProxyVariables {
-  for (const name of [...names, "ALL_PROXY"]) {
-    for (const spelling of [name, name.toLowerCase()]) {
-      const value = Deno.env.get(spelling);
-      if (value === undefined) continue;
-      taken[spelling] = value;
-      Deno.env.delete(spelling);
-    }
-  }
+export function readProxyVariables(): ProxyVariables {
   const found: { -readonly [name in keyof ProxyVariables]: string } = {};
-  for (const name of names) {
-    const value = taken[name] || taken[name.toLowerCase()];
+  for (const name of ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] as const) {
+    const value = Deno.env.get(name) || Deno.env.get(name.toLowerCase());
     if (value) found[name] = value;
   }
   return found;
+}
+
+/** Runs work that would read the variables in another way than {@linkcode proxyOf}. */
+export function withoutProxyVariables<T>(work: () => T): T {
+  return withVariables(
+    Object.fromEntries(
+      ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].flatMap((name) => [
+        [name, undefined],
+        [name.toLowerCase(), undefined],
+      ]),
+    ),
+    work,
+  );
 }
 
 /** Describes the proxy that a kubeconfig names. */
