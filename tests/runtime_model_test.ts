@@ -223,7 +223,13 @@ const captures: readonly [
     "Multus with neither",
     containerd,
     { ...ours, "00-multus.conf": multus({}, "multus-shim") },
-    /neither 'clusterNetwork' nor 'delegates', so what it calls is not known/,
+    /neither 'clusterNetwork' nor 'delegates', so what Multus calls is not known/,
+  ],
+  [
+    "CNI-Genie in front",
+    containerd,
+    { ...ours, "00-genie.conf": multus({}, "genie") },
+    /^"00-genie.conf" comes first, and what CNI-Genie calls is up to its own settings/,
   ],
   [
     "Multus behind the chained file is not in use",

@@ -224,6 +224,39 @@ Deno.test("pods of CRI-O can be deleted after uninstalling: a stub stays while c
   deepEqual(host.snapshot(), before);
 });
 
+Deno.test("ended at any operation, uninstalling leaves a program that answers, and can be continued", async () => {
+  const ended = new Error("The process has ended here");
+  for (let endAt = 1;; endAt++) {
+    await using host = new NamedHost();
+    host.shipLibraries("1");
+    host.writeConf(list, primaryList);
+    const before = host.snapshot();
+    await host.installed();
+    const pod = host.cachePod("pod-1", chainedList);
+    let count = 0;
+    // A process that has ended does nothing more, so nothing after that operation is done either.
+    const operations = new Operations(({ changes }) => {
+      if (changes && ++count >= endAt) throw ended;
+    });
+    const settings = host.settings({ MOUNTED_HOST_ROOT: host.hostRoot });
+    const options = { settle: 0, patience: 0 };
+    const isDone = await uninstall(settings, operations, quietLog(), options)
+      .then(() => true, () => false);
+    const program = Deno.readFileSync(`${host.binDir}/kuma-cni`);
+    const isWhole = exists(`${host.binDir}/kuma-cni.d/1/libc.so.6`) &&
+      new TextDecoder().decode(program).endsWith("program of version 1");
+    ok(isWhole || isDelStub(program), `ended at ${endAt}`);
+    ok((await host.uninstall()).stub !== undefined && host.hasStub, `ended at ${endAt}`);
+    Deno.removeSync(pod);
+    await host.uninstall();
+    deepEqual(host.snapshot(), before, `ended at ${endAt}`);
+    if (isDone) {
+      ok(endAt > 10, `${endAt}`);
+      return;
+    }
+  }
+});
+
 Deno.test("a stub becomes the plugin again with the next installation", async () => {
   await using host = new NamedHost();
   host.writeConf(list, primaryList);

@@ -30,9 +30,9 @@ export interface Namer {
 /** Returns the configuration files that name the plugin: in the net dir, its folders, Multus' folders. */
 export function namersOf(operations: Operations, settings: Settings): Namer[] {
   const net = settings.mountedNetDir;
-  const own = operations.targetStatus(net)?.identity;
+  const own = operations.targetStatus(net)?.inode;
   const others = multusFolders.map((folder) => seenPath(settings, folder))
-    .filter((folder) => operations.targetStatus(folder)?.identity !== own);
+    .filter((folder) => operations.targetStatus(folder)?.inode !== own);
   return [net, ...others].flatMap((folder) =>
     [folder, ...foldersIn(operations, folder)].flatMap((folder) => namersIn(operations, folder))
   );

@@ -35,6 +35,8 @@ export interface FileStatus {
   readonly modified: number;
   /** Equal as long as neither the file nor its content or attributes change. */
   readonly identity: string;
+  /** Equal for all names of one file or directory, whatever happens to it. */
+  readonly inode: string;
 }
 
 /** File operations; all synchronous, so that nothing of this process comes between two of them. */
@@ -242,6 +244,7 @@ export class Operations {
       gid: info.gid ?? 0,
       size: info.size,
       modified: info.mtime?.getTime() ?? 0,
+      inode: `${info.dev}-${info.ino}`,
       identity: [info.dev, info.ino, info.size, info.mtime?.getTime(), info.ctime?.getTime()]
         .join("-"),
     };

@@ -159,5 +159,5 @@ function wrongFoldersOf(
 /** A host's folder can have several names, by links. */
 function isOneFolder(operations: Operations, one: string, other: string): boolean {
   const [a, b] = [operations.targetStatus(one), operations.targetStatus(other)];
-  return a !== undefined && a.kind === "directory" && a.identity === b?.identity;
+  return a !== undefined && a.kind === "directory" && a.inode === b?.inode;
 }

@@ -29,7 +29,7 @@ export function obstacleOf(
     const called = callsThrough(network, dir, netDir);
     if (typeof called === "string") {
       if (network !== first) continue;
-      return `"${network.file}" of Multus comes first, and ${called}`;
+      return `"${network.file}" comes first, and ${called}`;
     }
     if (network === first && !called.types.includes(pluginType)) {
       return notCalled(runtime, network, called, chained, known.skipped);
@@ -64,6 +64,9 @@ function multusFirst(
     : { networks: [own], skipped: [] };
 }
 
+/** How to give one's word for a file. */
+const wordFor = "name the file in CNI_CONF_NAME and set CNI_CONF_NAME_IS_LOADED if it is the one";
+
 /** What is called through a network: its own plugins, or those of the network that Multus calls. */
 interface Called {
   readonly types: readonly string[];
@@ -73,13 +76,15 @@ interface Called {
 
 /** @returns The plugins, or in words why they cannot be told. */
 function callsThrough(network: Network, dir: NetDir, netDir: string): Called | string {
+  if (network.types[0] === "genie") {
+    return `what CNI-Genie calls is up to its own settings and to pods; ${wordFor}`;
+  }
   const multus = multusIn(network.plugins);
   if (multus === undefined) return { types: network.types };
   const delegate = delegateOf(multus, netDir, dir.files);
   switch (delegate.kind) {
     case "unknown":
-      return `${delegate.reason}, so what it calls is not known; name the file in CNI_CONF_NAME ` +
-        "and set CNI_CONF_NAME_IS_LOADED if it is the one";
+      return `${delegate.reason}, so what Multus calls is not known; ${wordFor}`;
     case "embedded":
       return delegate;
     case "file":

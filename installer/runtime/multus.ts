@@ -19,7 +19,7 @@ export type Delegate =
   | { readonly kind: "unknown"; readonly reason: string };
 
 /** Tells whether a plugin is Multus. */
-export function isMultus(type: string | undefined): boolean {
+function isMultus(type: string | undefined): boolean {
   return type === "multus" || type === "multus-shim";
 }
 
