@@ -12,6 +12,7 @@
  *
  * What 2 to 4 found is kept in `.cache/denort/`.
  */
+import { messageOf } from "../src/text/message_of.ts";
 import { describeElf } from "./elf.ts";
 import { downloadOfficialDenort, OfficialChecksumError } from "./official_denort.ts";
 import { sha256 } from "./sha256.ts";
@@ -111,7 +112,7 @@ export async function findDenort(
     if (error instanceof OfficialChecksumError || error instanceof DenortError) {
       throw new DenortError(error.message);
     }
-    failures.push(`official download: ${error instanceof Error ? error.message : error}`);
+    failures.push(`official download: ${messageOf(error)}`);
     say(`It is not to be had: ${failures[0]}`);
   }
   say("Asking Deno, which may have it in its cache");
@@ -360,7 +361,7 @@ function readFile(path: string, setting: string): Uint8Array {
     return Deno.readFileSync(path);
   } catch (error) {
     throw new DenortError(
-      `Cannot read ${setting} "${path}": ${error instanceof Error ? error.message : error}`,
+      `Cannot read ${setting} "${path}": ${messageOf(error)}`,
     );
   }
 }

@@ -1,5 +1,6 @@
 /** Keeps the running installer small: it has a node's memory for months and needs little of it. */
 import { releaseProgramPages } from "../../src/linux/program_memory.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import type { Service, ServiceContext } from "../loop/service.ts";
 
 /** Milliseconds after which the start is over, with what only it needed. */
@@ -23,7 +24,7 @@ export class MemoryService implements Service {
       releaseProgramPages(Deno.execPath());
     } catch (error) {
       this.#context?.log.debug("Memory is not given back", {
-        reason: error instanceof Error ? error.message : String(error),
+        reason: messageOf(error),
       });
     }
   }

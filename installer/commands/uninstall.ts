@@ -1,6 +1,6 @@
 /** `install-cni uninstall`: takes everything off the host. */
 import type { Command } from "@commander-js/extra-typings";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { lockName, requestUninstall, takeLock, withdrawRequest } from "../host/lock.ts";
 import { Operations } from "../host/operations.ts";
 import { uninstall } from "../loop/uninstall.ts";

@@ -1,5 +1,5 @@
 /** What the installer sees of the host before it decides. Nothing here changes anything. */
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { type ConfFile, isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import type { Settings } from "../settings/declarations.ts";

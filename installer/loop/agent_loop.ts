@@ -3,7 +3,7 @@
  * true, and decides at its end whether the plugin stays on the host.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { folderOf, targetOfTemporaryName } from "../host/host_files.ts";
 import { isUninstallRequested, takeLock } from "../host/lock.ts";
 import type { Operations } from "../host/operations.ts";

@@ -3,7 +3,7 @@
  * interrupted or contradicted pass needs no memory to be continued.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import { removeFile, type Replaced, replaceFile } from "../host/host_files.ts";

@@ -4,7 +4,7 @@
  * point, by any version; also takes away what the reference installer leaves.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { isConfName } from "../conflist/conf_file.ts";
 import { parseList, pluginType, typesOf, unchain } from "../conflist/conflist.ts";
 import { bytesOf } from "../conflist/json_edit.ts";

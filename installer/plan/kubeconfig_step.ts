@@ -1,6 +1,6 @@
 /** Decides whether the kubeconfig on the host must be written. Pure. */
 import { formatKubeconfig } from "../../src/kubernetes/kubeconfig_format.ts";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { sameBytes } from "../host/host_files.ts";
 import type { Observed } from "../host/observe.ts";
 import { ownGid, ownUid } from "../host/owner.ts";

@@ -1,9 +1,10 @@
 /** Reads a kubeconfig file: how to reach the API server, and as whom. */
 // @ts-types="../types/std_yaml_parse.d.ts"
 import { parse } from "@std/yaml/parse";
+import { isRecord } from "../json/record.ts";
 import { LinuxError } from "../linux/errno.ts";
 import { isOutOfResources, readRegularFile } from "../linux/regular_file.ts";
-import { isRecord } from "./response.ts";
+import { messageOf } from "../text/message_of.ts";
 
 /** How to reach an API server, and as whom. */
 export interface ClusterAccess {
@@ -196,7 +197,7 @@ class KubeconfigFile extends Section {
       // Without types: a token such as `1e5` stays the text that it is.
       values = parse(text, { schema: "failsafe" });
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
+      const reason = messageOf(cause).split("\n")[0];
       throw new KubeconfigError(path, `it is not YAML: ${reason}`, { cause });
     }
     if (!isRecord(values)) {
@@ -268,7 +269,7 @@ function readText(kubeconfig: string, path: string, what: string): string {
   } catch (cause) {
     const reason = cause instanceof LinuxError && cause.code === "ENOENT"
       ? "does not exist; is install-cni running on this node?"
-      : `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`;
+      : `cannot be read: ${messageOf(cause)}`;
     throw new KubeconfigError(
       kubeconfig,
       path === kubeconfig ? `${what} ${reason}` : `${what} names "${path}", which ${reason}`,
