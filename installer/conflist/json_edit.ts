@@ -46,7 +46,13 @@ export interface JsonScalar {
   readonly value: string | number | boolean | null;
 }
 
-/** A text is no JSON; the message names line and column. */
+/** A byte string with what it says. */
+export interface JsonText {
+  readonly text: string;
+  readonly root: JsonNode;
+}
+
+/** A text is not JSON; the message names line and column. */
 export class JsonError extends Error {
   override readonly name = "JsonError";
 }
@@ -80,7 +86,7 @@ const valueLimit = 100_000;
  *
  * @param text One character per byte.
  * @returns The top-level value with all spans.
- * @throws {JsonError} when it is no JSON, nested deeper than 200 levels, or has more than 100,000
+ * @throws {JsonError} when it is not JSON, nested deeper than 200 levels, or has more than 100,000
  * values.
  */
 export function parseJson(text: string): JsonNode {
@@ -174,6 +180,15 @@ export function parseJson(text: string): JsonNode {
   return node;
 }
 
+/**
+ * Parses a byte string and keeps it beside its value, for those who edit it.
+ *
+ * @throws {JsonError} as {@linkcode parseJson} does.
+ */
+export function parseText(text: string): JsonText {
+  return { text, root: parseJson(text) };
+}
+
 /** Returns a member's value; of repeated keys the last one, as Go's parser does. */
 export function memberOf(node: JsonNode, key: string): JsonNode | undefined {
   if (node.kind !== "object") return undefined;
@@ -213,6 +228,11 @@ export function stringFieldOf(node: JsonNode, name: string): string | undefined 
 /** Go compares keys by simple folding: the long s and the Kelvin sign are letters, too. */
 function foldedKey(key: string): string {
   return key.replaceAll("\u017f", "s").replaceAll("\u212a", "k").toLowerCase();
+}
+
+/** Tells whether two texts say the same: order of keys and white space do not count. */
+export function isSameJson(one: JsonText, other: JsonText): boolean {
+  return canonicalJson(one.text, one.root) === canonicalJson(other.text, other.root);
 }
 
 /**
