@@ -128,7 +128,7 @@ Deno.test("what is no list is refused with the place", () => {
     ['{"name":"n","plugins":[{"type":"a"}]} x', /Wanted the end of the text/],
     ["\xef\xbb\xbf{}", /Wanted a value/],
     ['{"name":"n\n"}', /Wanted no control character in a string at line 1, column 11/],
-    ['{"name":"\\x"}', /Wanted a string with valid escapes/],
+    ['{"name":"\\x"}', /Wanted a string with a closing quotation mark and valid escapes/],
     ["[".repeat(300), /at most 200 nested/],
     [`[${"0,".repeat(100_000)}0]`, /at most 100000 values/],
     ["nul", /Wanted a value/],

@@ -7,15 +7,14 @@
  * order mark and anything after the top-level value are errors there too.
  */
 import { Buffer } from "node:buffer";
+import { endOfString, skipBlanks, type Span } from "../../src/json/span.ts";
 
 /** A value and the half-open span `[start, end)` of its text. */
 export type JsonNode = JsonObject | JsonArray | JsonScalar;
 
 /** An object; members in the order of the text, repeated keys included. */
-export interface JsonObject {
+export interface JsonObject extends Span {
   readonly kind: "object";
-  readonly start: number;
-  readonly end: number;
   readonly members: readonly JsonMember[];
 }
 
@@ -31,18 +30,14 @@ export interface JsonMember {
 }
 
 /** An array. */
-export interface JsonArray {
+export interface JsonArray extends Span {
   readonly kind: "array";
-  readonly start: number;
-  readonly end: number;
   readonly items: readonly JsonNode[];
 }
 
 /** A string, number, boolean or null. */
-export interface JsonScalar {
+export interface JsonScalar extends Span {
   readonly kind: "scalar";
-  readonly start: number;
-  readonly end: number;
   readonly value: string | number | boolean | null;
 }
 
@@ -90,6 +85,7 @@ const valueLimit = 100_000;
  * values.
  */
 export function parseJson(text: string): JsonNode {
+  const bytes = bytesOf(text);
   let at = 0;
   let values = 0;
 
@@ -101,27 +97,22 @@ export function parseJson(text: string): JsonNode {
     throw new JsonError(`Wanted ${wanted} at line ${line}, column ${column}, found ${found}`);
   };
   const space = (): void => {
-    for (;;) {
-      const c = text.charCodeAt(at);
-      if (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09) return;
-      at++;
-    }
+    at = skipBlanks(bytes, at);
   };
   const string = (): string => {
-    const start = at++;
-    for (;;) {
-      const c = text.charCodeAt(at);
-      if (Number.isNaN(c)) fail("a closing quotation mark");
-      if (c < 0x20) fail("no control character in a string");
-      at++;
-      if (c === 0x5c) at++;
-      else if (c === 0x22) break;
+    const start = at;
+    const end = endOfString(bytes, start);
+    const control = bytes.subarray(start, end).findIndex((byte) => byte < 0x20);
+    if (control >= 0) {
+      at += control;
+      fail("no control character in a string");
     }
     try {
-      return JSON.parse(textOf(text.slice(start, at)));
+      const decoded = JSON.parse(new TextDecoder().decode(bytes.subarray(start, end)));
+      at = end;
+      return decoded;
     } catch {
-      at = start;
-      return fail("a string with valid escapes");
+      return fail("a string with a closing quotation mark and valid escapes");
     }
   };
   const value = (depth: number): JsonNode => {
@@ -332,7 +323,7 @@ export function indentationAt(text: string, at: number): string | undefined {
 /** Replaces spans of a text; the spans must not overlap. */
 export function replaceSpans(
   text: string,
-  spans: readonly { readonly start: number; readonly end: number; readonly by: string }[],
+  spans: readonly (Span & { readonly by: string })[],
 ): string {
   let result = "";
   let at = 0;

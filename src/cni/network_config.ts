@@ -1,7 +1,7 @@
 /** The network configuration on stdin: its text, and the keys of the specification. */
 import { isRecord, own } from "../json/record.ts";
 import { CniError, CniErrorCode } from "./errors.ts";
-import { topLevelValueSpan } from "./json_span.ts";
+import { topLevelValueSpan } from "../json/span.ts";
 import { show, typeName, wrongValue } from "./json_value.ts";
 import { TOO_MUCH_HINT } from "./stdin.ts";
 import { DEFAULT_VERSION, isSupportedVersion, supportedVersions } from "./versions.ts";
