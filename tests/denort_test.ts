@@ -279,7 +279,7 @@ Deno.test("what DENORT_BIN names must be a denort of the target", async () => {
       await Deno.writeFile(path, program);
       await rejects(
         findDenort(`${other}-unknown-linux-gnu`, folder),
-        new RegExp(`is for ${machine}, wanted ${other}`),
+        new RegExp(`is for ${machine}, expected ${other}`),
       );
       await Deno.writeFile(path, new Uint8Array([...program, 1, 2, 3]));
       await rejects(findDenort(`${machine}-unknown-linux-gnu`, folder), /is not a bare denort/);

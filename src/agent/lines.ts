@@ -1,4 +1,5 @@
 /** Lines over a byte stream, for both ends of the agent's socket. */
+import { LineSplitter } from "../bytes/lines.ts";
 import { MAX_LINE_BYTES } from "./messages.ts";
 
 /** A stream that lines can be read from and written to, such as a `Deno.Conn`. */
@@ -9,8 +10,9 @@ export interface ByteStream {
 
 /** Reads and writes lines that end with a line feed. */
 export class LineStream {
-  #pending: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  readonly #splitter = new LineSplitter(MAX_LINE_BYTES);
   readonly #chunk = new Uint8Array(16 * 1024);
+  readonly #complete: string[] = [];
 
   constructor(readonly stream: ByteStream) {}
 
@@ -20,24 +22,14 @@ export class LineStream {
    * @throws {RangeError} when a line is longer than `MAX_LINE_BYTES`.
    */
   async readLine(): Promise<string | undefined> {
-    let searched = 0;
-    while (true) {
-      const end = this.#pending.indexOf(10, searched);
-      if (end >= 0) {
-        const line = new TextDecoder().decode(this.#pending.subarray(0, end));
-        this.#pending = this.#pending.slice(end + 1);
-        return line;
-      }
-      searched = this.#pending.length;
-      if (searched > MAX_LINE_BYTES) {
-        throw new RangeError(`Line is longer than ${MAX_LINE_BYTES} bytes`);
-      }
+    for (;;) {
+      const line = this.#complete.shift();
+      if (line !== undefined) return line;
       const count = await this.stream.read(this.#chunk);
       if (count === null) return undefined;
-      const grown = new Uint8Array(searched + count);
-      grown.set(this.#pending);
-      grown.set(this.#chunk.subarray(0, count), searched);
-      this.#pending = grown;
+      for (const bytes of this.#splitter.push(this.#chunk.subarray(0, count))) {
+        this.#complete.push(new TextDecoder().decode(bytes));
+      }
     }
   }
 

@@ -3,7 +3,7 @@
  * arrives in tiny pieces costs no more memory than what arrives at once.
  */
 import { quote } from "../text/quote.ts";
-import { ByteBuffer } from "./byte_buffer.ts";
+import { ByteBuffer } from "../bytes/byte_buffer.ts";
 import { ChunkDecoder } from "./chunks.ts";
 import type { Turns } from "./turns.ts";
 
