@@ -44,7 +44,7 @@ export function kubeconfigStep(
   const isPrivate = file.link === undefined && file.status.mode === 0o600 &&
     file.status.uid === ownUid();
   if (isPrivate && sameBytes(file.content, content)) return { step: undefined };
-  const withoutToken = (text: string) => text.replace(/^( *token: ).*$/m, "$1");
+  const withoutToken = (text: string) => text.replace(/^( *"token": ).*$/m, "$1");
   const isRotation = isPrivate && file.text !== undefined &&
     withoutToken(file.text) === withoutToken(text);
   return write(isRotation ? "token-rotated" : "kubeconfig-changed", file.content);
