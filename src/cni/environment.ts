@@ -34,7 +34,7 @@ export function parseEnvironment(read: ReadVariable): CniEnvironment | undefined
     throw new CniError(
       CniErrorCode.InvalidEnvironment,
       `Unknown CNI_COMMAND ${JSON.stringify(command.slice(0, 64))}`,
-      "Wanted one of ADD, DEL, CHECK, GC, STATUS, VERSION",
+      "Expected one of ADD, DEL, CHECK, GC, STATUS, VERSION",
     );
   }
   const missing = requiredVariables(command).filter((name) => text(read, name) === "");
@@ -85,7 +85,7 @@ function requireContainerId(value: string): void {
   throw new CniError(
     CniErrorCode.InvalidEnvironment,
     `CNI_CONTAINERID ${JSON.stringify(value.slice(0, 128))} is not a container ID`,
-    'Wanted a letter or digit, followed by letters, digits, "_", "." or "-"',
+    'Expected a letter or digit, followed by letters, digits, "_", "." or "-"',
   );
 }
 
@@ -96,7 +96,7 @@ function requireInterfaceName(value: string): void {
   throw new CniError(
     CniErrorCode.InvalidEnvironment,
     `CNI_IFNAME ${JSON.stringify(value.slice(0, 64))} is not a name of a network interface`,
-    'Wanted at most 15 bytes without "/", ":" or white space, and neither "." nor ".."',
+    'Expected at most 15 bytes without "/", ":" or white space, and neither "." nor ".."',
   );
 }
 
@@ -107,7 +107,7 @@ function text(read: ReadVariable, name: string): string {
     throw new CniError(
       CniErrorCode.InvalidEnvironment,
       `Could not read the environment variable ${name}`,
-      "Wanted UTF-8 text",
+      "Expected UTF-8 text",
       { cause: error },
     );
   }

@@ -3,8 +3,8 @@ import { AgentClient } from "../agent/client.ts";
 import type { Outcome } from "../agent/messages.ts";
 import { type CniArgs, parseCniArgs } from "../cni/args.ts";
 import type { CniError } from "../cni/errors.ts";
-import { type NetworkSettings, readSettings } from "../cni/network_config.ts";
 import type { CniRequest } from "../cni/serve.ts";
+import { type NetworkSettings, readSettings } from "../cni/settings.ts";
 import { appendToLogFile, stateFolderOf } from "../log/file.ts";
 import { Logger, type LogRecord } from "../log/log.ts";
 
@@ -29,7 +29,7 @@ export class Call {
    */
   constructor(readonly request: CniRequest, started: number = performance.now()) {
     this.#started = started;
-    this.settings = readSettings(request.config);
+    this.settings = readSettings(request.config.values);
     this.args = parseCniArgs(request.environment.args);
     const { podNamespace, podName, podUid, infraContainerId, ip } = this.args;
     const { verb, containerId, netns } = request.environment;

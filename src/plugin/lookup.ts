@@ -61,7 +61,7 @@ async function lookUp(call: Call): Promise<Pod> {
     throw new CniError(
       CniErrorCode.InvalidConfig,
       `Could not look up pod ${call.podLabel}: "kubernetes.kubeconfig" is not set`,
-      "Set it in the plugin's entry of the CNI configuration file on the node",
+      "Set it in CNI_NETWORK_CONFIG of install-cni, which writes the plugin's entry",
     );
   }
   return await lookUpPod(reference, sources, {

@@ -242,7 +242,7 @@ function diagnose(error: Error): Diagnosis {
     return {
       problem: "unreachable",
       temporary: true,
-      hint: 'Set "kubernetes.kubeconfig" in the network configuration',
+      hint: 'Set "kubernetes.kubeconfig" in CNI_NETWORK_CONFIG of install-cni',
     };
   }
   return { problem: "internal", temporary: false, hint: "" };
