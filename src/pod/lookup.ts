@@ -163,6 +163,7 @@ class Lookup {
     const backOff = this.#backOff();
     const settling = this.#elapsed() < (this.options.settleSeconds ?? 5) * 1000;
     if (error instanceof StalePodError) return settling ? backOff : undefined;
+    if (error instanceof KubeconfigError) return error.temporary ? backOff : undefined;
     if (!(error instanceof ApiError)) return undefined;
     if (error.status === 404) return settling ? backOff : undefined;
     if (error.status === 401) {
@@ -228,6 +229,15 @@ function diagnose(error: Error): Diagnosis {
       temporary: true,
       hint: "The pod was deleted and created again under the same name; the runtime gives up the " +
         "old one by itself",
+    };
+  }
+  if (error instanceof KubeconfigError && error.temporary) {
+    return {
+      problem: "internal",
+      temporary: true,
+      hint:
+        "This node or the container runtime has run out of open files or memory; look for what " +
+        "takes them, and at the runtime's limits (LimitNOFILE of its systemd unit)",
     };
   }
   if (error instanceof KubeconfigError) {
