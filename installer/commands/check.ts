@@ -5,6 +5,7 @@
 import type { Command } from "@commander-js/extra-typings";
 import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
+import { warningsOfEntry } from "../settings/plugin_entry.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { checkRulesOf, engineOption } from "./engine.ts";
 import {
@@ -65,7 +66,7 @@ async function check(command: Command): Promise<void> {
       target: plan.target ?? null,
       waitingFor: plan.waitingFor ?? null,
       blocked: plan.blocked ?? null,
-      warnings: plan.warnings,
+      warnings: [...warningsOfEntry(settings), ...plan.warnings],
       missing: plan.steps.map((step) => ({
         cause: step.cause,
         file: step.kind === "install-plugin"

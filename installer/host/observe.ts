@@ -1,9 +1,9 @@
 /** What the installer sees of the host before it decides. Nothing here changes anything. */
-import { messageOf } from "../../src/log/message_of.ts";
 import { type ConfFile, isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
+import { errorText } from "./error_text.ts";
 import { type Journal, journalPath, parseJournal } from "./journal.ts";
 import type { FileStatus, Operations } from "./operations.ts";
 import type { PluginFiles, PluginState } from "./plugin_files.ts";
@@ -45,7 +45,7 @@ export async function observe(
   const paths = pathsOf(settings);
   const pluginState = await plugin.inspect().catch((error: unknown) => ({
     kind: "unknown" as const,
-    reason: messageOf(error),
+    reason: errorText(error),
   }));
   // From here on synchronous: the picture of the net dir is as close to one moment as can be.
   const names = operations.list(settings.mountedNetDir);
@@ -89,7 +89,7 @@ export function readNetFile(
     if (content === undefined) return undefined;
     return { name, status, ...link, content, text: byteString(content) };
   } catch (error) {
-    return { name, status, ...link, problem: messageOf(error) };
+    return { name, status, ...link, problem: errorText(error) };
   }
 }
 
@@ -100,7 +100,7 @@ function readText(operations: Operations, path: string): Readable {
     const text = new TextDecoder().decode(bytes);
     return text.trim() === "" ? { problem: `"${path}" is empty` } : { text };
   } catch (error) {
-    return { problem: `Cannot read "${path}": ${messageOf(error)}` };
+    return { problem: `Cannot read "${path}": ${errorText(error)}` };
   }
 }
 

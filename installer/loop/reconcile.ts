@@ -3,9 +3,9 @@
  * interrupted or contradicted pass needs no memory to be continued.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { messageOf } from "../../src/log/message_of.ts";
 import { isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
+import { errorText } from "../host/error_text.ts";
 import { removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
 import { type Journal, sha256, writeJournal } from "../host/journal.ts";
 import { observe, type Observed } from "../host/observe.ts";
@@ -18,6 +18,7 @@ import type { Settings } from "../settings/declarations.ts";
 import { type Paths, pathsOf } from "../settings/paths.ts";
 import { Contention, likelyCause } from "./contention.ts";
 import type { Observer } from "./service.ts";
+import { Troubles } from "./troubles.ts";
 
 /** How a pass ended. */
 export interface Pass {
@@ -48,7 +49,7 @@ export class Reconciler {
   readonly plugin: PluginFiles;
   readonly paths: Paths;
   readonly #contention = new Contention();
-  readonly #told = new Map<string, number>();
+  readonly #troubles: Troubles;
   #wasInstalled = false;
   /** The last pass that ended with everything in place, and what the files were before it. */
   #settled: { readonly fingerprint: string; readonly pass: Pass } | undefined;
@@ -62,6 +63,7 @@ export class Reconciler {
     private readonly now: () => number = () => performance.now(),
   ) {
     this.paths = pathsOf(settings);
+    this.#troubles = new Troubles(log, now);
     this.plugin = new PluginFiles(operations, {
       sourceDir,
       binDir: settings.mountedBinDir,
@@ -114,7 +116,7 @@ export class Reconciler {
       // Taken before looking, so that a change during the look makes it differ afterwards.
       const fingerprint = this.#fingerprint();
       const { seen, plan } = await this.look();
-      for (const warning of plan.warnings) this.#tell("warn", warning);
+      this.#troubles.standing(plan.warnings);
       if (plan.steps.length === 0) {
         const pass = this.#finished(plan, done, since);
         if (pass.ready && plan.warnings.length === 0) this.#settled = { fingerprint, pass };
@@ -139,8 +141,8 @@ export class Reconciler {
             break;
           }
         } catch (error) {
-          const reason = `Cannot put "${nameOf(step)}" in place: ${messageOf(error)}`;
-          this.#tell("error", reason);
+          const reason = `Cannot put "${nameOf(step)}" in place: ${errorText(error)}`;
+          this.#troubles.tell("error", reason);
           return this.#unfinished(plan, done, reason, { failed: true });
         }
         done.push(step.cause);
@@ -222,7 +224,7 @@ export class Reconciler {
   #finished(plan: Plan, done: Cause[], since: number): Pass {
     if (plan.waitingFor !== undefined) {
       const reason = `Waiting for ${plan.waitingFor}`;
-      this.#tell("info", reason);
+      this.#troubles.tell("info", reason);
       return {
         ready: plan.isUnreadable ? undefined : false,
         reason,
@@ -231,18 +233,17 @@ export class Reconciler {
       };
     }
     if (plan.blocked !== undefined) {
-      this.#tell("warn", plan.blocked);
+      this.#troubles.tell("warn", plan.blocked);
       return { ready: false, reason: plan.blocked, failed: false, done };
     }
     if (!this.#wasInstalled) {
       this.#wasInstalled = true;
       this.observer.installed?.(this.now() - since);
     }
-    this.#told.clear();
     try {
       this.plugin.removeStale(Date.now());
     } catch (error) {
-      this.log.debug("Cannot remove libraries of other versions", { reason: messageOf(error) });
+      this.log.debug("Cannot remove libraries of other versions", { reason: errorText(error) });
     }
     return { ready: true, reason: `Installed in "${plan.target}"`, failed: false, done };
   }
@@ -256,15 +257,6 @@ export class Reconciler {
     const isHarmless = plan.waitingFor === undefined && plan.blocked === undefined &&
       plan.steps.every((step) => harmless.has(step.cause));
     return { ready: isHarmless && this.#wasInstalled, reason, done, ...rest };
-  }
-
-  /** Says the same thing once a minute at most. */
-  #tell(severity: "info" | "warn" | "error", message: string): void {
-    const last = this.#told.get(message);
-    if (last !== undefined && this.now() - last < 60_000) return;
-    if (this.#told.size > 100) this.#told.clear();
-    this.#told.set(message, this.now());
-    this.log[severity](message);
   }
 }
 

@@ -10,7 +10,7 @@ import type { Observed } from "../host/observe.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { chainSteps, standaloneSteps } from "./conf_steps.ts";
-import { kubeconfigStep } from "./kubeconfig_step.ts";
+import { kubeconfigStep, problemOfKubeconfig } from "./kubeconfig_step.ts";
 import type { Plan, Step } from "./steps.ts";
 
 /** Decides what to do. */
@@ -29,9 +29,10 @@ export function plan(settings: Settings, seen: Observed): Plan {
   }
   const kubeconfig = kubeconfigStep(settings, seen);
   if ("problem" in kubeconfig) {
-    if (seen.kubeconfig === undefined) {
-      return { steps, warnings, waitingFor: `a kubeconfig: ${kubeconfig.problem}` };
-    }
+    const old = seen.kubeconfig?.text;
+    const isUsable = old !== undefined &&
+      problemOfKubeconfig(old, settings.kubeconfigName) === undefined;
+    if (!isUsable) return { steps, warnings, waitingFor: `a kubeconfig: ${kubeconfig.problem}` };
     warnings.push(`The kubeconfig is not refreshed: ${kubeconfig.problem}`);
   } else if (kubeconfig.step !== undefined) steps.push(kubeconfig.step);
 

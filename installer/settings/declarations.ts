@@ -92,19 +92,19 @@ export const declarations = {
   },
   apiHost: {
     variable: "KUBERNETES_SERVICE_HOST",
-    kind: "text",
+    kind: "host",
     default: "",
     help: "Host of the API server for the kubeconfig; set by kubelet",
   },
   apiPort: {
     variable: "KUBERNETES_SERVICE_PORT",
-    kind: "text",
+    kind: "serverPort",
     default: "",
     help: "Port of the API server for the kubeconfig; set by kubelet",
   },
   apiProtocol: {
     variable: "KUBERNETES_SERVICE_PROTOCOL",
-    kind: "text",
+    kind: "protocol",
     default: "https",
     help: "Protocol of the API server for the kubeconfig",
   },

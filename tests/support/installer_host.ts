@@ -36,6 +36,19 @@ export const primaryList = `{
 /** A primary plugin's single configuration. */
 export const primarySingle = '{ "name": "cbr0", "type": "flannel", "cniVersion": "0.3.1" }';
 
+/** A certificate authority that nobody has the key of. */
+export const authority = `-----BEGIN CERTIFICATE-----
+MIIBdDCCARugAwIBAgIUGtzXkUEN2DDE8cnV8p90qSo2iJ0wCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjcwMjQ4MzVaGA8yMTI2MTEwMzAyNDgz
+NVowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABFpS
+ULrd5YFSW+XDesSOdMAM+VTF7LaqDuhBeKlX8YV4GsiciTxGxRv6ZhkLTfHcA1wP
+OVpjhAEyTyN3tD1ZvYCjUzBRMB0GA1UdDgQWBBSM8ZCKXgW/Osa+ULRZTLd+Ff9/
+lDAfBgNVHSMEGDAWgBSM8ZCKXgW/Osa+ULRZTLd+Ff9/lDAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0cAMEQCIGsRwuLcNA9Il/MEWgj6lfyO+St0jZIxswKG
+1BSupOD1AiACUTqCRzySmWzGWV72CGcAaA/div0lBKEEwBmDwoRTHw==
+-----END CERTIFICATE-----
+`;
+
 /** Folders of a host, as the container sees them. */
 export class InstallerHost implements AsyncDisposable {
   readonly root: string;
@@ -60,7 +73,7 @@ export class InstallerHost implements AsyncDisposable {
     Deno.mkdirSync(`${this.root}/run`);
     Deno.writeTextFileSync(`${this.sourceDir}/kuma-cni`, "#!/bin/sh\nexit 0\n", { mode: 0o755 });
     this.writeSecret("token", "token-1");
-    this.writeSecret("ca.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    this.writeSecret("ca.crt", authority);
   }
 
   /** Makes the image's plugin a self-contained one: a program with an interpreter slot, libraries. */
