@@ -66,7 +66,7 @@ async function check(command: Command): Promise<void> {
       target: plan.target ?? null,
       waitingFor: plan.waitingFor ?? null,
       blocked: plan.blocked ?? null,
-      warnings: [...warningsOfEntry(settings), ...plan.warnings],
+      warnings: [...warningsOfEntry(settings), ...plan.warnings, ...plan.remarks ?? []],
       missing: plan.steps.map((step) => ({
         cause: step.cause,
         file: step.kind === "install-plugin"

@@ -3,6 +3,7 @@ import { type ConfFile, isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
+import { type BinDirPath, compareBinDir } from "./bin_dir_path.ts";
 import { errorText } from "./error_text.ts";
 import { type Journal, journalPath, parseJournal } from "./journal.ts";
 import type { FileStatus, Operations } from "./operations.ts";
@@ -27,6 +28,8 @@ export interface Observed {
   /** Configuration files in the order in which runtimes load them. */
   readonly files: readonly NetFile[];
   readonly kubeconfig: NetFile | undefined;
+  /** The bin dir's path on the host, when the plugin's program depends on it. */
+  readonly binDirPath: BinDirPath;
   readonly plugin: PluginState | { readonly kind: "unknown"; readonly reason: string };
   readonly token: Readable;
   readonly certificateAuthority: Readable;
@@ -58,6 +61,9 @@ export async function observe(
     files: (names ?? []).filter(isConfName)
       .flatMap((name) => readNetFile(operations, settings.mountedNetDir, name) ?? []),
     kubeconfig: readNetFile(operations, settings.mountedNetDir, settings.kubeconfigName),
+    binDirPath: plugin.needsHostPath
+      ? compareBinDir(settings.mountedBinDir, paths.hostBinDir)
+      : { kind: "likely" },
     plugin: pluginState,
     token: readText(operations, settings.tokenFile),
     certificateAuthority: readText(operations, settings.caFile),

@@ -7,10 +7,18 @@
  */
 import { createHash } from "node:crypto";
 import { LinuxError } from "../../src/linux/errno.ts";
+import { fileClock } from "../../src/linux/file_clock.ts";
+import { PassingPages } from "../../src/linux/page_cache.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { discard, folderOf, temporaryName } from "./host_files.ts";
-import { findInterpreterSlot, interpreterSlotContent, libraryFolder } from "./interpreter.ts";
+import {
+  findInterpreterSlot,
+  InterpreterError,
+  interpreterSlotContent,
+  libraryFolder,
+} from "./interpreter.ts";
 import type { FileStatus, Operations } from "./operations.ts";
+import { startProgram } from "./program_start.ts";
 
 /** Where the plugin comes from and goes to. */
 export interface PluginPlaces {
@@ -33,7 +41,15 @@ interface PlannedFile {
   readonly target: string;
   readonly mode: number;
   /** Bytes that are different on the host. */
-  readonly patch?: { readonly offset: number; readonly bytes: Uint8Array };
+  readonly patch?: Patch;
+  /** The same bytes for a start from the folder as this process sees it, where they fit. */
+  readonly trial?: Patch | undefined;
+}
+
+/** Bytes to put in place of others. */
+interface Patch {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
 }
 
 const chunkSize = 1 << 20;
@@ -42,11 +58,31 @@ const chunkSize = 1 << 20;
 export class PluginFiles {
   readonly #hashes = new Map<string, { identity: string; hash: string }>();
   #planned: readonly PlannedFile[] | undefined;
+  #doubt: string | undefined;
 
+  /** @param start Starts a program that was just copied. */
   constructor(
     private readonly operations: Operations,
     private readonly places: PluginPlaces,
+    private readonly start: typeof startProgram = startProgram,
   ) {}
+
+  /** Why it is not known whether the program that was installed last can start. */
+  get doubt(): string | undefined {
+    return this.#doubt;
+  }
+
+  /**
+   * Whether the program holds the bin dir's path on the host, so that a wrong one keeps it from
+   * starting; not known of an image that cannot be read.
+   */
+  get needsHostPath(): boolean {
+    try {
+      return this.#plan().some((file) => file.patch !== undefined);
+    } catch {
+      return false;
+    }
+  }
 
   /**
    * Compares the bin dir with the image by hash; a hash is kept as long as the file's status says that
@@ -73,9 +109,11 @@ export class PluginFiles {
   }
 
   /**
-   * Copies what is missing or different, libraries first.
+   * Copies what is missing or different, libraries first. The program is started once before it gets
+   * its name.
    *
-   * @throws when a file cannot be written, or reads back differently; the old file is then in place.
+   * @throws when a file cannot be written, or reads back differently, or when the program does not
+   * start; the old file is then in place.
    */
   async install(): Promise<void> {
     for (const file of this.#plan()) {
@@ -165,7 +203,19 @@ export class PluginFiles {
     using file = Deno.openSync(program, { read: true });
     const slot = findInterpreterSlot((offset, length) => readAt(file, offset, length));
     const bytes = interpreterSlotContent(`${hostBinDir}/${libraryFolder}/${loader}`);
-    return [...files, { source: program, target, mode, patch: { offset: slot.offset, bytes } }];
+    const patch = { offset: slot.offset, bytes };
+    const trial = this.#trialPatch(slot.offset, `${binDir}/${libraryFolder}/${loader}`);
+    return [...files, { source: program, target, mode, patch, trial }];
+  }
+
+  /** A folder whose path is too long in the container may still be short enough on the host. */
+  #trialPatch(offset: number, loader: string): Patch | undefined {
+    try {
+      return { offset, bytes: interpreterSlotContent(loader) };
+    } catch (error) {
+      if (error instanceof InterpreterError) return undefined;
+      throw error;
+    }
   }
 
   /** Relative names of the libraries; they may stand in a folder named after their version. */
@@ -186,21 +236,32 @@ export class PluginFiles {
     const source = this.operations.targetStatus(file.source);
     if (source === undefined) throw new Error(`Cannot find "${file.source}" of the image`);
     if (source.size !== status.size) return false;
-    const wanted = await this.#hash(file.source, source.identity, file.patch);
-    return await this.#hash(file.target, status.identity) === wanted;
+    const wanted = await this.#hash(file.source, source, file.patch);
+    return await this.#hash(file.target, status) === wanted;
   }
 
-  async #hash(path: string, identity: string, patch?: PlannedFile["patch"]): Promise<string> {
+  /** @param status The file's status, which was read before and not after the content. */
+  async #hash(path: string, status: FileStatus, patch?: Patch): Promise<string> {
     const known = this.#hashes.get(path);
-    if (known?.identity === identity) return known.hash;
+    if (known?.identity === status.identity) return known.hash;
+    const begin = fileClock();
     using file = Deno.openSync(path, { read: true });
-    const hash = await eachChunk(file, patch, () => {});
-    this.#hashes.set(path, { identity, hash });
+    using pages = passingPages(path, status.size);
+    const hash = await eachChunk(file, patch, pages);
+    this.#keepHash(path, status, begin, hash);
     return hash;
   }
 
-  #keepHash(path: string, status: FileStatus | undefined, hash: string): void {
-    if (status !== undefined) this.#hashes.set(path, { identity: status.identity, hash });
+  /**
+   * Keeps a hash with the identity that the file had before its bytes were read: one that was read
+   * afterwards could be that of another program's file.
+   *
+   * @param begin When reading the content began, by the clock of files.
+   */
+  #keepHash(path: string, status: FileStatus, begin: bigint, hash: string): void {
+    // Another change in the same tick of the clock would leave the identity as it is.
+    if (begin <= status.changed) this.#hashes.delete(path);
+    else this.#hashes.set(path, { identity: status.identity, hash });
   }
 
   async #copy(planned: PlannedFile): Promise<void> {
@@ -208,16 +269,16 @@ export class PluginFiles {
     const temporary = temporaryName(planned.target);
     try {
       const wanted = await this.#write(planned, temporary);
+      if (planned.target === this.#programPath) this.#tryStart(planned, temporary);
       using file = Deno.openSync(temporary, { read: true });
-      if (await eachChunk(file, undefined, () => {}) !== wanted) {
+      using pages = passingPages(temporary);
+      if (await eachChunk(file, undefined, pages) !== wanted) {
         throw new Error(
           `Cannot copy "${planned.source}" to "${planned.target}": it reads back wrong`,
         );
       }
       if (planned.target === this.#programPath) this.#replaceProgram(temporary);
       else operations.rename(temporary, planned.target);
-      this.#keepHash(planned.source, operations.targetStatus(planned.source), wanted);
-      this.#keepHash(planned.target, operations.status(planned.target), wanted);
     } catch (error) {
       discard(operations, temporary);
       throw error;
@@ -231,16 +292,42 @@ export class PluginFiles {
    */
   async #write(planned: PlannedFile, temporary: string): Promise<string> {
     const { operations } = this;
+    const status = operations.targetStatus(planned.source);
+    if (status === undefined) throw new Error(`Cannot find "${planned.source}" of the image`);
+    const begin = fileClock();
     using source = Deno.openSync(planned.source, { read: true });
+    using sourcePages = passingPages(planned.source, status.size);
     using file = operations.create(temporary);
-    const wanted = await eachChunk(
-      source,
-      planned.patch,
-      (bytes) => operations.write(file, temporary, bytes),
-    );
+    using filePages = passingPages(temporary);
+    const wanted = await eachChunk(source, planned.patch, sourcePages, (bytes, offset) => {
+      operations.write(file, temporary, bytes);
+      filePages?.forget(offset, bytes.length);
+    });
+    this.#keepHash(planned.source, status, begin, wanted);
     operations.setMode(temporary, planned.mode);
     operations.sync(file, temporary);
     return wanted;
+  }
+
+  /**
+   * Starts the copy once, before it gets its name. For that it is given the path of its loader as this
+   * process sees it; what else a start needs is the same on the host.
+   *
+   * @throws when it does not start.
+   */
+  #tryStart({ source, patch, trial }: PlannedFile, temporary: string): void {
+    this.#doubt = undefined;
+    if (patch !== undefined && trial === undefined) {
+      this.#doubt = "the path of its folder is too long here";
+      return;
+    }
+    if (trial !== undefined) this.operations.overwrite(temporary, trial.offset, trial.bytes);
+    const result = this.start(temporary, patch !== undefined);
+    if (result.kind === "failed") {
+      throw new Error(`"${source}" does not start from "${this.places.binDir}": ${result.reason}`);
+    }
+    if (result.kind === "doubt") this.#doubt = result.reason;
+    if (patch !== undefined) this.operations.overwrite(temporary, patch.offset, patch.bytes);
   }
 
   /**
@@ -294,8 +381,9 @@ export class PluginFiles {
 /** Reads a file from its begin, patches it, hands out its parts and returns their SHA-256. */
 async function eachChunk(
   file: Deno.FsFile,
-  patch: PlannedFile["patch"],
-  take: (bytes: Uint8Array) => void,
+  patch: Patch | undefined,
+  pages: PassingPages | undefined,
+  take: (bytes: Uint8Array, offset: number) => void = () => {},
 ): Promise<string> {
   const hash = createHash("sha256");
   const buffer = new Uint8Array(chunkSize);
@@ -308,10 +396,21 @@ async function eachChunk(
       if (position >= 0 && position < length) bytes[position] = patch.bytes[i]!;
     }
     hash.update(bytes);
-    take(bytes);
+    take(bytes, at);
+    pages?.forget(at, length);
     at += length;
     // Plugins that ask the agent for their pod must not wait for the whole file.
     await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+}
+
+/** Where pages cannot be forgotten, the copy costs memory and nothing else. */
+function passingPages(path: string, size?: number): PassingPages | undefined {
+  try {
+    return new PassingPages(path, size);
+  } catch (error) {
+    if (error instanceof LinuxError) return undefined;
+    throw error;
   }
 }
 

@@ -158,6 +158,9 @@ export class Reconciler {
     switch (step.kind) {
       case "install-plugin":
         await this.plugin.install();
+        if (this.plugin.doubt !== undefined) {
+          this.#troubles.tell("warn", `The plugin was not started on trial: ${this.plugin.doubt}`);
+        }
         return "done";
       case "remove":
         return removeFile(operations, `${settings.mountedNetDir}/${step.name}`, step.expected);
@@ -238,6 +241,7 @@ export class Reconciler {
     }
     if (!this.#wasInstalled) {
       this.#wasInstalled = true;
+      for (const remark of plan.remarks ?? []) this.log.warn(remark);
       this.observer.installed?.(this.now() - since);
     }
     try {

@@ -9,6 +9,7 @@ import { fillTemplate } from "../conflist/conflist.ts";
 import type { Observed } from "../host/observe.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
+import { binDirTrouble } from "./bin_dir.ts";
 import { chainSteps, standaloneSteps } from "./conf_steps.ts";
 import { kubeconfigStep, problemOfKubeconfig } from "./kubeconfig_step.ts";
 import type { Plan, Step } from "./steps.ts";
@@ -20,6 +21,8 @@ export function plan(settings: Settings, seen: Observed): Plan {
     return { steps: [], warnings, waitingFor: `the folder ${seen.missingFolder}` };
   }
   const steps: Step[] = [];
+  const binDir = binDirTrouble(seen.binDirPath, pathsOf(settings));
+  if (binDir.waitingFor !== undefined) return { steps, warnings, waitingFor: binDir.waitingFor };
   if (seen.plugin.kind === "unknown") {
     return { steps, warnings, waitingFor: `the plugin's files: ${seen.plugin.reason}` };
   }
@@ -43,7 +46,8 @@ export function plan(settings: Settings, seen: Observed): Plan {
   const result = settings.chained
     ? chainSteps(settings, seen, entry)
     : standaloneSteps(settings, seen, entry);
-  return { ...result, steps: [...steps, ...result.steps], warnings };
+  const remarks = binDir.remark === undefined ? [] : [binDir.remark];
+  return { ...result, steps: [...steps, ...result.steps], warnings, remarks };
 }
 
 const tokenPlaceholder = "__SERVICEACCOUNT_TOKEN__";
