@@ -13,6 +13,7 @@ import { binDirTrouble } from "./bin_dir.ts";
 import { chainSteps, standaloneSteps } from "./conf_steps.ts";
 import { kubeconfigStep, problemOfKubeconfig } from "./kubeconfig_step.ts";
 import type { Plan, Step } from "./steps.ts";
+import { tokenPlaceholder, withTokenHidden } from "./token_in_entry.ts";
 
 /** Decides what to do. */
 export function plan(settings: Settings, seen: Observed): Plan {
@@ -43,14 +44,14 @@ export function plan(settings: Settings, seen: Observed): Plan {
     return { steps, warnings, waitingFor: `the token: ${seen.token.problem}`, isUnreadable: true };
   }
   const entry = entryOf(settings, seen);
-  const result = settings.chained
-    ? chainSteps(settings, seen, entry)
-    : standaloneSteps(settings, seen, entry);
+  const result = withTokenHidden(
+    settings,
+    seen,
+    settings.chained ? chainSteps(settings, seen, entry) : standaloneSteps(settings, seen, entry),
+  );
   const remarks = binDir.remark === undefined ? [] : [binDir.remark];
   return { ...result, steps: [...steps, ...result.steps], warnings, remarks };
 }
-
-const tokenPlaceholder = "__SERVICEACCOUNT_TOKEN__";
 
 /** Returns our chain entry, as a byte string. */
 function entryOf(settings: Settings, seen: Observed): string {

@@ -142,6 +142,15 @@ export const declarations = {
     default: "false",
     help: "Whether to uninstall when stopped; false: only when the DaemonSet is being removed",
   },
+  /** Whether a refusal counts as removal. */
+  uninstallWhenRefused: {
+    variable: "KUMA_CNI_UNINSTALL_WHEN_REFUSED",
+    kind: "boolean",
+    default: "false",
+    help:
+      "Whether being refused its own pod (401 or 403) when it is stopped, which it could read " +
+      "before, counts as being removed, too",
+  },
   /** Name of this process's own pod; empty: the host name. */
   podName: {
     variable: "POD_NAME",
