@@ -3,8 +3,13 @@
  * are; changes nothing.
  */
 import type { Command } from "@commander-js/extra-typings";
+import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
+import { type Doubt, doubtsOf, expiryInKubeconfig } from "../cluster/doubts.ts";
+import { clientOf, probe } from "../cluster/own_pod.ts";
 import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
 import { warningsOfEntry } from "../settings/plugin_entry.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { checkRulesOf, engineOption } from "./engine.ts";
@@ -58,6 +63,7 @@ async function check(command: Command): Promise<void> {
     loggerOf(settings),
   );
   const { seen, plan } = await reconciler.look();
+  const degraded = await doubtsNow(settings);
   const installed = plan.steps.length === 0 && plan.waitingFor === undefined &&
     plan.blocked === undefined;
   console.log(JSON.stringify(
@@ -66,6 +72,7 @@ async function check(command: Command): Promise<void> {
       target: plan.target ?? null,
       waitingFor: plan.waitingFor ?? null,
       blocked: plan.blocked ?? null,
+      degraded: degraded.map(({ text }) => text),
       warnings: [...warningsOfEntry(settings), ...plan.warnings, ...plan.remarks ?? []],
       missing: plan.steps.map((step) => ({
         cause: step.cause,
@@ -81,4 +88,19 @@ async function check(command: Command): Promise<void> {
     2,
   ));
   Deno.exit(installed ? 0 : 1);
+}
+
+/** Milliseconds for one question to the API server. */
+const patience = 3000;
+
+/** Asks the API server once: what may keep meshed pods from starting although all is installed. */
+async function doubtsNow(settings: Settings): Promise<Doubt[]> {
+  const state = new ConnectionState();
+  try {
+    using client = clientOf(settings, patience, state);
+    await probe(client, settings, AbortSignal.timeout(patience + 1000));
+  } catch (error) {
+    state.failed("get", error);
+  }
+  return doubtsOf(state, expiryInKubeconfig(pathsOf(settings).kubeconfig), Date.now(), 0);
 }

@@ -1,6 +1,7 @@
 /** `install-cni` without a command: the DaemonSet's program. */
 import type { Command } from "@commander-js/extra-typings";
 import { messageOf } from "../../src/log/message_of.ts";
+import { buildInfo } from "../agent/build_info.ts";
 import { MemoryService } from "../agent/memory.ts";
 import { AgentService } from "../agent/service.ts";
 import { ownPod } from "../cluster/own_pod.ts";
@@ -9,7 +10,9 @@ import { Operations } from "../host/operations.ts";
 import { exists } from "../host/paths.ts";
 import { InstallerAgent } from "../loop/agent_loop.ts";
 import { UninstallError } from "../loop/uninstall.ts";
+import { serverOf } from "../settings/api_server.ts";
 import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
 import { readPluginEntry, warningsOfEntry } from "../settings/plugin_entry.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 
@@ -55,6 +58,17 @@ async function install(command: Command): Promise<void> {
       `Cannot find the plugin "${sourceDir}/${pluginType}"; set CNI_SOURCE_DIR`,
     );
   }
+  const { hostBinDir } = pathsOf(settings);
+  log.info("Starting", {
+    ...buildInfo(),
+    netDir: settings.netDir,
+    mountedNetDir: settings.mountedNetDir,
+    binDir: hostBinDir,
+    mountedBinDir: settings.mountedBinDir,
+    sourceDir,
+    file: settings.confName || (settings.chained ? "the one that the runtime loads" : "our own"),
+    apiServer: serverOf(settings),
+  });
   for (const warning of [...warningsOfEntry(settings), ...warningsOfOwnNamespace(settings)]) {
     log.warn(warning);
   }
