@@ -6,6 +6,7 @@ import { register as registerEngine } from "./commands/engine.ts";
 import { register as registerExplain } from "./commands/explain.ts";
 import { register as registerInstall } from "./commands/install.ts";
 import { register as registerRules } from "./commands/rules.ts";
+import { register as registerSystemdUnit } from "./commands/systemd_unit.ts";
 import { register as registerUninstall } from "./commands/uninstall.ts";
 
 /** The whole command line. */
@@ -16,6 +17,7 @@ export function commandLine(): Command {
   registerInstall(program);
   registerCheck(program);
   registerUninstall(program);
+  registerSystemdUnit(program);
   registerRules(program);
   registerExplain(program);
   registerEngine(program);
