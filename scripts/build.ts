@@ -2,7 +2,7 @@
  * Builds `dist/kuma-cni` and `dist/install-cni`: bundles each program and puts it into denort
  * with `deno compile`. The same sources and the same denort give the same bytes.
  *
- * The plugin also gets `dist/kuma-cni.lib/`, the loader and C library of the build machine, which
+ * Beside them comes `dist/kuma-cni.lib/`, the loader and C library of the build machine, which
  * install-cni places beside the plugin so that it runs on hosts that have none.
  */
 import { parseArgs } from "node:util";
@@ -25,8 +25,6 @@ interface Program {
   readonly sources: readonly string[];
   /** Flags of `deno bundle`. */
   readonly bundling: readonly string[];
-  /** Whether it must run on hosts without a C library. */
-  readonly selfContained: boolean;
   /** Permission flags of `deno compile`. */
   readonly permissions: readonly string[];
   /** Flags of V8. */
@@ -43,6 +41,7 @@ const buildSources = ["deno.json", "deno.lock", "scripts/build.ts", "scripts/den
     "scripts/deno_tools.ts",
     "scripts/elf.ts",
     "scripts/libraries.ts",
+    "installer/appended_data.ts",
     "installer/interpreter.ts",
   );
 
@@ -52,7 +51,6 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
     entry: "main.ts",
     sources: ["main.ts", "src", ...buildSources],
     bundling: ["--minify", "--code-splitting"],
-    selfContained: true,
     codeCache: true,
     // A call is over before compiling to machine code pays: without, it takes 2 ms and 4 MiB less.
     // Besides, V8 then works on hosts that forbid memory which is writable and executable.
@@ -72,10 +70,10 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
     ],
   },
   "install-cni": {
-    entry: "installer/main.ts",
-    sources: ["installer", "src", ...buildSources],
+    // With the plugin inside, which an image then also has under its own name.
+    entry: "installer_or_plugin.ts",
+    sources: ["installer_or_plugin.ts", "installer", "main.ts", "src", ...buildSources],
     bundling: [],
-    selfContained: false,
     codeCache: false,
     // It waits most of its life: without V8's compilers it needs 10 MiB less and no more CPU time.
     v8Flags: ["--lite-mode"],
@@ -104,6 +102,8 @@ export interface BuildOptions {
   readonly target?: string;
   /** Folder with the target's loader and C library, when the build machine has another. */
   readonly libraries?: string;
+  /** Folder to build into; `dist/` by default. */
+  readonly into?: string;
   /** Takes lines for people. */
   readonly say?: (line: string) => void;
 }
@@ -152,16 +152,20 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
   const target = options.target ?? `${Deno.build.arch}-unknown-linux-gnu`;
   const denort = await findDenort(target, root, say);
   say(`denort: ${denort.source}, sha256 ${denort.sha256}`);
+  const into = options.into ?? `${root}/dist`;
   const built: Built[] = [];
   // On the file system of dist/, so that each result appears there by a rename.
   const work = await Deno.makeTempDir({ dir: `${root}/.cache`, prefix: "build-" });
   try {
+    // Both programs are made from one base, so that an image needs it only once.
+    const base = await selfContainedDenort(
+      denort.path,
+      work,
+      await libraries(denort.path, into, options),
+    );
     for (const name of options.only ?? (Object.keys(programs) as ProgramName[])) {
       const started = new Date();
       const program = programs[name];
-      const base = program.selfContained
-        ? await selfContainedDenort(denort.path, work, await libraries(name, denort.path, options))
-        : denort.path;
       const { bundling, codeCache, v8Flags } = program;
       const bundled = await bundleModule(program.entry, `${work}/${name}.bundle`, bundling);
       const module = codeCache
@@ -175,10 +179,10 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
         : { module: bundled };
       const compiled = `${work}/${name}`;
       await compileModule({ ...program, ...module, output: compiled, denort: base, target });
-      const path = `${root}/dist/${name}`;
+      const path = `${into}/${name}`;
       // A source that changed during the build must count as newer than its result.
       await Deno.utime(compiled, started, started);
-      await Deno.mkdir(`${root}/dist`, { recursive: true });
+      await Deno.mkdir(into, { recursive: true });
       await Deno.rename(compiled, path);
       const bytes = await Deno.readFile(path);
       built.push({ path, size: bytes.length, sha256: await sha256(bytes) });
@@ -189,15 +193,15 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
   return built;
 }
 
-/** Collects a program's libraries and returns the name of their version's folder. */
+/** Collects the programs' libraries and returns the name of their version's folder. */
 async function libraries(
-  name: ProgramName,
   denort: string,
+  into: string,
   options: BuildOptions,
 ): Promise<string> {
   const { version } = await collectLibraries({
     denort: await Deno.readFile(denort),
-    into: `${root}/dist/${name}.lib`,
+    into: `${into}/kuma-cni.lib`,
     ...(options.libraries === undefined ? {} : { from: options.libraries }),
   });
   return version;
