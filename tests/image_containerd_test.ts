@@ -7,6 +7,7 @@ import { deepEqual, equal, match, notEqual } from "node:assert/strict";
 import { setInterpreter } from "../installer/interpreter.ts";
 import { digestOf } from "../scripts/package/oci.ts";
 import { libc } from "../src/linux/libc.ts";
+import { VERSION } from "../src/version.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
 import { Containerd, type Sandbox } from "./support/containerd.ts";
@@ -166,6 +167,10 @@ for (
     equal(/^CapEff:\s*0+$/m.test(status), locked, status);
     equal(/^NoNewPrivs:\s*1$/m.test(status), locked, status);
     equal(/^Seccomp:\s*2$/m.test(status), locked, status);
+
+    // Under its own name the image's only program is the plugin, as in the reference's image.
+    const inside = await containerd.execSync(installer.id, ["/opt/cni/bin/kuma-cni", "--version"]);
+    deepEqual(inside, { code: 0, output: `kuma-cni ${VERSION}\n` });
 
     // The host gets the plugin of its own, though the image has the runtime only once.
     const program = await Deno.readFile(`${containerd.binDir}/kuma-cni`);
