@@ -7,12 +7,7 @@
 import { parseArgs } from "node:util";
 import { VERSION } from "../src/version.ts";
 import { root } from "./deno_tools.ts";
-import {
-  type Architecture,
-  architectures,
-  namesOf,
-  ownArchitecture,
-} from "./package/architecture.ts";
+import { type Architecture, architecturesOf, ownArchitecture } from "./package/architecture.ts";
 import { findBusybox } from "./package/busybox.ts";
 import { imageFiles, pluginFolder } from "./package/image_files.ts";
 import { digestOf, type Image, imageArchive, makeImage, makeIndex } from "./package/oci.ts";
@@ -109,7 +104,7 @@ async function main(): Promise<void> {
     },
   });
   if (values.help) return console.log(help.trimEnd());
-  const chosen = [...new Set(values.arch ?? [ownArchitecture])].map(architectureOf);
+  const chosen = architecturesOf(values.arch ?? [ownArchitecture]);
   const target = values.push === undefined ? undefined : parseReference(values.push);
   const name = values.name ?? values.push ?? defaultName;
   parseReference(name);
@@ -156,12 +151,6 @@ async function main(): Promise<void> {
     say: console.error,
   });
   console.log(`${values.push}@${digest}`);
-}
-
-function architectureOf(name: string): Architecture {
-  const found = architectures.find((each) => each === name || namesOf[each].target === name);
-  if (found !== undefined) return found;
-  throw new TypeError(`Cannot make an image for "${name}": expected ${architectures.join(" or ")}`);
 }
 
 function chunkSizeOf(text: string | undefined): number | undefined {

@@ -272,7 +272,7 @@ Deno.test("programs with different runtimes are refused, since the image has one
 Deno.test("wrong arguments of the image task end with one line", async () => {
   for (
     const [args, message] of [
-      [["--arch", "riscv64"], 'Cannot make an image for "riscv64": expected amd64 or arm64'],
+      [["--arch", "riscv64"], 'Cannot build for "riscv64": expected amd64 or arm64'],
       [["--name", "kuma-cni"], /does not begin with the host of a registry/],
       [["--push", "registry.example/kuma-cni"], /has no tag/],
       [["--chunk-size", "8M"], '--chunk-size is "8M": expected a whole number of MiB, such as 8'],

@@ -3,8 +3,7 @@
 /** As OCI images, Go and Debian name an architecture. */
 export type Architecture = "amd64" | "arm64";
 
-/** All architectures. */
-export const architectures: readonly Architecture[] = ["amd64", "arm64"];
+const architectures: readonly Architecture[] = ["amd64", "arm64"];
 
 /** The machine's own. */
 export const ownArchitecture: Architecture = Deno.build.arch === "aarch64" ? "arm64" : "amd64";
@@ -31,3 +30,16 @@ export const namesOf: Readonly<
     loader: "lib/ld-linux-aarch64.so.1",
   },
 };
+
+/**
+ * Reads names of architectures, each only once.
+ *
+ * @throws {TypeError} when the programs are not made for one of them.
+ */
+export function architecturesOf(names: readonly string[]): Architecture[] {
+  return [...new Set(names)].map((name) => {
+    const found = architectures.find((each) => each === name);
+    if (found !== undefined) return found;
+    throw new TypeError(`Cannot build for "${name}": expected ${architectures.join(" or ")}`);
+  });
+}

@@ -25,16 +25,19 @@ export interface RegistryOptions {
 
 /** A running registry; dispose of it to end it and to remove its data. */
 export class Registry implements AsyncDisposable {
-  /** Requests for tokens that were answered. */
-  tokensGiven = 0;
-
   private constructor(
     private readonly folder: string,
     /** Host and port, as in an image's name. */
     readonly address: string,
     private readonly process: Deno.ChildProcess,
     private readonly tokenServer: Deno.HttpServer | undefined,
+    private readonly tokens: { readonly given: number },
   ) {}
+
+  /** Requests for tokens so far. */
+  get tokensGiven(): number {
+    return this.tokens.given;
+  }
 
   /** Starts a registry and waits until it answers. */
   static async start(options: RegistryOptions = {}): Promise<Registry> {
@@ -42,7 +45,7 @@ export class Registry implements AsyncDisposable {
     const folder = await Deno.makeTempDir({ prefix: "kuma-test-registry-" });
     const port = freePort();
     const address = `127.0.0.1:${port}`;
-    let registry: Registry | undefined;
+    const tokens = { given: 0 };
     let auth: unknown;
     let tokenServer: Deno.HttpServer | undefined;
     if (login === "password") {
@@ -54,7 +57,7 @@ export class Registry implements AsyncDisposable {
       tokenServer = Deno.serve(
         { hostname: "127.0.0.1", port: 0, onListen: () => {} },
         (request) => {
-          registry!.tokensGiven++;
+          tokens.given++;
           return giveToken(request, certificate, key);
         },
       );
@@ -79,7 +82,7 @@ export class Registry implements AsyncDisposable {
       stdout: "null",
       stderr: "null",
     }).spawn();
-    registry = new Registry(folder, address, process, tokenServer);
+    const registry = new Registry(folder, address, process, tokenServer, tokens);
     try {
       await registry.#untilAnswers();
     } catch (error) {
@@ -87,14 +90,6 @@ export class Registry implements AsyncDisposable {
       throw error;
     }
     return registry;
-  }
-
-  /** Names of the blobs that it has, without those of manifests being told apart. */
-  blobs(): string[] {
-    const folder = `${this.folder}/data/docker/registry/v2/blobs/sha256`;
-    return Array.from(Deno.readDirSync(folder))
-      .flatMap(({ name }) => Array.from(Deno.readDirSync(`${folder}/${name}`)))
-      .map(({ name }) => `sha256:${name}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
