@@ -80,6 +80,7 @@ function zsh(commands: readonly CommandFacts[]): string {
   return `#compdef install-cni
 _install_cni() {
   local -a commands
+  local context state line
   commands=(
 ${others.map(({ name, description }) => `    ${quoted(`${name}:${description}`)}`).join("\n")}
   )
