@@ -71,8 +71,8 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
   },
   "install-cni": {
     // With the plugin inside, which an image then also has under its own name.
-    entry: "installer_or_plugin.ts",
-    sources: ["installer_or_plugin.ts", "installer", "main.ts", "src", ...buildSources],
+    entry: "scripts/compiled_installer/start.ts",
+    sources: ["scripts/compiled_installer", "installer", "main.ts", "src", ...buildSources],
     bundling: [],
     codeCache: false,
     // It waits most of its life: without V8's compilers it needs 10 MiB less and no more CPU time.
