@@ -10,7 +10,7 @@
  *
  * What 2 and 3 found is kept in `.cache/denort/`.
  */
-import { appendedLength, trailerSize } from "../installer/appended_data.ts";
+import { appendedLength, trailerSize } from "../installer/host/appended_data.ts";
 import { describeElf } from "./elf.ts";
 
 /** denort for one target. */

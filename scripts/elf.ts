@@ -6,7 +6,7 @@
  * Layout and names are those of the System V ABI (gABI, chapters "Object Files" and "Program
  * Loading") and of elf.h.
  */
-import { interpreterMarker, interpreterSlotSize } from "../installer/interpreter.ts";
+import { interpreterMarker, interpreterSlotSize } from "../installer/host/interpreter.ts";
 
 /** The program cannot be edited; the message tells what about it is not as expected. */
 export class ElfError extends Error {

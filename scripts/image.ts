@@ -16,6 +16,7 @@ import { push } from "./package/push.ts";
 import { parseReference } from "./package/reference.ts";
 import { findCredentials } from "./package/registry_credentials.ts";
 import { packageTime } from "./package/time.ts";
+import { supervise } from "./supervise.ts";
 
 /** An image with the bill of materials that stands beside its archive. */
 export interface BilledImage {
@@ -88,7 +89,7 @@ Environment:
   SOURCE_DATE_EPOCH   time of the image in seconds since 1970; by default 0
 `;
 
-async function main(): Promise<void> {
+async function main(): Promise<number> {
   const { values } = parseArgs({
     args: Deno.args,
     options: {
@@ -103,7 +104,10 @@ async function main(): Promise<void> {
       help: { type: "boolean", short: "h" },
     },
   });
-  if (values.help) return console.log(help.trimEnd());
+  if (values.help) {
+    console.log(help.trimEnd());
+    return 0;
+  }
   const chosen = architecturesOf(values.arch ?? [ownArchitecture]);
   const target = values.push === undefined ? undefined : parseReference(values.push);
   const name = values.name ?? values.push ?? defaultName;
@@ -139,7 +143,7 @@ async function main(): Promise<void> {
     console.log(`${path}: ${megabytes(archive.length)}, ${digestOf(archive)}`);
     console.log(`${name}: ${(index ?? images[0]!.manifest).digest}`);
   }
-  if (target === undefined) return;
+  if (target === undefined) return 0;
   const credentials = await findCredentials(target.registry);
   const digest = await push({
     ...target,
@@ -151,6 +155,7 @@ async function main(): Promise<void> {
     say: console.error,
   });
   console.log(`${values.push}@${digest}`);
+  return 0;
 }
 
 function chunkSizeOf(text: string | undefined): number | undefined {
@@ -164,11 +169,4 @@ function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
-if (import.meta.main) {
-  try {
-    await main();
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await supervise(import.meta.url, main);

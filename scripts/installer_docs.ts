@@ -2,7 +2,8 @@
  * Writes the table of settings of `docs/installer.md` from their declarations:
  * `deno run -A scripts/installer_docs.ts`. A test holds the file to it.
  */
-import { allowedValues, type Declaration, declarations } from "../installer/settings.ts";
+import { allowedValues } from "../installer/settings/settings.ts";
+import { type Declaration, declarations } from "../installer/settings/declarations.ts";
 import { tableText, withPart } from "./document.ts";
 
 /** The file with the table. */
@@ -17,7 +18,7 @@ export function withInstallerSettings(document: string): string {
 export function installerSettingsTable(): string {
   return tableText(
     ["Variable", "Default", "Meaning", "Wanted"],
-    declarations().map((declaration) => [
+    Object.values(declarations).map((declaration) => [
       `\`${declaration.variable}\``,
       defaultOf(declaration),
       withCode(declaration.help),

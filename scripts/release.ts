@@ -13,6 +13,7 @@ import { buildPrograms, readDocuments } from "./package/programs.ts";
 import { checksums, releaseFiles, releaseName } from "./package/release_files.ts";
 import { tar } from "./package/tar.ts";
 import { packageTime } from "./package/time.ts";
+import { supervise } from "./supervise.ts";
 
 const help = `Usage: deno task release [--arch ARCH]... [--output FOLDER]
 
@@ -29,7 +30,7 @@ Environment:
   SOURCE_DATE_EPOCH   time of the files in seconds since 1970; by default 0
 `;
 
-async function main(): Promise<void> {
+async function main(): Promise<number> {
   const { values } = parseArgs({
     args: Deno.args,
     options: {
@@ -39,7 +40,10 @@ async function main(): Promise<void> {
       help: { type: "boolean", short: "h" },
     },
   });
-  if (values.help) return console.log(help.trimEnd());
+  if (values.help) {
+    console.log(help.trimEnd());
+    return 0;
+  }
   const chosen = architecturesOf(values.arch ?? [ownArchitecture]);
   if (values.libraries !== undefined && chosen.length > 1) {
     throw new TypeError("--libraries is for one architecture: give --arch once");
@@ -63,13 +67,7 @@ async function main(): Promise<void> {
     await Deno.writeFile(`${output}/${path}`, data);
     console.log(`${output}/${path}: ${(data.length / 1e6).toFixed(1)} MB`);
   }
+  return 0;
 }
 
-if (import.meta.main) {
-  try {
-    await main();
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await supervise(import.meta.url, main);

@@ -9,9 +9,10 @@ import {
   parseList,
   singleOfReferenceList,
   unchain,
-} from "../installer/conflist.ts";
-import { byteString, byteStringOf, JsonError, parseJson } from "../installer/json_edit.ts";
-import { chooseTarget, classify, type ConfFile, shadowOf } from "../installer/detect.ts";
+} from "../installer/conflist/conflist.ts";
+import { byteString, byteStringOf, JsonError, parseJson } from "../installer/conflist/json_edit.ts";
+import { chooseTarget, classify, shadowOf } from "../installer/plan/detect.ts";
+import { type ConfFile } from "../installer/conflist/conf_file.ts";
 
 const folder = new URL("conflists/", import.meta.url);
 const entry = fillTemplate(

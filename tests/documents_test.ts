@@ -1,7 +1,9 @@
 /** Documents say what the code says: settings, metrics, messages, names of tests, links. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { AgentService } from "../installer/agent/service.ts";
-import { declarations, flagOf, parseSettings, pathsOf } from "../installer/settings.ts";
+import { flagOf, parseSettings } from "../installer/settings/settings.ts";
+import { pathsOf } from "../installer/settings/paths.ts";
+import { declarations } from "../installer/settings/declarations.ts";
 import { libc } from "../src/linux/libc.ts";
 import { createNamespace, uniqueName } from "../src/linux/topology.ts";
 import { DOCUMENT, withInstallerSettings } from "../scripts/installer_docs.ts";
@@ -44,14 +46,14 @@ Deno.test("docs/installer.md has the settings as declared", async () => {
     "Run deno run -A scripts/installer_docs.ts && deno fmt docs",
   );
   // The document says that a flag is the variable in small letters.
-  const unlike = declarations().filter((declaration) =>
+  const unlike = Object.values(declarations).filter((declaration) =>
     flagOf(declaration) !== `--${declaration.variable.toLowerCase().replaceAll("_", "-")}`
   );
   deepEqual(unlike, []);
 });
 
 Deno.test("docs/installer.md has every cause of a repair", () => {
-  const source = textOf("installer/plan.ts");
+  const source = textOf("installer/plan/steps.ts");
   const type = /export type Cause =([^;]*);/.exec(source)?.[1] ?? "";
   const causes = Array.from(type.matchAll(/"([a-z-]+)"/g), ([, cause]) => `\`${cause}\``);
   ok(causes.length > 5);

@@ -1,15 +1,15 @@
 /** Atomic changes of host files: on file systems with and without exchange, and after kills. */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
-import { chain } from "../installer/conflist.ts";
+import { chain } from "../installer/conflist/conflist.ts";
 import {
   removeFile,
   replaceFile,
   targetOfTemporaryName,
   temporaryName,
-} from "../installer/host_files.ts";
-import { type Before, sha256, writeJournal } from "../installer/journal.ts";
-import { Operations } from "../installer/operations.ts";
-import { recover } from "../installer/recover.ts";
+} from "../installer/host/host_files.ts";
+import { type Before, sha256, writeJournal } from "../installer/host/journal.ts";
+import { Operations } from "../installer/host/operations.ts";
+import { recover } from "../installer/loop/recover.ts";
 import { LinuxError } from "../src/linux/errno.ts";
 import { InstallerHost, primaryList, quietLog } from "./support/installer_host.ts";
 

@@ -4,7 +4,7 @@
  * and only the image is ours.
  */
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
-import { setInterpreter } from "../installer/interpreter.ts";
+import { setInterpreter } from "../installer/host/interpreter.ts";
 import { digestOf } from "../scripts/package/oci.ts";
 import { libc } from "../src/linux/libc.ts";
 import { VERSION } from "../src/version.ts";

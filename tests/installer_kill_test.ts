@@ -3,11 +3,16 @@
  * that a container runtime can use, and a new start must bring it to the same end.
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
-import { parseList, parseSingle, singleOfReferenceList, typesOf } from "../installer/conflist.ts";
-import { isConfName } from "../installer/detect.ts";
-import { interpreterOf } from "../installer/interpreter.ts";
-import { byteString } from "../installer/json_edit.ts";
-import { Operations } from "../installer/operations.ts";
+import {
+  parseList,
+  parseSingle,
+  singleOfReferenceList,
+  typesOf,
+} from "../installer/conflist/conflist.ts";
+import { isConfName } from "../installer/conflist/conf_file.ts";
+import { interpreterOf } from "../installer/host/interpreter.ts";
+import { byteString } from "../installer/conflist/json_edit.ts";
+import { Operations } from "../installer/host/operations.ts";
 import {
   exists,
   InstallerHost,

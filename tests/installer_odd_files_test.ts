@@ -1,6 +1,6 @@
 /** install-cni among files that nobody would expect: nothing of others is lost, nothing is stuck. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { Operations } from "../installer/operations.ts";
+import { Operations } from "../installer/host/operations.ts";
 import { tryLock } from "../src/linux/file_exchange.ts";
 import { exists, InstallerHost, primaryList, primarySingle } from "./support/installer_host.ts";
 import { doWork } from "./support/installer_work.ts";

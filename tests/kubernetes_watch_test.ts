@@ -68,6 +68,9 @@ class Bed implements AsyncDisposable {
           this.known.delete(notice.object.name);
           this.notices.push(`deleted ${notice.object.name}`);
           break;
+        case "resumed":
+          this.notices.push("resumed");
+          break;
         default:
           this.notices.push(`${notice.type}: ${notice.error.message}`);
       }
@@ -157,6 +160,16 @@ Deno.test("a lost connection is an interruption, and nothing is missed", async (
   await bed.settled("b");
   assert.equal(bed.notices.filter((text) => text.startsWith("interrupted")).length, 3);
   assert.equal(bed.notices.filter((text) => text.startsWith("snapshot")).length, 1);
+  assert.equal(bed.notices.filter((text) => text === "resumed").length, 1);
+});
+
+Deno.test("a watch that runs again says so, also when nothing happens", async () => {
+  await using bed = await Bed.start(["a"]);
+  await bed.settled("a");
+  bed.server.closeConnections();
+  await bed.until(() => bed.notices.length === 3);
+  assert.match(bed.notices[1]!, /^interrupted/);
+  assert.equal(bed.notices[2], "resumed");
 });
 
 Deno.test("a bookmark moves the place to go on from", async () => {
@@ -218,15 +231,19 @@ Deno.test("nonsense instead of a list or of events is an interruption", async ()
   ] as const;
   await using bed = await Bed.start(["a"], {}, (server) => {
     for (const fault of faulty) server.inject(fault, { times: 1, verb: "list" });
-    for (const body of ["nonsense\n", '{"type":"ADDED"}\n', '{"type":"AD', "[]\n"]) {
+    const event = `{"type":"ADDED","object":${JSON.stringify(plainPod({ name: "x" }))}}\n`;
+    const notUtf8 = new TextEncoder().encode(event);
+    notUtf8[event.indexOf('"x"') + 1] = 0xff;
+    for (const body of ["nonsense\n", '{"type":"ADDED"}\n', '{"type":"AD', "[]\n", notUtf8]) {
       server.inject({ kind: "body", body }, { times: 1, verb: "watch" });
     }
   });
   await bed.settled("a");
   const interruptions = bed.notices.filter((text) => text.startsWith("interrupted"));
-  assert.equal(interruptions.length, faulty.length + 4, bed.notices.join("\n"));
+  assert.equal(interruptions.length, faulty.length + 5, bed.notices.join("\n"));
   assert.match(interruptions[0]!, /the answer is no list$/);
   assert.match(interruptions[2]!, /no event: "nonsense"$/);
+  assert.match(interruptions[6]!, /it is not UTF-8$/);
 });
 
 Deno.test("a server that ends every watch at once is not asked in a tight loop", async () => {

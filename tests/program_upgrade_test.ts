@@ -1,7 +1,7 @@
 /** Replacing the plugin's program while calls of it are starting. */
 import assert from "node:assert/strict";
-import { Operations } from "../installer/operations.ts";
-import { PluginFiles } from "../installer/plugin_files.ts";
+import { Operations } from "../installer/host/operations.ts";
+import { PluginFiles } from "../installer/host/plugin_files.ts";
 import { sleepingProgram } from "./support/sleeping_program.ts";
 
 // Loads the C library here rather than in the first test, which would be told off for it.

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ReadyFile } from "../installer/ready.ts";
+import { ReadyFile } from "../installer/loop/ready_file.ts";
 
 Deno.test("the ready file is never written through what somebody else has put there", () => {
   const folder = Deno.makeTempDirSync({ prefix: "kuma-test-" });

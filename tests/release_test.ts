@@ -1,13 +1,12 @@
-/** What `deno task release` writes, and what is in it for people: manual page and completions. */
+/** What `deno task release` writes, and what is in it for people: the manual page. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { root } from "../scripts/build.ts";
 import { ownArchitecture } from "../scripts/package/architecture.ts";
 import { commandFacts } from "../scripts/package/command_tree.ts";
-import { completion, completionPaths, shells } from "../scripts/package/completion.ts";
 import { manualPage } from "../scripts/package/manual_page.ts";
 import { digestOf, gzip } from "../scripts/package/oci.ts";
 import { readDocuments, readPrograms } from "../scripts/package/programs.ts";
-import { releaseFiles, releaseName } from "../scripts/package/release_files.ts";
+import { completionPaths, releaseFiles, releaseName } from "../scripts/package/release_files.ts";
 import { tar } from "../scripts/package/tar.ts";
 import { VERSION } from "../src/version.ts";
 
@@ -54,7 +53,10 @@ Deno.test("a release is the same each time, and has programs that run, licences 
     const files = found.stdout.trim().split("\n").map((path) => path.slice(2));
     equal(checked.stdout.trim().split("\n").length, files.length - 1);
     const expected = ["LICENSE", "NOTICE", "README.md", "sbom.spdx.json", "LICENSES/LGPL-2.1.txt"]
-      .concat("share/man/man8/install-cni.8", shells.map((s) => `share/${completionPaths[s]}`));
+      .concat(
+        "share/man/man8/install-cni.8",
+        Object.values(completionPaths).map((path) => `share/${path}`),
+      );
     deepEqual(expected.filter((path) => !files.includes(path)), []);
     deepEqual(
       (await run(`${unpacked}/install-cni`, ["--version"])).stdout + (await run(
@@ -75,7 +77,7 @@ Deno.test("a release is the same each time, and has programs that run, licences 
 
 Deno.test("the manual page has every command and option, and no line that is taken for a request", () => {
   const commands = commandFacts();
-  deepEqual(commands.slice(0, 3).map(({ name }) => name), ["", "check", "uninstall"]);
+  deepEqual(commands.slice(0, 3).map(({ name }) => name), ["", "install", "check"]);
   const page = manualPage(commands);
   for (const { name, options } of commands) {
     ok(name === "" || page.includes(`\n.SS ${name}\n`), name);
@@ -88,55 +90,4 @@ Deno.test("the manual page has every command and option, and no line that is tak
   deepEqual([...new Set(requests)].sort(), [".B", ".I", ".SH", ".SS", ".TH", ".TP", ".br"]);
   const odd = manualPage([{ ...commands[0]!, description: ".so /etc/passwd\n'x \\n" }]);
   match(odd, /\n\\&\.so \/etc\/passwd 'x \\en\. Without/);
-});
-
-Deno.test("bash completes commands, their options, choices and files", async () => {
-  const script = completion("bash", commandFacts()) + `
-for words in "$@"; do
-  COMP_WORDS=() COMPREPLY=()
-  while IFS= read -r -d, word; do COMP_WORDS+=("$word"); done <<< "$words,"
-  COMP_CWORD=$((\${#COMP_WORDS[@]} - 1))
-  _install_cni
-  echo "\${COMPREPLY[@]}"
-done
-`;
-  const { stdout, stderr } = await run(
-    "bash",
-    ["-c", script, "bash"].concat(
-      "install-cni,un",
-      "install-cni,--cni-net-",
-      "install-cni,explain,--stat",
-      "install-cni,explain,--state,re",
-      "install-cni,rules,READ",
-      "install-cni,--kube-ca-file,deno.j",
-      "install-cni,rules,--output,",
-    ),
-    { cwd: root },
-  );
-  equal(stderr, "");
-  deepEqual(stdout.trim().split("\n"), [
-    "uninstall",
-    "--cni-net-dir",
-    "--state",
-    "related",
-    "README.md",
-    "deno.json",
-    "text json iptables-save nft",
-  ]);
-});
-
-Deno.test("zsh and fish get every command and option", () => {
-  const commands = commandFacts();
-  const zsh = completion("zsh", commands), fish = completion("fish", commands);
-  for (const { name, options } of commands) {
-    if (name !== "") {
-      ok(zsh.includes(`\n    ${name})`) && zsh.includes(`'${name}:`), name);
-      ok(fish.includes(` -a ${name} -d `), name);
-    }
-    for (const { names } of options) {
-      for (const each of names) ok(zsh.includes(`'${each}[`), each);
-      const long = names.find((each) => each.startsWith("--"))!;
-      ok(fish.includes(` -l ${long.slice(2)} `), long);
-    }
-  }
 });

@@ -5,9 +5,9 @@ import {
   interpreterSlotSize,
   libraryFolder,
   setInterpreter,
-} from "../installer/interpreter.ts";
-import { Operations } from "../installer/operations.ts";
-import { PluginFiles } from "../installer/plugin_files.ts";
+} from "../installer/host/interpreter.ts";
+import { Operations } from "../installer/host/operations.ts";
+import { PluginFiles } from "../installer/host/plugin_files.ts";
 import { addLibraryPath, describeElf } from "../scripts/elf.ts";
 import { compiledPlugin } from "./support/compiled.ts";
 

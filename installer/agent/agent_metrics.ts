@@ -1,6 +1,6 @@
 /** Every metric of the node agent, declared once; `docs/operations.md` lists the same names. */
 import type { Outcome } from "../../src/agent/messages.ts";
-import { type Counter, type Histogram, type MetricsRegistry } from "../metrics.ts";
+import type { Counter, Histogram, MetricsRegistry } from "./metrics.ts";
 
 const LATENCY_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
@@ -16,6 +16,7 @@ export class AgentMetrics {
   readonly calls: Counter;
   readonly failures: Counter;
   readonly skips: Counter;
+  readonly bytecode: Counter;
   readonly phaseSeconds: Histogram;
   readonly socketErrors: Counter;
   readonly podRequests: Counter;
@@ -51,6 +52,10 @@ export class AgentMetrics {
       "kuma_cni_skipped_pods_total",
       "Pods that were passed through untouched, by reason",
     );
+    this.bytecode = registry.counter(
+      "kuma_cni_plugin_bytecode_total",
+      "Calls of the plugin by what V8 did with the bytecode of the build: used, missing, refused",
+    );
     this.phaseSeconds = registry.histogram(
       "kuma_cni_plugin_phase_duration_seconds",
       "Duration of the plugin's phases, by command and phase",
@@ -79,6 +84,9 @@ export class AgentMetrics {
     }
     if (outcome.result === "skipped") {
       this.skips.increment({ reason: labelValue(outcome.reason ?? "unknown") });
+    }
+    if (outcome.bytecode !== undefined) {
+      this.bytecode.increment({ state: labelValue(outcome.bytecode) });
     }
     for (const [phase, milliseconds] of Object.entries(outcome.phases)) {
       this.phaseSeconds.observe(milliseconds / 1000, { command, phase: labelValue(phase) });

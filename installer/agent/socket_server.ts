@@ -10,7 +10,7 @@ import {
   type PodRequest,
 } from "../../src/agent/messages.ts";
 import type { Pod } from "../../src/kubernetes/pod.ts";
-import { removeIfPresent } from "../paths.ts";
+import { removeIfPresent } from "../host/paths.ts";
 
 /** Where the server gets pods from. */
 export interface PodProvider {

@@ -1,8 +1,7 @@
 /** `install-cni apply` and `remove`, and the check of rules: engines worked by hand. */
 import { type Command, Option } from "@commander-js/extra-typings";
-import type { EngineSetting } from "../../src/engine/select.ts";
-import { readRedirectInput, type RedirectInput } from "../redirect_input.ts";
-import { applyRules, checkRules, removeRules } from "../rules_in_namespace.ts";
+import type { EngineSetting } from "../../src/engine/choice/select.ts";
+import { readRedirectInput, type RedirectInput } from "./redirect_input.ts";
 import {
   allowPodSettingOption,
   configOptionsOf,
@@ -11,6 +10,7 @@ import {
   resolverOption,
   rulesVersionOption,
 } from "./redirect_options.ts";
+import { applyRules, checkRules, removeRules } from "./rules_in_namespace.ts";
 
 const examples = `
 Examples:

@@ -1,9 +1,12 @@
 /** Options that all commands about rules have in common. */
 import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
-import type { RedirectConfigOptions } from "../../src/pod/redirect_config.ts";
-import { guardedSettings } from "../../src/pod/redirect_config.ts";
+import { guardedSettings, type RedirectConfigOptions } from "../../src/pod/redirect_config.ts";
 import type { RedirectRulesVersion } from "../../src/redirect/config.ts";
 import type { NamespaceFacts } from "../../src/redirect/ruleset.ts";
+
+/** What an input of the commands about rules is. */
+export const INPUT_HELP =
+  'pod manifests or transparent proxy configurations, YAML or JSON; "-" = stdin';
 
 /** Values of the options, as commander gives them. */
 export interface RedirectOptionValues {

@@ -1,11 +1,11 @@
 /** `install-cni uninstall`: takes everything off the host. */
 import type { Command } from "@commander-js/extra-typings";
-import { addSettings, loggerOf, settingsOf } from "../command_settings.ts";
-import { requestUninstall, takeLock, withdrawRequest } from "../lock.ts";
-import { messageOf } from "../observe.ts";
-import { Operations } from "../operations.ts";
-import { pathsOf } from "../settings.ts";
-import { uninstall } from "../uninstall.ts";
+import { messageOf } from "../../src/log/message_of.ts";
+import { requestUninstall, takeLock, withdrawRequest } from "../host/lock.ts";
+import { Operations } from "../host/operations.ts";
+import { uninstall } from "../loop/uninstall.ts";
+import { pathsOf } from "../settings/paths.ts";
+import { addSettings, loggerOf, settingsOf } from "./command_settings.ts";
 
 /** How long to wait for a running install-cni to do the work, in milliseconds. */
 const patience = 30_000;

@@ -1,4 +1,4 @@
-/** The command line of install-cni as data, for manual pages and completions: what commander knows. */
+/** The command line of install-cni as data, for the manual page: what commander knows. */
 import type { Command, CommandUnknownOpts } from "@commander-js/extra-typings";
 import { commandLine } from "../../installer/main.ts";
 
@@ -6,12 +6,7 @@ import { commandLine } from "../../installer/main.ts";
 export interface OptionFacts {
   /** As in help: `-h, --help`, `--from <sender>`. */
   readonly flags: string;
-  /** Without values: `-h`, `--help`. */
-  readonly names: readonly string[];
   readonly description: string;
-  readonly choices: readonly string[];
-  /** Whether a value follows. */
-  readonly takesValue: boolean;
 }
 
 /** A command. */
@@ -45,10 +40,7 @@ function factsOf(command: CommandUnknownOpts, name: string): CommandFacts {
     description: command.description(),
     options: help.visibleOptions(command as never).map((option) => ({
       flags: option.flags,
-      names: [option.short, option.long].filter((each) => each !== undefined),
       description: help.optionDescription(option),
-      choices: option.argChoices ?? [],
-      takesValue: option.required || option.optional,
     })),
     arguments: help.visibleArguments(command as never).map((argument) => ({
       name: argument.name(),

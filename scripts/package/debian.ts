@@ -2,7 +2,7 @@
  * Files of Debian packages, also of another architecture than the machine's: apt fetches the packages
  * from the mirror that the machine is set up with and checks their signatures; nothing is installed.
  */
-import { root, run } from "../deno_tools.ts";
+import { run } from "../deno_tools.ts";
 
 /**
  * Fetches packages and unpacks them into one folder.
@@ -17,7 +17,7 @@ export async function unpackDebianPackages(
   packages: readonly string[],
   into: string,
 ): Promise<void> {
-  const work = await Deno.makeTempDir({ dir: `${root}/.cache`, prefix: "debian-" });
+  const work = await Deno.makeTempDir({ prefix: "debian-" });
   try {
     // A state of its own: the machine's may lack the architecture, and be another's to change.
     for (const folder of ["lists/partial", "cache/archives/partial"]) {

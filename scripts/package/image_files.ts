@@ -2,7 +2,7 @@
  * The files of the container image. Paths, entry point and environment are those of the reference's
  * image, so that its DaemonSet starts ours with nothing but another image name.
  */
-import { libraryFolder } from "../../installer/interpreter.ts";
+import { libraryFolder } from "../../installer/host/interpreter.ts";
 import { VERSION } from "../../src/version.ts";
 import { type Architecture, namesOf } from "./architecture.ts";
 import { componentsOf } from "./components.ts";

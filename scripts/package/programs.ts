@@ -39,8 +39,7 @@ export async function buildPrograms(
     await build({ target, say });
     return await readPrograms(`${root}/dist`);
   }
-  await Deno.mkdir(`${root}/.cache`, { recursive: true });
-  const foreign = await Deno.makeTempDir({ dir: `${root}/.cache`, prefix: "libraries-" });
+  const foreign = await Deno.makeTempDir({ prefix: "libraries-" });
   try {
     const from = libraries ?? await debianLibraries(architecture, foreign);
     const into = `${root}/dist/${architecture}`;

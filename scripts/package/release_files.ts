@@ -1,8 +1,9 @@
 /** The files of a release archive: for nodes that get their software without a container image. */
+import { commandLineOf, completionScript } from "../../installer/commands/completion.ts";
+import { commandLine } from "../../installer/main.ts";
 import { VERSION } from "../../src/version.ts";
 import type { Architecture } from "./architecture.ts";
 import { commandFacts } from "./command_tree.ts";
-import { completion, completionPaths, shells } from "./completion.ts";
 import { componentsOf } from "./components.ts";
 import { manualPage } from "./manual_page.ts";
 import { digestOf } from "./oci.ts";
@@ -18,6 +19,15 @@ export interface ReleaseContents {
   /** Seconds since 1970. */
   readonly time?: number;
 }
+
+type Shell = Parameters<typeof completionScript>[1];
+
+/** Where each shell looks for a completion, below `/usr/share`. */
+export const completionPaths: Readonly<Record<Shell, string>> = {
+  bash: "bash-completion/completions/install-cni",
+  zsh: "zsh/site-functions/_install-cni",
+  fish: "fish/vendor_completions.d/install-cni.fish",
+};
 
 /** Name of the archive without its extension, and of the one folder in it. */
 export function releaseName(architecture: Architecture): string {
@@ -44,8 +54,9 @@ export function releaseFiles(contents: ReleaseContents): { files: TarEntry[]; bi
   }
   for (const [name, data] of documents) add(name, data);
   add("share/man/man8/install-cni.8", text(manualPage(commands)));
-  for (const shell of shells) {
-    add(`share/${completionPaths[shell]}`, text(completion(shell, commands)));
+  for (const [shell, path] of Object.entries(completionPaths)) {
+    const script = completionScript(commandLineOf(commandLine()), shell as Shell);
+    add(`share/${path}`, text(`${script.trimEnd()}\n`));
   }
   const bill = billOfMaterials({
     name: releaseName(architecture),

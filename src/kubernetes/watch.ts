@@ -1,6 +1,7 @@
 /** Follows a collection of Kubernetes objects: list, watch from there, and again for ever. */
 import type { KubernetesClient } from "./client.ts";
 import { ApiError } from "./errors.ts";
+import { linesOf } from "./lines.ts";
 import { isRecord } from "./response.ts";
 import { sleep } from "./sleep.ts";
 
@@ -12,12 +13,14 @@ export type WatchNotice<T> =
   | { readonly type: "deleted"; readonly object: T }
   /** One object could not be parsed and is left out. */
   | { readonly type: "unreadable"; readonly error: Error }
-  /** The collection may be out of date until the next notice of another type. */
+  /** The collection may be out of date until the next snapshot or `resumed`. */
   | {
     readonly type: "interrupted";
     readonly error: Error;
     readonly retryMilliseconds: number;
-  };
+  }
+  /** After an interruption the server tells again what happens, and nothing was missed. */
+  | { readonly type: "resumed" };
 
 /** What to follow, and how. */
 export interface WatchOptions<T> {
@@ -43,9 +46,10 @@ export interface WatchOptions<T> {
   readonly longestRetryMilliseconds?: number;
 }
 
-/** Longest line of a watch, and page of a list, in bytes. */
-const longestLine = 8 * 1024 * 1024;
-const longestPage = 256 * 1024 * 1024;
+/** Longest line of a watch, in bytes: more than twice what etcd stores in one object. */
+const longestLine = 4 * 1024 * 1024;
+/** Longest page of a list, in bytes, for each object that was asked for. */
+const longestPageObject = 2 * 1024 * 1024;
 
 /**
  * Lists a collection and follows its changes, through whatever ends a watch: the server's time
@@ -61,16 +65,23 @@ export async function* watch<T>(
   const first = options.firstRetryMilliseconds ?? 250;
   let failures = 0;
   let version: string | undefined;
+  let interrupted = false;
   while (!signal.aborted) {
     try {
       if (version === undefined) {
         const listed = await list(client, options);
         version = listed.version;
         yield* listed.unreadable;
+        interrupted = false;
         yield { type: "snapshot", objects: listed.objects };
       }
       const started = performance.now();
       for await (const event of events(client, options, version)) {
+        if (event === "opened") {
+          if (interrupted) yield { type: "resumed" };
+          interrupted = false;
+          continue;
+        }
         version = event.version ?? version;
         failures = 0;
         if (event.notice !== undefined) yield event.notice;
@@ -94,6 +105,7 @@ export async function* watch<T>(
         wait * (0.5 + Math.random() / 2),
         Math.min(wanted, 30_000),
       );
+      interrupted = true;
       yield { type: "interrupted", error: failure, retryMilliseconds };
       await sleep(retryMilliseconds, signal);
     }
@@ -111,12 +123,14 @@ async function list<T>(client: KubernetesClient, options: WatchOptions<T>): Prom
   const objects: T[] = [];
   const unreadable: WatchNotice<T>[] = [];
   const query = selectors(options);
-  query.set("limit", String(options.pageSize ?? 250));
+  const pageSize = options.pageSize ?? 250;
+  query.set("limit", String(pageSize));
   while (true) {
     const page = await client.getJson(`${options.path}?${query}`, {
       what: `the list ${options.path}`,
+      verb: "list",
       signal: options.signal,
-      maximumBytes: longestPage,
+      maximumBytes: longestPageObject * pageSize,
     });
     const metadata = isRecord(page.metadata) ? page.metadata : {};
     const version = metadata.resourceVersion;
@@ -147,12 +161,12 @@ interface VersionedNotice<T> {
   readonly notice?: WatchNotice<T>;
 }
 
-/** One watch request: its events until the server ends it. */
+/** One watch request: that the server has taken it, then its events until the server ends it. */
 async function* events<T>(
   client: KubernetesClient,
   options: WatchOptions<T>,
   version: string,
-): AsyncGenerator<VersionedNotice<T>, void, void> {
+): AsyncGenerator<"opened" | VersionedNotice<T>, void, void> {
   const what = `the watch of ${options.path}`;
   const seconds = options.watchSeconds ?? 300;
   const query = selectors(options);
@@ -168,7 +182,8 @@ async function* events<T>(
   const overdue = setTimeout(() => ended.abort(), (seconds + 15) * 1000);
   try {
     const stream = await client.openStream(`${options.path}?${query}`, what, ended.signal);
-    for await (const line of lines(stream)) {
+    yield "opened";
+    for await (const line of linesOf(stream, longestLine)) {
       const event = parseEvent(line);
       if (event.type === "ERROR") throw watchError(event.object, what, client.server);
       yield versionedNotice(event, options.parse);
@@ -233,20 +248,6 @@ function watchError(status: Record<string, unknown>, what: string, server: strin
       temporary: code >= 500 || code === 410 || code === 429,
     },
   );
-}
-
-async function* lines(
-  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
-): AsyncGenerator<string, void, void> {
-  const decoder = new TextDecoder();
-  let rest = "";
-  for await (const chunk of stream) {
-    const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = parts.pop() ?? "";
-    if (rest.length > longestLine) throw new Error("A line of the watch is too long");
-    for (const part of parts) if (part !== "") yield part;
-  }
-  if (rest.trim() !== "") throw new Error("The watch ended in the middle of an event");
 }
 
 function selectors<T>(options: WatchOptions<T>): URLSearchParams {

@@ -1,7 +1,8 @@
 /** A host for install-cni: folders of its own, and the program started on them. */
 import { ok } from "node:assert/strict";
-import { interpreterMarker, interpreterSlotSize } from "../../installer/interpreter.ts";
-import { parseSettings, type Settings } from "../../installer/settings.ts";
+import { interpreterMarker, interpreterSlotSize } from "../../installer/host/interpreter.ts";
+import { parseSettings } from "../../installer/settings/settings.ts";
+import { type Settings } from "../../installer/settings/declarations.ts";
 import { Logger } from "../../src/log/log.ts";
 
 /** A network configuration as the chart writes it. */

@@ -2,11 +2,12 @@
  * One piece of the installer's work on a test host, in this process or in one that kills itself:
  * `deno run installer_work.ts <work> <operation number> <JSON of the environment>`.
  */
-import { Operations } from "../../installer/operations.ts";
-import { Reconciler } from "../../installer/reconcile.ts";
-import { recover } from "../../installer/recover.ts";
-import { parseSettings, type Settings } from "../../installer/settings.ts";
-import { uninstall } from "../../installer/uninstall.ts";
+import { Operations } from "../../installer/host/operations.ts";
+import { Reconciler } from "../../installer/loop/reconcile.ts";
+import { recover } from "../../installer/loop/recover.ts";
+import { parseSettings } from "../../installer/settings/settings.ts";
+import { type Settings } from "../../installer/settings/declarations.ts";
+import { uninstall } from "../../installer/loop/uninstall.ts";
 import { Logger } from "../../src/log/log.ts";
 
 /** What can be done. */

@@ -1,0 +1,88 @@
+/** An engine worked by hand on one network namespace: what `apply`, `check` and `remove` do. */
+import type { EngineSetting } from "../../src/engine/choice/select.ts";
+import {
+  applyWithSelectedEngine,
+  findRules,
+  removeAllRules,
+  type SelectedApplyResult,
+  verifyRules,
+} from "../../src/engine/choice/work.ts";
+import type { Difference } from "../../src/engine/engine.ts";
+import {
+  isCurrentNetworkNamespace,
+  withNetworkNamespace,
+} from "../../src/linux/network_namespace.ts";
+import { compileRuleset } from "../../src/redirect/compile.ts";
+import type { RedirectConfig } from "../../src/redirect/config.ts";
+import { exists } from "../host/paths.ts";
+
+/** What stands in a namespace compared with what should. */
+export interface RulesCheck {
+  /** Whose rules were compared. */
+  readonly engine: string;
+  readonly differences: readonly Difference[];
+}
+
+/**
+ * Installs the rules of a configuration in a namespace, in place of earlier ones.
+ *
+ * @param netns file of the namespace, for example `/run/netns/x` or `/proc/1234/ns/net`
+ * @throws {EngineError} when it cannot be done
+ * @throws {Error} when the namespace cannot be entered, or is this process's own
+ */
+export function applyRules(
+  netns: string,
+  config: RedirectConfig,
+  engine: EngineSetting,
+): SelectedApplyResult {
+  return inOtherNamespace(
+    netns,
+    () => applyWithSelectedEngine(engine, (facts) => compileRuleset(config, facts)),
+  );
+}
+
+/**
+ * Compares the rules in a namespace with those of a configuration. With `auto`, rules that any
+ * engine has installed are as good.
+ *
+ * @param netns file of the namespace
+ * @param config what should be there; without it nothing of ours should
+ * @throws as {@linkcode applyRules}
+ */
+export function checkRules(
+  netns: string,
+  config: RedirectConfig | undefined,
+  setting: EngineSetting,
+): RulesCheck {
+  return inOtherNamespace(
+    netns,
+    (): RulesCheck =>
+      config === undefined ? { engine: "any engine", differences: findRules() } : verifyRules(
+        setting,
+        (facts) => compileRuleset(config, facts),
+        setting === "auto" ? "any engine" : "the chosen engine",
+      ),
+  );
+}
+
+/**
+ * Removes the rules of all engines, and of the reference implementation, from a namespace.
+ *
+ * @param netns file of the namespace
+ * @returns names of the engines that had rules there
+ * @throws as {@linkcode applyRules}
+ */
+export function removeRules(netns: string): string[] {
+  return inOtherNamespace(netns, () => removeAllRules());
+}
+
+/** Works in a namespace that must not be this process's own, which is the node's as a rule. */
+function inOtherNamespace<T>(netns: string, work: () => T): T {
+  if (exists(netns) && isCurrentNetworkNamespace(netns)) {
+    throw new Error(
+      `Network namespace "${netns}" is this process's own; name that of a pod, for example ` +
+        `"/proc/PID/ns/net" of one of its processes`,
+    );
+  }
+  return withNetworkNamespace(netns, work);
+}

@@ -1,0 +1,368 @@
+/**
+ * The plugin's program and libraries: from the image to the host's bin dir, proven by hash.
+ *
+ * The program goes in last and its libraries go out last, so that whoever starts the program at any
+ * moment finds what it needs. Nothing holds the whole program in memory: it has 90 MB, and the
+ * reference manifest gives the container 100.
+ */
+import { createHash } from "node:crypto";
+import { LinuxError } from "../../src/linux/errno.ts";
+import { pluginType } from "../conflist/conflist.ts";
+import { appendedLength, trailerSize } from "./appended_data.ts";
+import { discard, folderOf, temporaryName } from "./host_files.ts";
+import { findInterpreterSlot, interpreterSlotContent, libraryFolder } from "./interpreter.ts";
+import type { FileStatus, Operations } from "./operations.ts";
+
+/** Where the plugin comes from and goes to. */
+export interface PluginPlaces {
+  /**
+   * Folder with `kuma-cni` and, for a self-contained plugin, `kuma-cni.lib/`. Where `kuma-cni` is a name
+   * of another program with the same runtime, `kuma-cni.payload` makes it the plugin.
+   */
+  readonly sourceDir: string;
+  /** The host's bin dir as this process sees it. */
+  readonly binDir: string;
+  /** The same folder's path on the host. */
+  readonly hostBinDir: string;
+}
+
+/** How the bin dir compares with the image. */
+export type PluginState =
+  | { readonly kind: "current" }
+  | { readonly kind: "missing"; readonly path: string }
+  | { readonly kind: "differs"; readonly path: string };
+
+interface PlannedFile {
+  readonly source: string;
+  /** What takes the place of the source's end: how much of the source stays, and the file that follows. */
+  readonly end?: { readonly at: number; readonly source: string };
+  readonly target: string;
+  readonly mode: number;
+  /** Bytes that are different on the host. */
+  readonly patch?: { readonly offset: number; readonly bytes: Uint8Array };
+}
+
+const chunkSize = 1 << 20;
+
+/** Installs, inspects and removes the plugin's files. */
+export class PluginFiles {
+  readonly #hashes = new Map<string, { identity: string; hash: string }>();
+  #planned: readonly PlannedFile[] | undefined;
+
+  constructor(
+    private readonly operations: Operations,
+    private readonly places: PluginPlaces,
+  ) {}
+
+  /**
+   * Compares the bin dir with the image by hash; a hash is kept as long as the file's status says that
+   * nothing has changed.
+   *
+   * @throws when the image's own files cannot be read.
+   */
+  async inspect(): Promise<PluginState> {
+    for (const file of this.#plan()) {
+      const status = this.operations.status(file.target);
+      if (status === undefined) return { kind: "missing", path: file.target };
+      if (!(await this.#isCurrent(file, status))) return { kind: "differs", path: file.target };
+    }
+    return { kind: "current" };
+  }
+
+  /** Paths of the files on the host; empty when the image's own files cannot be read. */
+  get targets(): readonly string[] {
+    try {
+      return this.#plan().map((file) => file.target);
+    } catch {
+      return [];
+    }
+  }
+
+  /**
+   * Copies what is missing or different, libraries first.
+   *
+   * @throws when a file cannot be written, or reads back differently; the old file is then in place.
+   */
+  async install(): Promise<void> {
+    for (const file of this.#plan()) {
+      const status = this.operations.status(file.target);
+      if (status !== undefined && await this.#isCurrent(file, status)) continue;
+      this.#makeFolders(folderOf(file.target));
+      await this.#copy(file);
+    }
+  }
+
+  /**
+   * Removes the program and libraries of other versions, once no program that needs them can still be
+   * starting.
+   */
+  removeStale(now: number): void {
+    const program = this.operations.status(this.#programPath);
+    if (program === undefined || now - program.modified < 60_000) return;
+    this.removePrevious();
+    const wanted = new Set(this.#plan().map((file) => file.target));
+    const own = `${this.places.binDir}/${libraryFolder}`;
+    for (const path of this.#filesBelow(own)) {
+      if (!wanted.has(path)) this.operations.remove(path);
+    }
+    for (const folder of this.#foldersBelow(own)) {
+      if (!Array.from(wanted).some((path) => path.startsWith(`${folder}/`))) {
+        this.operations.remove(folder);
+      }
+    }
+  }
+
+  /** Whether the program that was replaced last is still there. */
+  get hasPrevious(): boolean {
+    return this.operations.status(this.#previousPath) !== undefined;
+  }
+
+  /** Removes the program that was replaced last. */
+  removePrevious(): void {
+    if (this.hasPrevious) this.operations.remove(this.#previousPath);
+  }
+
+  /** Removes program and libraries; nothing on the host may name the program any more. */
+  remove(): void {
+    this.operations.remove(this.#programPath);
+    this.removePrevious();
+    const own = `${this.places.binDir}/${libraryFolder}`;
+    const status = this.operations.status(own);
+    if (status === undefined) return;
+    if (status.kind !== "directory") return this.operations.remove(own);
+    for (const path of this.#filesBelow(own)) this.operations.remove(path);
+    for (const path of this.#foldersBelow(own)) this.operations.remove(path);
+    this.operations.remove(own);
+  }
+
+  get #programPath(): string {
+    return `${this.places.binDir}/${pluginType}`;
+  }
+
+  /** Where the program stands that was replaced last, for those of its calls that are starting. */
+  get #previousPath(): string {
+    return `${this.#programPath}.previous`;
+  }
+
+  /** The files to install, in order; the image does not change while the process runs. */
+  #plan(): readonly PlannedFile[] {
+    return this.#planned ??= this.#makePlan();
+  }
+
+  #makePlan(): readonly PlannedFile[] {
+    const { sourceDir, binDir, hostBinDir } = this.places;
+    const program = `${sourceDir}/${pluginType}`;
+    const status = this.operations.targetStatus(program);
+    if (status === undefined) {
+      throw new Error(
+        `Cannot find the plugin "${program}"; it belongs to the image, or set CNI_SOURCE_DIR`,
+      );
+    }
+    // Opening a FIFO would wait for ever.
+    if (status.kind !== "file") {
+      throw new Error(`Cannot use the plugin "${program}": it is not a regular file`);
+    }
+    const target = `${binDir}/${pluginType}`;
+    const mode = (status.mode & 0o755) | 0o111;
+    const libraries = this.#libraries(`${sourceDir}/${pluginType}.lib`, "");
+    const loader = libraries.find((name) => /(^|\/)ld-[^/]*\.so/.test(name));
+    const payload = this.#payload(program, status.size);
+    const planned = { source: program, target, mode, ...payload };
+    if (loader === undefined) return [planned];
+    const files = libraries.map((name) => ({
+      source: `${sourceDir}/${pluginType}.lib/${name}`,
+      target: `${binDir}/${libraryFolder}/${name}`,
+      mode: 0o755,
+    }));
+    using file = Deno.openSync(program, { read: true });
+    const slot = findInterpreterSlot((offset, length) => readAt(file, offset, length));
+    const bytes = interpreterSlotContent(`${hostBinDir}/${libraryFolder}/${loader}`);
+    return [...files, { ...planned, patch: { offset: slot.offset, bytes } }];
+  }
+
+  /** What makes the program the plugin, when the image has that in a file of its own. */
+  #payload(program: string, size: number): Pick<PlannedFile, "end"> {
+    const source = `${program}.payload`;
+    if (this.operations.targetStatus(source) === undefined) return {};
+    using file = Deno.openSync(program, { read: true });
+    const length = appendedLength(readAt(file, size - trailerSize, trailerSize), size);
+    if (length === undefined) {
+      throw new Error(
+        `Cannot make the plugin of "${program}" and "${source}": the former is not a compiled ` +
+          "program; both belong to the image",
+      );
+    }
+    return { end: { at: size - length, source } };
+  }
+
+  /** Size of the file to install, and what changes when it does. */
+  #sourceStatus({ source, end }: PlannedFile): { size: number; identity: string } {
+    const status = (path: string) => {
+      const found = this.operations.targetStatus(path);
+      if (found === undefined) throw new Error(`Cannot find "${path}" of the image`);
+      return found;
+    };
+    const { size, identity } = status(source);
+    if (end === undefined) return { size, identity };
+    const rest = status(end.source);
+    return { size: end.at + rest.size, identity: `${identity} ${rest.identity}` };
+  }
+
+  /** Relative names of the libraries; they may stand in a folder named after their version. */
+  #libraries(folder: string, prefix: string): string[] {
+    return (this.operations.list(folder) ?? []).flatMap((name) => {
+      const kind = this.operations.targetStatus(`${folder}/${name}`)?.kind;
+      if (kind === "directory" && prefix === "") {
+        return this.#libraries(`${folder}/${name}`, `${name}/`);
+      }
+      return kind === "file" ? [prefix + name] : [];
+    });
+  }
+
+  async #isCurrent(file: PlannedFile, status: FileStatus): Promise<boolean> {
+    if (status.kind !== "file" || status.mode !== file.mode) return false;
+    // Whoever owns the program could change it after the comparison, and root runs it.
+    if (status.uid !== Deno.uid()) return false;
+    const source = this.#sourceStatus(file);
+    if (source.size !== status.size) return false;
+    const wanted = await this.#hash(file, source.identity);
+    return await this.#hash({ source: file.target }, status.identity) === wanted;
+  }
+
+  async #hash(
+    file: Pick<PlannedFile, "source" | "end" | "patch">,
+    identity: string,
+  ): Promise<string> {
+    const known = this.#hashes.get(file.source);
+    if (known?.identity === identity) return known.hash;
+    const hash = await eachChunk(file, () => {});
+    this.#hashes.set(file.source, { identity, hash });
+    return hash;
+  }
+
+  #keepHash(path: string, status: { identity: string } | undefined, hash: string): void {
+    if (status !== undefined) this.#hashes.set(path, { identity: status.identity, hash });
+  }
+
+  async #copy(planned: PlannedFile): Promise<void> {
+    const { operations } = this;
+    const temporary = temporaryName(planned.target);
+    try {
+      const wanted = await this.#write(planned, temporary);
+      if (await eachChunk({ source: temporary }, () => {}) !== wanted) {
+        throw new Error(
+          `Cannot copy "${planned.source}" to "${planned.target}": it reads back wrong`,
+        );
+      }
+      if (planned.target === this.#programPath) this.#replaceProgram(temporary);
+      else operations.rename(temporary, planned.target);
+      this.#keepHash(planned.source, this.#sourceStatus(planned), wanted);
+      this.#keepHash(planned.target, operations.status(planned.target), wanted);
+    } catch (error) {
+      discard(operations, temporary);
+      throw error;
+    }
+    operations.syncDirectory(folderOf(planned.target));
+  }
+
+  /**
+   * Writes the copy and returns the hash that it must have. It is no longer open for writing then:
+   * the kernel starts no program that anybody can write to (execve(2), `ETXTBSY`).
+   */
+  async #write(planned: PlannedFile, temporary: string): Promise<string> {
+    const { operations } = this;
+    using file = operations.create(temporary);
+    const wanted = await eachChunk(planned, (bytes) => operations.write(file, temporary, bytes));
+    operations.setMode(temporary, planned.mode);
+    operations.sync(file, temporary);
+    return wanted;
+  }
+
+  /**
+   * Puts a new program in place and keeps the old one under another name: a compiled program opens
+   * its own file a moment after it was started, which fails once that file has no name any more.
+   */
+  #replaceProgram(temporary: string): void {
+    const { operations } = this;
+    const path = this.#programPath;
+    if (operations.status(path)?.kind === "file") {
+      try {
+        if (operations.exchange(temporary, path)) {
+          return operations.rename(temporary, this.#previousPath);
+        }
+      } catch (error) {
+        if (!(error instanceof LinuxError && error.code === "EINVAL")) throw error;
+        // A file system without exchange leaves only the plain way.
+      }
+    }
+    operations.rename(temporary, path);
+  }
+
+  #makeFolders(folder: string): void {
+    const { binDir } = this.places;
+    if (!folder.startsWith(`${binDir}/`)) return;
+    this.#makeFolders(folderOf(folder));
+    const status = this.operations.status(folder);
+    if (status !== undefined && status.kind !== "directory") this.operations.remove(folder);
+    this.operations.makeDirectory(folder, 0o755);
+    // The umask of the container must not decide who can run the plugin.
+    if (status?.mode !== 0o755) this.operations.setMode(folder, 0o755);
+  }
+
+  #filesBelow(folder: string): string[] {
+    return (this.operations.list(folder) ?? []).flatMap((name) => {
+      const path = `${folder}/${name}`;
+      return this.operations.status(path)?.kind === "directory" ? this.#filesBelow(path) : [path];
+    });
+  }
+
+  /** Folders below a folder, innermost first. */
+  #foldersBelow(folder: string): string[] {
+    return (this.operations.list(folder) ?? []).flatMap((name) => {
+      const path = `${folder}/${name}`;
+      if (this.operations.status(path)?.kind !== "directory") return [];
+      return [...this.#foldersBelow(path), path];
+    });
+  }
+}
+
+/** Reads a file as it is to be installed, hands out its parts and returns their SHA-256. */
+async function eachChunk(
+  { source, end, patch }: Pick<PlannedFile, "source" | "end" | "patch">,
+  take: (bytes: Uint8Array) => void,
+): Promise<string> {
+  const hash = createHash("sha256");
+  const buffer = new Uint8Array(chunkSize);
+  const read = async (path: string, start: number, limit = Infinity) => {
+    using file = Deno.openSync(path, { read: true });
+    for (let at = start; at < limit;) {
+      const length = file.readSync(buffer.subarray(0, Math.min(chunkSize, limit - at)));
+      if (length === null) break;
+      const bytes = buffer.subarray(0, length);
+      for (let i = 0; patch !== undefined && i < patch.bytes.length; i++) {
+        const position = patch.offset + i - at;
+        if (position >= 0 && position < length) bytes[position] = patch.bytes[i]!;
+      }
+      hash.update(bytes);
+      take(bytes);
+      at += length;
+      // Plugins that ask the agent for their pod must not wait for the whole file.
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+  };
+  await read(source, 0, end?.at);
+  if (end !== undefined) await read(end.source, end.at);
+  return hash.digest("hex");
+}
+
+function readAt(file: Deno.FsFile, offset: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  file.seekSync(offset, Deno.SeekMode.Start);
+  let read = 0;
+  while (read < length) {
+    const n = file.readSync(bytes.subarray(read));
+    if (n === null) break;
+    read += n;
+  }
+  return bytes.subarray(0, read);
+}

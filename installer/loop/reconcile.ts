@@ -1,0 +1,279 @@
+/**
+ * Brings the host to what the plan wants, again and again. Each pass looks at everything anew, so an
+ * interrupted or contradicted pass needs no memory to be continued.
+ */
+import type { Logger } from "../../src/log/log.ts";
+import { messageOf } from "../../src/log/message_of.ts";
+import { isConfName } from "../conflist/conf_file.ts";
+import { byteString } from "../conflist/json_edit.ts";
+import { removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
+import { type Journal, sha256, writeJournal } from "../host/journal.ts";
+import { observe, type Observed } from "../host/observe.ts";
+import type { Operations } from "../host/operations.ts";
+import { PluginFiles } from "../host/plugin_files.ts";
+import { makeStateDir } from "../host/state_folder.ts";
+import { plan } from "../plan/plan.ts";
+import type { Cause, Plan, Step } from "../plan/steps.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { type Paths, pathsOf } from "../settings/paths.ts";
+import { Contention, likelyCause } from "./contention.ts";
+import type { Observer } from "./service.ts";
+
+/** How a pass ended. */
+export interface Pass {
+  /** `undefined`: not to be told right now, as before. */
+  readonly ready: boolean | undefined;
+  readonly reason: string;
+  /** Milliseconds after which to try again, besides events; `undefined`: at the next tick. */
+  readonly retryAfter?: number;
+  /** Whether a write failed, so that events of our own attempts must not cause the next one. */
+  readonly failed: boolean;
+  /** Causes of the steps that were done. */
+  readonly done: readonly Cause[];
+}
+
+/** Steps without which pods are captured nevertheless. */
+const harmless: ReadonlySet<Cause> = new Set<Cause>(["token-rotated", "left-over"]);
+/** Steps that answer another program's write to a shared file. */
+const answers: ReadonlySet<Cause> = new Set<Cause>([
+  "entry-missing",
+  "entry-not-last",
+  "entry-changed",
+  "file-missing",
+  "file-changed",
+]);
+
+/** Looks, decides and acts. */
+export class Reconciler {
+  readonly plugin: PluginFiles;
+  readonly paths: Paths;
+  readonly #contention = new Contention();
+  readonly #told = new Map<string, number>();
+  #wasInstalled = false;
+  /** The last pass that ended with everything in place, and what the files were before it. */
+  #settled: { readonly fingerprint: string; readonly pass: Pass } | undefined;
+
+  constructor(
+    private readonly settings: Settings,
+    private readonly operations: Operations,
+    sourceDir: string,
+    private readonly log: Logger,
+    private readonly observer: Observer = {},
+    private readonly now: () => number = () => performance.now(),
+  ) {
+    this.paths = pathsOf(settings);
+    this.plugin = new PluginFiles(operations, {
+      sourceDir,
+      binDir: settings.mountedBinDir,
+      hostBinDir: this.paths.hostBinDir,
+    });
+  }
+
+  /** Looks and decides without acting. */
+  async look(): Promise<{ readonly seen: Observed; readonly plan: Plan }> {
+    const seen = await observe(this.operations, this.settings, this.plugin);
+    return { seen, plan: plan(this.settings, seen) };
+  }
+
+  /**
+   * Does what {@linkcode pass} does when anything has changed since the last pass that ended with
+   * everything in place; else only looks at the files' status, which costs a tenth.
+   */
+  async quickPass(): Promise<Pass> {
+    const settled = this.#settled;
+    if (settled?.fingerprint === this.#fingerprint()) return { ...settled.pass, done: [] };
+    return await this.pass();
+  }
+
+  /** Names and status of every file that a decision depends on. */
+  #fingerprint(): string {
+    const { operations, settings } = this;
+    const names = (operations.list(settings.mountedNetDir) ?? []).filter(isConfName);
+    const paths = [
+      ...names.map((name) => `${settings.mountedNetDir}/${name}`),
+      this.paths.kubeconfig,
+      settings.tokenFile,
+      settings.caFile,
+      ...this.plugin.targets,
+    ];
+    return paths.map((path) => {
+      const status = operations.targetStatus(path);
+      return `${path} ${status?.identity} ${status?.mode} ${status?.uid}`;
+    }).join("\n");
+  }
+
+  /**
+   * Does one pass. Never throws for trouble with the host's files: what works is left as it is.
+   *
+   * @param since When the change that caused the pass was noticed, by the constructor's clock.
+   */
+  async pass(since: number = this.now()): Promise<Pass> {
+    const done: Cause[] = [];
+    this.#settled = undefined;
+    for (let conflicts = 0;;) {
+      // Taken before looking, so that a change during the look makes it differ afterwards.
+      const fingerprint = this.#fingerprint();
+      const { seen, plan } = await this.look();
+      for (const warning of plan.warnings) this.#tell("warn", warning);
+      if (plan.steps.length === 0) {
+        const pass = this.#finished(plan, done, since);
+        if (pass.ready && plan.warnings.length === 0) this.#settled = { fingerprint, pass };
+        return pass;
+      }
+      if (conflicts === 10) {
+        const reason = "Other programs keep changing the files meanwhile";
+        return this.#unfinished(plan, done, reason, { failed: false, retryAfter: 200 });
+      }
+      for (const step of plan.steps) {
+        const wait = this.#waitOfContention(step, seen);
+        if (wait > 0) {
+          const reason = `"${nameOf(step)}" is fought over by another program`;
+          return this.#unfinished(plan, done, reason, { failed: false, retryAfter: wait });
+        }
+        try {
+          const result = await this.#execute(step, seen.journal);
+          if (result === "changed") {
+            conflicts++;
+            this.observer.conflict?.(nameOf(step));
+            this.log.debug("Another program changed a file meanwhile", { file: nameOf(step) });
+            break;
+          }
+        } catch (error) {
+          const reason = `Cannot put "${nameOf(step)}" in place: ${messageOf(error)}`;
+          this.#tell("error", reason);
+          return this.#unfinished(plan, done, reason, { failed: true });
+        }
+        done.push(step.cause);
+        this.#report(step, since);
+        // A changed journal or directory makes the rest of this plan stale.
+        if (step.kind !== "install-plugin") break;
+      }
+    }
+  }
+
+  async #execute(step: Step, journal: Journal): Promise<Replaced> {
+    const { operations, settings } = this;
+    switch (step.kind) {
+      case "install-plugin":
+        await this.plugin.install();
+        return "done";
+      case "remove":
+        return removeFile(operations, `${settings.mountedNetDir}/${step.name}`, step.expected);
+      case "write": {
+        const { name, before, expected, content, attributes } = step;
+        if (before !== undefined) {
+          const entry = { before, wrote: sha256(content) };
+          const old = journal.get(name);
+          const isKnown = old !== undefined && old.wrote === entry.wrote &&
+            sha256(encoded(old.before)) === sha256(encoded(before));
+          makeStateDir(operations, this.paths.stateDir);
+          if (!isKnown) {
+            writeJournal(operations, this.paths.stateDir, new Map(journal).set(name, entry));
+          }
+        } else if (name !== settings.kubeconfigName && journal.has(name)) {
+          // The file is being given back to its owner.
+          const rest = new Map(journal);
+          rest.delete(name);
+          const path = `${settings.mountedNetDir}/${name}`;
+          const result = replaceFile(operations, path, expected, content, attributes);
+          if (result === "done") writeJournal(operations, this.paths.stateDir, rest);
+          return result;
+        }
+        const path = `${settings.mountedNetDir}/${name}`;
+        return replaceFile(operations, path, expected, content, attributes);
+      }
+    }
+  }
+
+  #waitOfContention(step: Step, seen: Observed): number {
+    if (step.kind !== "write" || !answers.has(step.cause) || !this.#wasInstalled) return 0;
+    const verdict = this.#contention.ask(step.name, this.now());
+    if (verdict.tell) {
+      const texts = seen.files.map(({ text }) => text ?? "").join("\n");
+      this.observer.conflict?.(step.name);
+      this.log.warn(
+        `"${step.name}" is rewritten again and again: ${likelyCause(texts)}`,
+        {
+          file: `${this.settings.netDir}/${step.name}`,
+        },
+      );
+    }
+    return verdict.wait;
+  }
+
+  #report(step: Step, since: number): void {
+    if (!this.#wasInstalled) {
+      this.log.info("Installed", { file: nameOf(step) });
+      return;
+    }
+    const milliseconds = this.now() - since;
+    if (step.kind === "write" && answers.has(step.cause)) {
+      this.#contention.repaired(step.name, this.now());
+    }
+    this.observer.healed?.(step.cause, milliseconds);
+    const level = step.cause === "token-rotated" ? "debug" : "info";
+    this.log[level]("Repaired", {
+      file: nameOf(step),
+      cause: step.cause,
+      milliseconds: Math.round(milliseconds * 10) / 10,
+    });
+  }
+
+  #finished(plan: Plan, done: Cause[], since: number): Pass {
+    if (plan.waitingFor !== undefined) {
+      const reason = `Waiting for ${plan.waitingFor}`;
+      this.#tell("info", reason);
+      return {
+        ready: plan.isUnreadable ? undefined : false,
+        reason,
+        failed: false,
+        done,
+      };
+    }
+    if (plan.blocked !== undefined) {
+      this.#tell("warn", plan.blocked);
+      return { ready: false, reason: plan.blocked, failed: false, done };
+    }
+    if (!this.#wasInstalled) {
+      this.#wasInstalled = true;
+      this.observer.installed?.(this.now() - since);
+    }
+    this.#told.clear();
+    try {
+      this.plugin.removeStale(Date.now());
+    } catch (error) {
+      this.log.debug("Cannot remove libraries of other versions", { reason: messageOf(error) });
+    }
+    return { ready: true, reason: `Installed in "${plan.target}"`, failed: false, done };
+  }
+
+  #unfinished(
+    plan: Plan,
+    done: Cause[],
+    reason: string,
+    rest: { failed: boolean; retryAfter?: number },
+  ): Pass {
+    const isHarmless = plan.waitingFor === undefined && plan.blocked === undefined &&
+      plan.steps.every((step) => harmless.has(step.cause));
+    return { ready: isHarmless && this.#wasInstalled, reason, done, ...rest };
+  }
+
+  /** Says the same thing once a minute at most. */
+  #tell(severity: "info" | "warn" | "error", message: string): void {
+    const last = this.#told.get(message);
+    if (last !== undefined && this.now() - last < 60_000) return;
+    if (this.#told.size > 100) this.#told.clear();
+    this.#told.set(message, this.now());
+    this.log[severity](message);
+  }
+}
+
+function nameOf(step: Step): string {
+  return step.kind === "install-plugin" ? "kuma-cni" : step.name;
+}
+
+function encoded(before: unknown): Uint8Array {
+  return new TextEncoder().encode(
+    JSON.stringify(before, (_, value) => value instanceof Uint8Array ? byteString(value) : value),
+  );
+}

@@ -1,0 +1,58 @@
+/**
+ * Decides, from what is seen of the host, what must be done for the plugin to be installed. Pure; the
+ * decision is made anew each time from the whole picture.
+ *
+ * Order of the steps: program, kubeconfig, chain entry, leftovers. So no configuration file names a
+ * program or kubeconfig that is not there.
+ */
+import { fillTemplate } from "../conflist/conflist.ts";
+import type { Observed } from "../host/observe.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
+import { chainSteps, standaloneSteps } from "./conf_steps.ts";
+import { kubeconfigStep } from "./kubeconfig_step.ts";
+import type { Plan, Step } from "./steps.ts";
+
+/** Decides what to do. */
+export function plan(settings: Settings, seen: Observed): Plan {
+  const warnings: string[] = [];
+  if (seen.missingFolder !== undefined) {
+    return { steps: [], warnings, waitingFor: `the folder ${seen.missingFolder}` };
+  }
+  const steps: Step[] = [];
+  if (seen.plugin.kind === "unknown") {
+    return { steps, warnings, waitingFor: `the plugin's files: ${seen.plugin.reason}` };
+  }
+  if (seen.plugin.kind !== "current") {
+    const cause = seen.plugin.kind === "missing" ? "binary-missing" : "binary-changed";
+    steps.push({ kind: "install-plugin", cause });
+  }
+  const kubeconfig = kubeconfigStep(settings, seen);
+  if ("problem" in kubeconfig) {
+    if (seen.kubeconfig === undefined) {
+      return { steps, warnings, waitingFor: `a kubeconfig: ${kubeconfig.problem}` };
+    }
+    warnings.push(`The kubeconfig is not refreshed: ${kubeconfig.problem}`);
+  } else if (kubeconfig.step !== undefined) steps.push(kubeconfig.step);
+
+  if ("problem" in seen.token && settings.networkConfig.includes(tokenPlaceholder)) {
+    return { steps, warnings, waitingFor: `the token: ${seen.token.problem}`, isUnreadable: true };
+  }
+  const entry = entryOf(settings, seen);
+  const result = settings.chained
+    ? chainSteps(settings, seen, entry)
+    : standaloneSteps(settings, seen, entry);
+  return { ...result, steps: [...steps, ...result.steps], warnings };
+}
+
+const tokenPlaceholder = "__SERVICEACCOUNT_TOKEN__";
+
+/** Returns our chain entry, as a byte string. */
+function entryOf(settings: Settings, seen: Observed): string {
+  const paths = pathsOf(settings);
+  return fillTemplate(settings.networkConfig, {
+    kubeconfigPath: paths.hostKubeconfig,
+    agentSocketPath: paths.hostAgentSocket,
+    token: "text" in seen.token ? seen.token.text.trim() : "",
+  });
+}

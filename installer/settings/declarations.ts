@@ -1,0 +1,185 @@
+/** Each setting of install-cni, declared once. */
+import type { KindName, ValueOf } from "./kinds.ts";
+
+/** Declaration of one setting. */
+export interface Declaration {
+  /** Environment variable; the flag is made of it. */
+  readonly variable: string;
+  readonly kind: KindName;
+  /** The default, in the form of the environment. */
+  readonly default: string;
+  /** One sentence for people. */
+  readonly help: string;
+}
+
+/** All settings by their names in the program, in the order of the documentation. */
+export const declarations = {
+  /** Configuration file to edit or create; empty: found out by looking. */
+  confName: {
+    variable: "CNI_CONF_NAME",
+    kind: "confName",
+    default: "",
+    help: "File in the net dir to chain to, or to write when not chained; empty: the file that " +
+      "the runtime loads",
+  },
+  /** JSON text of the plugin's configuration, with placeholders. */
+  networkConfig: {
+    variable: "CNI_NETWORK_CONFIG",
+    kind: "json",
+    default: "",
+    help: "JSON text of the plugin's configuration, with the placeholders " +
+      "__KUBECONFIG_FILEPATH__ and __SERVICEACCOUNT_TOKEN__",
+  },
+  /** The net dir's path on the host. */
+  netDir: {
+    variable: "CNI_NET_DIR",
+    kind: "path",
+    default: "/etc/cni/net.d",
+    help: "Path of the net dir on the host",
+  },
+  /** The net dir as this process sees it. */
+  mountedNetDir: {
+    variable: "MOUNTED_CNI_NET_DIR",
+    kind: "path",
+    default: "/host/etc/cni/net.d",
+    help: "Path under which this program sees the host's net dir",
+  },
+  /** The bin dir as this process sees it. */
+  mountedBinDir: {
+    variable: "MOUNTED_CNI_BIN_DIR",
+    kind: "path",
+    default: "/host/opt/cni/bin",
+    help: "Path under which this program sees the host's bin dir",
+  },
+  /** Folder of the plugin's files to install; empty: `/opt/cni/bin`, else beside this program. */
+  sourceDir: {
+    variable: "CNI_SOURCE_DIR",
+    kind: "path",
+    default: "",
+    help: "Folder with the plugin's files; empty: /opt/cni/bin, else the folder of this program",
+  },
+  /** Whether to chain to another plugin's list, or else to write a file of our own. */
+  chained: {
+    variable: "CHAINED_CNI_PLUGIN",
+    kind: "boolean",
+    default: "true",
+    help: "Whether to chain to another plugin's list; false: write a file of our own",
+  },
+  logLevel: {
+    variable: "CNI_LOG_LEVEL",
+    kind: "level",
+    default: "info",
+    help: "What this program logs to stderr",
+  },
+  /** Name of the kubeconfig in the net dir. */
+  kubeconfigName: {
+    variable: "KUBECFG_FILE_NAME",
+    kind: "name",
+    default: "ZZZ-kuma-cni-kubeconfig",
+    help: "Name of the kubeconfig in the net dir",
+  },
+  caFile: {
+    variable: "KUBE_CA_FILE",
+    kind: "path",
+    default: "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+    help: "The cluster's certificate authority",
+  },
+  tokenFile: {
+    variable: "KUBE_SERVICE_ACCOUNT_TOKEN_PATH",
+    kind: "path",
+    default: "/var/run/secrets/kubernetes.io/serviceaccount/token",
+    help: "The service account's token",
+  },
+  apiHost: {
+    variable: "KUBERNETES_SERVICE_HOST",
+    kind: "text",
+    default: "",
+    help: "Host of the API server for the kubeconfig; set by kubelet",
+  },
+  apiPort: {
+    variable: "KUBERNETES_SERVICE_PORT",
+    kind: "text",
+    default: "",
+    help: "Port of the API server for the kubeconfig; set by kubelet",
+  },
+  apiProtocol: {
+    variable: "KUBERNETES_SERVICE_PROTOCOL",
+    kind: "text",
+    default: "https",
+    help: "Protocol of the API server for the kubeconfig",
+  },
+  /** Seconds between two looks at everything, besides the looks that changes cause. */
+  checkInterval: {
+    variable: "CFGCHECK_INTERVAL",
+    kind: "seconds",
+    default: "1",
+    help: "Seconds between two looks at everything; changes of files are noticed at once anyway",
+  },
+  /** Seconds after which the token is read again at the latest. */
+  tokenInterval: {
+    variable: "REFRESH_SA_TOKEN_INTERVAL",
+    kind: "seconds",
+    default: "60",
+    help: "Seconds after which the token is read again at the latest",
+  },
+  /** Whether to stay and heal. */
+  sleep: {
+    variable: "SLEEP",
+    kind: "boolean",
+    default: "true",
+    help: "Whether to stay and heal; false: install, leave it installed and exit",
+  },
+  readyFile: {
+    variable: "READY_FILE",
+    kind: "path",
+    default: "/tmp/ready",
+    help: "File that exists exactly while everything is installed",
+  },
+  /** Whether to uninstall when stopped. */
+  uninstallOnStop: {
+    variable: "KUMA_CNI_UNINSTALL",
+    kind: "boolean",
+    default: "false",
+    help: "Whether to uninstall when stopped; false: only when the DaemonSet is being removed",
+  },
+  /** Name of this process's own pod; empty: the host name. */
+  podName: {
+    variable: "POD_NAME",
+    kind: "text",
+    default: "",
+    help: "Name of this program's pod; empty: the host name",
+  },
+  /** Namespace of this process's own pod; empty: the service account's. */
+  podNamespace: {
+    variable: "POD_NAMESPACE",
+    kind: "text",
+    default: "",
+    help: "Namespace of this program's pod; empty: that of the service account",
+  },
+  /** Name of this node; empty: that of the own pod's. */
+  nodeName: {
+    variable: "NODE_NAME",
+    kind: "text",
+    default: "",
+    help: "Name of this node, whose pods are followed; empty: the node of this program's pod",
+  },
+  /** TCP port of health and metrics; 0: not served. */
+  healthPort: {
+    variable: "HEALTH_PORT",
+    kind: "port",
+    default: "0",
+    help: "TCP port that serves /healthz, /readyz and /metrics; 0: none",
+  },
+  /** Address that health and metrics are served on. */
+  healthAddress: {
+    variable: "HEALTH_ADDRESS",
+    kind: "text",
+    default: "0.0.0.0",
+    help: "Address that health and metrics are served on",
+  },
+} as const satisfies Record<string, Declaration>;
+
+/** The settings, checked. */
+export type Settings = {
+  readonly [Name in keyof typeof declarations]: ValueOf<(typeof declarations)[Name]["kind"]>;
+};

@@ -1,0 +1,110 @@
+/** The kinds of values that a setting can have: in words for people, and their parsers. */
+import type { LogLevel } from "../../src/log/log.ts";
+import { fillTemplate } from "../conflist/conflist.ts";
+import { JsonError } from "../conflist/json_edit.ts";
+
+/** A parsed value, or why there is none; an empty reason when what is allowed says it all. */
+export type Parsed<T> = { readonly value: T } | { readonly reason: string };
+
+/** One kind of value. */
+interface Kind<T> {
+  /** What is allowed, in words. */
+  readonly allowed: string;
+  /** What stands for a value in a line of help. */
+  readonly placeholder: string;
+  parse(text: string): Parsed<T>;
+}
+
+const wrong = { reason: "" };
+
+const text: Kind<string> = {
+  allowed: "text",
+  placeholder: "text",
+  parse: (value) => ({ value }),
+};
+
+// The reference installer's forms, those of Go's strconv.ParseBool.
+const boolean: Kind<boolean> = {
+  allowed: "true or false (also 1, t, T, TRUE, True, 0, f, F, FALSE, False)",
+  placeholder: "true|false",
+  parse(value) {
+    if (/^(1|t|T|TRUE|true|True)$/.test(value)) return { value: true };
+    if (/^(0|f|F|FALSE|false|False)$/.test(value)) return { value: false };
+    return wrong;
+  },
+};
+
+const seconds: Kind<number> = {
+  allowed: "a number of seconds greater than 0",
+  placeholder: "seconds",
+  parse(value) {
+    const number = Number(value);
+    const isRight = /^[0-9]+(\.[0-9]+)?$/.test(value) && number > 0 && number <= 86400;
+    return isRight ? { value: number } : wrong;
+  },
+};
+
+const port: Kind<number> = {
+  allowed: "a number from 0 to 65535",
+  placeholder: "port",
+  parse: (value) =>
+    /^[0-9]{1,5}$/.test(value) && Number(value) <= 65535 ? { value: Number(value) } : wrong,
+};
+
+const level: Kind<LogLevel> = {
+  allowed: "off, info or debug",
+  placeholder: "off|info|debug",
+  parse: (value) => value === "off" || value === "info" || value === "debug" ? { value } : wrong,
+};
+
+const path: Kind<string> = {
+  allowed: "an absolute path",
+  placeholder: "path",
+  parse(value) {
+    if (value === "") return { value };
+    if (!value.startsWith("/") || value.includes("\0")) return wrong;
+    return { value: value.replace(/(?<=.)\/+$/, "") };
+  },
+};
+
+const name: Kind<string> = {
+  allowed: "a file name without a slash, not ending in .conf, .conflist or .json",
+  placeholder: "file name",
+  parse: (value) => isFileName(value) && !/\.(conf|conflist|json)$/.test(value) ? { value } : wrong,
+};
+
+const confName: Kind<string> = {
+  allowed: "a file name without a slash, ending in .conf, .conflist or .json",
+  placeholder: "file name",
+  parse: (value) =>
+    value === "" || (isFileName(value) && /\.(conf|conflist|json)$/.test(value))
+      ? { value }
+      : wrong,
+};
+
+const json: Kind<string> = {
+  allowed: `a JSON object with "type": "kuma-cni"`,
+  placeholder: "json",
+  parse(value) {
+    try {
+      fillTemplate(value, { kubeconfigPath: "/k", agentSocketPath: "/a", token: "t" });
+      return { value };
+    } catch (error) {
+      if (!(error instanceof JsonError)) throw error;
+      return { reason: error.message };
+    }
+  },
+};
+
+/** All kinds. */
+export const kinds = { text, boolean, seconds, port, level, path, name, confName, json };
+
+/** Name of a kind. */
+export type KindName = keyof typeof kinds;
+
+/** Type of a kind's values. */
+export type ValueOf<Name extends KindName> = (typeof kinds)[Name] extends Kind<infer T> ? T : never;
+
+function isFileName(value: string): boolean {
+  return value !== "" && value !== "." && value !== ".." && !/[/\0]/.test(value);
+}
