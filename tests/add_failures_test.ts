@@ -3,7 +3,7 @@
  * and the pod's namespace stays untouched.
  */
 import assert from "node:assert/strict";
-import { createNamespace, type NamedNamespace } from "../src/linux/topology.ts";
+import { createNamespace, type NamedNamespace } from "./support/topology.ts";
 import { ApiServer, htmlFault } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
 import { compiledPlugin } from "./support/compiled.ts";
@@ -135,6 +135,27 @@ const lookupTroubles: {
     arrange: ({ api }) => api.inject({ kind: "trickle", bytes: 1, milliseconds: 20 }),
   },
   {
+    name: "sends interim answers without end",
+    code: 11,
+    text: /more than 16 interim answers/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) =>
+      api.inject({ kind: "endless", first: "", then: "HTTP/1.1 100 Continue\r\n\r\n" }),
+  },
+  {
+    name: "sends chunks of one byte without end",
+    code: 11,
+    text: /within/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) =>
+      api.inject({
+        kind: "endless",
+        first: "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" +
+          "transfer-encoding: chunked\r\n\r\n",
+        then: "1\r\n \r\n",
+      }),
+  },
+  {
     name: "is down",
     code: 11,
     text: /refused/,
@@ -154,6 +175,20 @@ const lookupTroubles: {
     arrange: ({ api }) => api.inject({ kind: "body", body: '{"kind":"Pod",' }),
   },
   {
+    name: "answers a pod that is not UTF-8",
+    code: 100,
+    text: /not UTF-8/,
+    arrange: ({ api, pod }) => {
+      // Read loosely, the mark of a meshed pod would be another text, and the pod passed through.
+      const text = JSON.stringify(pod)
+        .replace('"kuma.io/sidecar-injected":"true"', '"kuma.io/sidecar-injected":"tr\u0001e"');
+      assert.notEqual(text, JSON.stringify(pod));
+      const body = new TextEncoder().encode(text.replace("\u0001", "\x01"));
+      body[body.indexOf(1)] = 0xff;
+      api.inject({ kind: "body", body });
+    },
+  },
+  {
     name: "answers another pod",
     code: 100,
     text: /other/,
@@ -162,6 +197,16 @@ const lookupTroubles: {
         kind: "body",
         body: JSON.stringify(plainPod({ namespace: "demo", name: "other" })),
       }),
+  },
+  {
+    name: "answers a pod that is not UTF-8",
+    code: 100,
+    text: /not UTF-8/,
+    arrange: ({ api, pod }) => {
+      const body = new TextEncoder().encode(JSON.stringify(pod));
+      body[body.indexOf("t".charCodeAt(0), 200)] = 0xff;
+      api.inject({ kind: "body", body });
+    },
   },
   {
     name: "refuses the right",
@@ -306,6 +351,23 @@ Deno.test("CHECK and a second ADD agree with the first ADD", async () => {
   assert.equal((await scene.add({}, "CHECK")).code, 0);
 });
 
+Deno.test("the debug log tells which form of the DNS rules was taken and why, and no manifest", async () => {
+  const pod = injectedPod({
+    annotations: { "kubectl.kubernetes.io/last-applied-configuration": "s3cr3t" },
+  });
+  pod.spec.containers[0]!.env = [{ name: "KUMA_DNS_PROXY_PORT", value: "15053" }];
+  await using scene = await Scene.make(pod);
+  const answer = await scene.add({ network: { log_level: "debug", engine: "nftables" } });
+  assert.equal(answer.code, 0, answer.stdout);
+  const log = Deno.readTextFileSync(scene.logFile);
+  assert.match(
+    log,
+    /"dnsOverTcp":\{"form":"3","because":"KUMA_DNS_PROXY_PORT of container kuma-sidecar"\}/,
+  );
+  assert.match(log, /"kuma\.io\/sidecar-injected":"true"/);
+  assert.doesNotMatch(log, /s3cr3t|last-applied/);
+});
+
 Deno.test("Logs never fail a pod, and log_level decides about them", async () => {
   await using scene = await Scene.make();
   const answers: PluginAnswer[] = [];
@@ -341,3 +403,25 @@ Deno.test("CHECK shows foreign rules in bounded length", async () => {
   assert.match(details, /and 10 more/);
   assert.ok(stdout.length < 10_000, `${stdout.length} characters`);
 });
+
+const oddKubeconfigs: Record<string, (path: string) => void> = {
+  "a FIFO": (path) => void new Deno.Command("mkfifo", { args: [path] }).outputSync(),
+  "a link to /dev/zero": (path) => Deno.symlinkSync("/dev/zero", path),
+  "a folder": (path) => Deno.mkdirSync(path),
+  "of a TiB": (path) => {
+    Deno.writeTextFileSync(path, "");
+    Deno.truncateSync(path, 2 ** 40);
+  },
+};
+
+for (const [what, make] of Object.entries(oddKubeconfigs)) {
+  Deno.test(`a kubeconfig that is ${what} ends ADD at once`, async () => {
+    await using scene = await Scene.make();
+    Deno.removeSync(scene.kubeconfig);
+    make(scene.kubeconfig);
+    await assertFails(scene, {
+      code: 100,
+      text: /kubeconfig": the file cannot be read: .* it is (a |larger)/,
+    });
+  });
+}

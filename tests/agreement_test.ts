@@ -7,13 +7,13 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Engine } from "../src/engine/engine.ts";
-import { readNamespaceFacts } from "../src/engine/facts.ts";
+import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
 import { IptablesEngine } from "../src/engine/iptables/iptables_engine.ts";
 import type { Layout } from "../src/engine/nftables/plan.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
-import { addLinkAddress } from "../src/linux/topology.ts";
+import { addLinkAddress } from "./support/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
-import type { IpFamily } from "../src/redirect/config.ts";
+import type { IpFamily } from "../src/ip/address.ts";
 import type { Packet, Step } from "../src/redirect/evaluate.ts";
 import { agreementLaboratory, type Attempt, attempt } from "./support/arbitrary_redirect.ts";
 import { flushConntrack, zonesOfDatagram } from "./support/conntrack.ts";

@@ -152,7 +152,7 @@ Deno.test("an API server that fails shows in readiness, metrics, log and check, 
   ok(host.isReady);
   match((await answer(port, "/metrics")).text, /kuma_cni_degraded\{reason="api-unavailable"\} 1/);
   await agent.until("told", () => /WARN.*The API server cannot answer now/.test(agent.stderr));
-  const check = await host.run(["check"], extra);
+  const check = await host.run(["check", "--output", "json"], extra);
   equal(check.code, 0, check.stderr);
   match(JSON.parse(check.stdout).degraded.join("\n"), /The API server cannot answer now/);
 
@@ -179,7 +179,7 @@ Deno.test("check tells of an API server that is away, and says that all is insta
   host.writeConf(list, primaryList);
   const agent = host.start();
   await agent.until("ready", () => host.isReady);
-  const { code, stdout } = await host.run(["check"]);
+  const { code, stdout } = await host.run(["check", "--output", "json"]);
   equal(code, 0, stdout);
   match(JSON.parse(stdout).degraded[0], /^The API server cannot be reached/);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Command } from "@commander-js/extra-typings";
 import { checkRulesOf, register } from "../installer/commands/engine.ts";
-import { createNamespace, setLinkUp } from "../src/linux/topology.ts";
+import { createNamespace, setLinkUp } from "./support/topology.ts";
 import { saved, tool } from "./support/iptables.ts";
 
 const values = { resolver: [], allowPodSetting: [], engine: "auto" as const };
@@ -70,7 +70,7 @@ Deno.test("apply, check and remove work on a namespace by hand", async () => {
     assert.equal(broken.equal, false);
     assert.match(
       broken.text,
-      /\(iptables, 3\):\n {2}missing: ip nat KUMA_MESH_INBOUND rule 1 \(I4\)/,
+      /\(iptables, 2\):\n {2}missing: ip nat KUMA_MESH_INBOUND rule 1 \(I4\)/,
     );
 
     assert.match(
@@ -81,6 +81,14 @@ Deno.test("apply, check and remove work on a namespace by hand", async () => {
     namespace.run(() => assert.equal(/KUMA/.test(saved("ipv4", "nft")), false));
 
     assert.match((await run("apply", other, "--netns", namespace.path)).out, /left alone, nothing/);
+
+    await run("apply", meshed, "--netns", namespace.path);
+    for (const text of ["", "{}\n", "error: no such pod\n"]) {
+      Deno.writeTextFileSync(other, text);
+      const { error } = await run("apply", other, "--netns", namespace.path);
+      assert.match(error ?? "", /expected a Pod as the injector leaves it/);
+      assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, true, "untouched");
+    }
   } finally {
     Deno.removeSync(meshed);
     Deno.removeSync(other);

@@ -51,7 +51,10 @@ Deno.test("installation, check and uninstall with nothing but the file", async (
   const none = Object.fromEntries(Object.keys(environment).map((name) => [name, ""]));
   const agent = host.start(none, ["--env-file", file]);
   await agent.until("ready", () => host.isReady);
-  const { code, stdout, stderr } = await host.run(["check", "--env-file", file], none);
+  const { code, stdout, stderr } = await host.run(
+    ["check", "--output", "json", "--env-file", file],
+    none,
+  );
   equal(code, 0, stderr);
   equal(JSON.parse(stdout).installed, true);
   equal(await agent.terminate(), 0);

@@ -116,7 +116,7 @@ Deno.test("a bad setting ends a new install-cni, and the good entry of a running
     match(stderr, /^install-cni: CNI_NETWORK_CONFIG is [^\n]*must be one of[^\n]*\n$/);
   }
   deepEqual(host.snapshot(), before);
-  const { code, stdout } = await host.run(["check"]);
+  const { code, stdout } = await host.run(["check", "--output", "json"]);
   equal(code, 0, stdout);
 });
 

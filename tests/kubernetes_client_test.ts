@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { KubernetesClient } from "../src/kubernetes/client.ts";
-import { ApiError } from "../src/kubernetes/errors.ts";
+import { ApiError, type ApiErrorKind } from "../src/kubernetes/errors.ts";
 import { type ClusterAccess, KubeconfigError } from "../src/kubernetes/kubeconfig.ts";
-import { type ApiErrorKind } from "../src/kubernetes/errors.ts";
 import { parsePod } from "../src/kubernetes/pod.ts";
 import { libc } from "../src/linux/libc.ts";
 import { ApiServer, type Fault, htmlFault } from "./support/api_server.ts";
@@ -50,6 +49,14 @@ async function failureOf(work: Promise<unknown>): Promise<ApiError> {
   assert.fail("The request succeeded");
 }
 
+/** A pod whose sidecar is injected, were it not for a byte in the middle of the word `true`. */
+function withoutUtf8(pod: unknown): Uint8Array<ArrayBuffer> {
+  const text = JSON.stringify(pod);
+  const bytes = new TextEncoder().encode(text);
+  bytes[text.indexOf('"kuma.io/sidecar-injected":"true"') + 31] = 0xff;
+  return bytes;
+}
+
 /** How the client checks the server, each by its own way through the code. */
 const ways: Record<string, (server: ApiServer) => ClusterAccess> = {
   "verified": (server) => accessTo(server),
@@ -78,7 +85,9 @@ for (const [way, access] of Object.entries(ways)) {
 
   Deno.test(`tells what is wrong, ${way}`, async (t) => {
     await using server = await start();
-    using client = new KubernetesClient(access(server), {
+    using client = new KubernetesClient(access(server), { direct });
+    // A busy machine may take long for an answer that comes.
+    using hurried = new KubernetesClient(access(server), {
       direct,
       requestTimeoutMilliseconds: 200,
     });
@@ -100,6 +109,13 @@ for (const [way, access] of Object.entries(ways)) {
       ["list", { kind: "body", body: "[]" }, "content", false, /not an object$/],
       ["null", { kind: "body", body: "null" }, "content", false, /not an object$/],
       ["empty", { kind: "body", body: "" }, "content", false, /not JSON/],
+      [
+        "not UTF-8",
+        { kind: "body", body: withoutUtf8(injectedPod({ uid: "uid-1" })) },
+        "content",
+        false,
+        /the answer is not JSON: it is not UTF-8$/,
+      ],
       ["other kind", { kind: "body", body: '{"kind":"Node"}' }, "content", false, /is "Node"/],
       ["no kind", { kind: "body", body: "{}" }, "content", false, /"kind" is missing/],
       [
@@ -130,7 +146,7 @@ for (const [way, access] of Object.entries(ways)) {
       await t.step(name, async () => {
         server.clearFaults();
         server.inject(fault);
-        const error = await failureOf(client.getPod(app));
+        const error = await failureOf((kind === "timeout" ? hurried : client).getPod(app));
         assert.match(error.message, message);
         assert(
           error.message.startsWith(`Could not get pod "demo/app-1" from ${server.url}: `),
@@ -160,6 +176,72 @@ for (const [way, access] of Object.entries(ways)) {
       const error = await failureOf(client.getPod(app));
       assert.deepEqual([error.status, error.reason], [401, "Unauthorized"]);
     });
+  });
+}
+
+Deno.test("a redirect is not followed: it would carry the token elsewhere", async (t) => {
+  await using server = await start();
+  await using elsewhere = await start();
+  for (const [way, access] of Object.entries(ways)) {
+    for (const code of [301, 302, 307, 308]) {
+      await t.step(`${code}, ${way}`, async () => {
+        server.clearFaults();
+        server.inject({
+          kind: "body",
+          status: code,
+          body: "{}",
+          headers: { location: `${elsewhere.url}/api/v1/namespaces/demo/pods/app-1` },
+        });
+        using client = new KubernetesClient(
+          { ...access(server), token: elsewhere.token },
+          { direct: way === "on a connection of its own" },
+        );
+        const error = await failureOf(client.getPod(app));
+        assert.deepEqual([error.kind, error.status], ["status", code], error.message);
+      });
+    }
+  }
+  assert.equal(elsewhere.requests.length, 0);
+});
+
+for (const [way, access] of Object.entries(ways)) {
+  const direct = way === "on a connection of its own";
+
+  Deno.test(`a request that failed leaves no connection behind, ${way}`, async (t) => {
+    await using server = await start();
+    using client = new KubernetesClient(access(server), {
+      direct,
+      requestTimeoutMilliseconds: 500,
+    });
+    const json = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+    const faults: Fault[] = [
+      { kind: "hang" },
+      { kind: "endless", first: `${json}\r\n`, then: " " },
+      { kind: "endless", first: json.replace("200 OK", "500 Error") + "\r\n", then: " " },
+      { kind: "endless", first: "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n", then: " " },
+    ];
+    for (const fault of faults) {
+      await t.step(JSON.stringify(fault), async () => {
+        server.clearFaults();
+        server.inject(fault);
+        await failureOf(client.getPod(app));
+        for (let tries = 0; server.connections > 0 && tries < 500; tries++) {
+          await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+        assert.equal(server.connections, 0);
+      });
+    }
+  });
+
+  Deno.test(`an encoding that was not asked for is not guessed at, ${way}`, async () => {
+    await using server = await start();
+    using client = new KubernetesClient(access(server), { direct });
+    const headers = { "content-encoding": "x-unknown" };
+    const body = JSON.stringify(injectedPod({ uid: "uid-1" }));
+    server.inject({ kind: "body", body, headers });
+    const error = await failureOf(client.getPod(app));
+    assert.equal(error.kind, "content");
+    assert.match(error.message, /encoded as "x-unknown", which was not asked for/);
   });
 }
 
@@ -360,7 +442,11 @@ Deno.test("the caller's signal ends a request with its own reason", async () => 
 
 Deno.test("a client certificate convinces a server that asks for one", async (t) => {
   const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
-  const leaf = await authority.issue({ commonName: "server", ips: ["127.0.0.1"] });
+  const leaf = await authority.issue({
+    commonName: "server",
+    ips: ["127.0.0.1"],
+    dnsNames: ["other.example.com"],
+  });
   const me = await authority.issue({ commonName: "system:node:a", usage: "client" });
   for (const [name, text] of Object.entries({ ca: authority.certificate, ...leaf })) {
     await Deno.writeTextFile(`${folder}/${name}`, text);
@@ -387,17 +473,22 @@ Deno.test("a client certificate convinces a server that asks for one", async (t)
       if (connection !== undefined) break;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    for (const insecureSkipTlsVerify of [false, true]) {
-      const how = insecureSkipTlsVerify ? "unverified" : "verified";
+    const changes: Record<string, Partial<ClusterAccess>> = {
+      "verified": {},
+      "unverified": { insecureSkipTlsVerify: true },
+      "under another name": { tlsServerName: "other.example.com" },
+    };
+    for (const [how, change] of Object.entries(changes)) {
+      const verified = { ...base, insecureSkipTlsVerify: false, ...change };
       await t.step(`with certificate, ${how}`, async () => {
-        const access = { ...base, insecureSkipTlsVerify, clientCertificate: me };
+        const access = { ...verified, clientCertificate: me };
         using client = new KubernetesClient(access);
         // Its answer is a page about the session: only the handshake matters here.
         const error = await failureOf(client.getJson("/"));
         assert.equal(error.kind, "content", error.message);
       });
       await t.step(`without certificate, ${how}`, async () => {
-        using client = new KubernetesClient({ ...base, insecureSkipTlsVerify });
+        using client = new KubernetesClient(verified);
         const error = await failureOf(client.getJson("/"));
         assert.notEqual(error.kind, "content", error.message);
       });

@@ -136,6 +136,19 @@ Deno.test("long lists come in pages of one version", async () => {
   assert(lists.every(({ target }) => target.includes("limit=10&") || target.endsWith("limit=10")));
 });
 
+Deno.test("a page may have 2 MiB for each object that was asked for, and no more", async () => {
+  const large = (name: string, padBytes: number) => plainPod({ name, padBytes });
+  await using bed = await Bed.start([], { pageSize: 4 }, (server) => {
+    for (const name of ["a", "b", "c"]) server.store.put(large(name, 1_600_000));
+  });
+  await bed.settled("a", "b", "c");
+  await using narrow = await Bed.start([], { pageSize: 1 }, (server) => {
+    server.store.put(large("a", 2_200_000));
+  });
+  await narrow.until(() => narrow.notices.length > 0);
+  assert.match(narrow.notices[0]!, /^interrupted: .* is longer than 2097152 bytes$/);
+});
+
 Deno.test("a watch that the server ends goes on where it was, without a list", async () => {
   await using bed = await Bed.start(["a"], { watchSeconds: 1 });
   await bed.settled("a");
@@ -231,15 +244,19 @@ Deno.test("nonsense instead of a list or of events is an interruption", async ()
   ] as const;
   await using bed = await Bed.start(["a"], {}, (server) => {
     for (const fault of faulty) server.inject(fault, { times: 1, verb: "list" });
-    for (const body of ["nonsense\n", '{"type":"ADDED"}\n', '{"type":"AD', "[]\n"]) {
+    const event = `{"type":"ADDED","object":${JSON.stringify(plainPod({ name: "x" }))}}\n`;
+    const notUtf8 = new TextEncoder().encode(event);
+    notUtf8[event.indexOf('"x"') + 1] = 0xff;
+    for (const body of ["nonsense\n", '{"type":"ADDED"}\n', '{"type":"AD', "[]\n", notUtf8]) {
       server.inject({ kind: "body", body }, { times: 1, verb: "watch" });
     }
   });
   await bed.settled("a");
   const interruptions = bed.notices.filter((text) => text.startsWith("interrupted"));
-  assert.equal(interruptions.length, faulty.length + 4, bed.notices.join("\n"));
+  assert.equal(interruptions.length, faulty.length + 5, bed.notices.join("\n"));
   assert.match(interruptions[0]!, /the answer is no list$/);
   assert.match(interruptions[2]!, /no event: "nonsense"$/);
+  assert.match(interruptions[6]!, /it is not UTF-8$/);
 });
 
 Deno.test("a server that ends every watch at once is not asked in a tight loop", async () => {

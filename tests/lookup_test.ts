@@ -251,6 +251,12 @@ Deno.test("a missing pod is asked for again for a short while", async (t) => {
     assert(performance.now() - started < 1000);
     assert.deepEqual([error.problem, error.temporary], ["not-found", true]);
     assert(bed.gets >= 3, `${bed.gets} requests`);
+    assert.match(error.hint, /^The pod was deleted, or the kubeconfig is of another cluster$/);
+  });
+  await t.step("it is not one of the cluster", async () => {
+    await using bed = await Bed.start();
+    const error = await failureOf(bed.lookUp({}, { namespace: "db", name: "db" }));
+    assert.match(error.hint, /Podman or nerdctl.*network_config_dir.*cni_netconfpath/);
   });
 });
 

@@ -2,44 +2,67 @@
  * `install-cni check`: tells whether everything is installed, or with `--netns` whether a pod's rules
  * are; changes nothing.
  */
-import type { Command } from "@commander-js/extra-typings";
+import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { type Doubt, doubtsOf, expiryInKubeconfig } from "../cluster/doubts.ts";
 import { clientOf, probe } from "../cluster/own_pod.ts";
+import type { Observed } from "../host/observe.ts";
+import { cachedChains } from "../host/namers.ts";
 import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
+import type { Plan } from "../plan/steps.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { warningsOfEntry } from "../settings/plugin_entry.ts";
+import { findingsOf, objectOf } from "./check_findings.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { checkRulesOf, engineOption } from "./engine.ts";
+import { type Finding, findingsText } from "./findings.ts";
+import { formatData, outputOption } from "./output.ts";
 import {
   allowPodSettingOption,
   orFail,
   resolverOption,
   rulesVersionOption,
 } from "./redirect_options.ts";
+import { print, styleOf } from "./terminal.ts";
+
+/** Milliseconds between two looks while waiting. */
+const lookEvery = 500;
+
+const examples = `
+Examples:
+  install-cni check                                 is everything installed on this node?
+  install-cni check --wait 60                       wait until it is, a minute at most
+  install-cni check -o json                         for programs
+  install-cni check pod.yaml --netns /run/netns/x   are a pod's rules as they should be?
+
+Exit code: 0 when everything is as it should be, else 1.
+`;
 
 /** Adds the command. */
 export function register(program: Command): void {
   const command = program.command("check")
-    .description(
-      "Print as JSON whether everything is installed, or with --netns whether a pod's rules are; " +
-        "exit code 0 if so, else 1",
-    )
+    .description("Tell whether everything is installed, or with --netns whether a pod's rules are")
     .argument(
       "[input]",
       'with --netns: pod manifest or transparent proxy configuration; "-" = stdin',
     )
     .option("--netns <path>", "compare the rules in this network namespace with those of the input")
+    .addOption(outputOption(["text", "json", "yaml"]))
+    .addOption(
+      new Option("--wait <seconds>", "look again until everything is installed, for so long")
+        .argParser(secondsOf).conflicts("netns"),
+    )
     .addOption(engineOption())
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
-    .addOption(allowPodSettingOption());
+    .addOption(allowPodSettingOption())
+    .addHelpText("after", examples);
   addSettings(command as unknown as Command);
   command.action((input, values, command) => {
     if (values.netns === undefined && input === undefined) {
-      return check(command as unknown as Command);
+      return check(command as unknown as Command, values.output, values.wait ?? 0);
     }
     return orFail(command, async () => {
       if (values.netns === undefined || input === undefined) {
@@ -48,46 +71,82 @@ export function register(program: Command): void {
         );
       }
       const { equal, text } = await checkRulesOf(values.netns, input, values);
-      console.log(text);
+      print(text);
       if (!equal) Deno.exit(1);
     });
   });
 }
 
-async function check(command: Command): Promise<void> {
+function secondsOf(text: string): number {
+  const seconds = Number(text);
+  if (/^[0-9]+(\.[0-9]+)?$/.test(text) && seconds <= 86400) return seconds;
+  throw new InvalidArgumentError("Expected a number of seconds, a day at most.");
+}
+
+async function check(
+  command: Command,
+  output: "text" | "json" | "yaml",
+  wait: number,
+): Promise<void> {
   const settings = settingsOf(command);
+  const operations = new Operations();
   const reconciler = new Reconciler(
     settings,
-    new Operations(),
+    operations,
     sourceDirOf(settings),
     loggerOf(settings),
   );
-  const { seen, plan } = await reconciler.look();
+  const deadline = performance.now() + wait * 1000;
+  let { seen, plan } = await reconciler.look();
+  while (!isInstalled(plan) && performance.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, lookEvery));
+    ({ seen, plan } = await reconciler.look());
+  }
+  const { folder, results, multus } = cachedChains(operations, settings);
+  const host = {
+    plugin: reconciler.plugin.isStub ? "stub" : seen.plugin.kind,
+    runtime: seen.view.runtime,
+    cachedChains: folder === undefined ? null : results.length + multus.length,
+  };
   const degraded = await doubtsNow(settings);
-  const installed = plan.steps.length === 0 && plan.waitingFor === undefined &&
-    plan.blocked === undefined;
-  console.log(JSON.stringify(
-    {
-      installed,
-      target: plan.target ?? null,
-      waitingFor: plan.waitingFor ?? null,
-      blocked: plan.blocked ?? null,
+  const findings = [
+    ...findingsOf(settings, seen, plan),
+    ...degraded.map(({ text }): Finding => ({ subject: "api", grade: "warning", text })),
+  ];
+  print(
+    output === "text" ? checkText(findings, isInstalled(plan)) : formatData({
+      ...dataOf(settings, seen, plan),
+      ...host,
       degraded: degraded.map(({ text }) => text),
-      warnings: [...warningsOfEntry(settings), ...plan.warnings, ...plan.remarks ?? []],
-      missing: plan.steps.map((step) => ({
-        cause: step.cause,
-        file: step.kind === "install-plugin"
-          ? `${settings.mountedBinDir}/kuma-cni`
-          : `${settings.mountedNetDir}/${step.name}`,
-      })),
-      plugin: seen.plugin.kind,
-      kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
-      configurationFiles: seen.files.map(({ name }) => name),
-    },
-    null,
-    2,
-  ));
-  Deno.exit(installed ? 0 : 1);
+      findings,
+    }, output),
+  );
+  Deno.exit(isInstalled(plan) ? 0 : 1);
+}
+
+function isInstalled(plan: Plan): boolean {
+  return plan.steps.length === 0 && plan.waitingFor === undefined && plan.blocked === undefined;
+}
+
+function checkText(findings: readonly Finding[], installed: boolean): string {
+  const style = styleOf();
+  const end = installed
+    ? style.green("Installed: meshed pods that start now are captured")
+    : style.red("Not installed: meshed pods that start now may not be captured");
+  return `${findingsText(findings, style)}\n${end}\n`;
+}
+
+function dataOf(settings: Settings, seen: Observed, plan: Plan): Record<string, unknown> {
+  return {
+    installed: isInstalled(plan),
+    target: plan.target ?? null,
+    waitingFor: plan.waitingFor ?? null,
+    blocked: plan.blocked ?? null,
+    warnings: [...warningsOfEntry(settings), ...plan.warnings, ...plan.remarks ?? []],
+    missing: plan.steps.map((step) => ({ cause: step.cause, file: objectOf(settings, step) })),
+    kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
+    configurationFiles: seen.files.map(({ name }) => name),
+  };
 }
 
 /** Milliseconds for one question to the API server. */

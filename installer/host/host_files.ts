@@ -37,6 +37,7 @@ export function folderOf(path: string): string {
 /**
  * Writes a temporary file beside `path`, with its content on the disk.
  *
+ * @param like A file whose extended attributes it gets.
  * @returns Its path. When anything fails, the file is removed again.
  */
 export function writeTemporary(
@@ -44,6 +45,7 @@ export function writeTemporary(
   path: string,
   content: Uint8Array,
   attributes: Attributes,
+  like?: string,
 ): string {
   const temporary = temporaryName(path);
   try {
@@ -54,6 +56,11 @@ export function writeTemporary(
       operations.setOwner(temporary, attributes.uid, attributes.gid);
     }
     if (attributes.mode !== 0o600) operations.setMode(temporary, attributes.mode);
+    if (like !== undefined) {
+      // An access control list is part of the mode: another mode means that it is not wanted.
+      const isSameMode = operations.targetStatus(like)?.mode === attributes.mode;
+      operations.copyExtendedAttributes(like, temporary, isSameMode);
+    }
     operations.sync(file, temporary);
   } catch (error) {
     discard(operations, temporary);
@@ -69,7 +76,7 @@ export function writeTemporary(
  * then be compared once more, and put back when another program wrote it in the last moment.
  *
  * @param expected The bytes that the caller has seen, or `undefined` for a missing file.
- * @param attributes Mode and owner of the new file.
+ * @param attributes Mode and owner of the new file; extended attributes are the old one's.
  * @throws when the file system refuses; the old file is then untouched.
  */
 export function replaceFile(
@@ -79,7 +86,8 @@ export function replaceFile(
   content: Uint8Array,
   attributes: Attributes,
 ): Replaced {
-  const temporary = writeTemporary(operations, path, content, attributes);
+  const like = expected === undefined ? undefined : path;
+  const temporary = writeTemporary(operations, path, content, attributes, like);
   if (expected === undefined) {
     const wasFree = attemptOrDiscard(
       operations,

@@ -5,12 +5,13 @@
  * moment finds what it needs. Nothing holds the whole program in memory: it has 90 MB, and the
  * reference manifest gives the container 100.
  */
-import { createHash } from "node:crypto";
 import { LinuxError } from "../../src/linux/errno.ts";
 import { fileClock } from "../../src/linux/file_clock.ts";
-import { PassingPages } from "../../src/linux/page_cache.ts";
 import { pluginType } from "../conflist/conflist.ts";
-import { discard, folderOf, temporaryName } from "./host_files.ts";
+import { appendedLength, trailerSize } from "./appended_data.ts";
+import { canBeDelStub, isDelStub } from "./del_stub.ts";
+import { type Content, passingPages, type Patch, readContent } from "./file_content.ts";
+import { discard, folderOf, temporaryName, writeTemporary } from "./host_files.ts";
 import {
   findInterpreterSlot,
   InterpreterError,
@@ -18,11 +19,15 @@ import {
   libraryFolder,
 } from "./interpreter.ts";
 import type { FileStatus, Operations } from "./operations.ts";
+import { ownGid, ownUid } from "./owner.ts";
 import { startProgram } from "./program_start.ts";
 
 /** Where the plugin comes from and goes to. */
 export interface PluginPlaces {
-  /** Folder with `kuma-cni` and, for a self-contained plugin, `kuma-cni.lib/`. */
+  /**
+   * Folder with `kuma-cni` and, for a self-contained plugin, `kuma-cni.lib/`. Where `kuma-cni` is a name
+   * of another program with the same runtime, `kuma-cni.payload` makes it the plugin.
+   */
   readonly sourceDir: string;
   /** The host's bin dir as this process sees it. */
   readonly binDir: string;
@@ -36,23 +41,15 @@ export type PluginState =
   | { readonly kind: "missing"; readonly path: string }
   | { readonly kind: "differs"; readonly path: string };
 
-interface PlannedFile {
-  readonly source: string;
+interface PlannedFile extends Content {
   readonly target: string;
   readonly mode: number;
-  /** Bytes that are different on the host. */
-  readonly patch?: Patch;
-  /** The same bytes for a start from the folder as this process sees it, where they fit. */
+  /** The patch for a start from the folder as this process sees it, where it fits. */
   readonly trial?: Patch | undefined;
 }
 
-/** Bytes to put in place of others. */
-interface Patch {
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-}
-
-const chunkSize = 1 << 20;
+/** Of what a content is made: its size, and what changes when it does. */
+type ContentStatus = Pick<FileStatus, "size" | "identity" | "changed">;
 
 /** Installs, inspects and removes the plugin's files. */
 export class PluginFiles {
@@ -154,9 +151,31 @@ export class PluginFiles {
     if (this.hasPrevious) this.operations.remove(this.#previousPath);
   }
 
-  /** Removes program and libraries; nothing on the host may name the program any more. */
-  remove(): void {
-    this.operations.remove(this.#programPath);
+  /** Whether a program, or a stub of it, is in the bin dir. */
+  get isThere(): boolean {
+    return this.operations.status(this.#programPath) !== undefined;
+  }
+
+  /** Whether what is in the bin dir is the stub that answers DEL. */
+  get isStub(): boolean {
+    const status = this.operations.status(this.#programPath);
+    if (status?.kind !== "file" || !canBeDelStub(status.size)) return false;
+    return isDelStub(this.operations.read(this.#programPath) ?? new Uint8Array());
+  }
+
+  /**
+   * Removes program and libraries; nothing on the host may name the program any more.
+   *
+   * @param stub A program to leave in its place, for those who still call it.
+   */
+  remove(stub?: Uint8Array): void {
+    if (stub === undefined) this.operations.remove(this.#programPath);
+    else {
+      const attributes = { mode: 0o755, uid: ownUid(), gid: ownGid() };
+      const temporary = writeTemporary(this.operations, this.#programPath, stub, attributes);
+      this.operations.rename(temporary, this.#programPath);
+      this.operations.syncDirectory(this.places.binDir);
+    }
     this.removePrevious();
     const own = `${this.places.binDir}/${libraryFolder}`;
     const status = this.operations.status(own);
@@ -190,11 +209,17 @@ export class PluginFiles {
         `Cannot find the plugin "${program}"; it belongs to the image, or set CNI_SOURCE_DIR`,
       );
     }
+    // Opening a FIFO would wait for ever.
+    if (status.kind !== "file") {
+      throw new Error(`Cannot use the plugin "${program}": it is not a regular file`);
+    }
     const target = `${binDir}/${pluginType}`;
     const mode = (status.mode & 0o755) | 0o111;
     const libraries = this.#libraries(`${sourceDir}/${pluginType}.lib`, "");
     const loader = libraries.find((name) => /(^|\/)ld-[^/]*\.so/.test(name));
-    if (loader === undefined) return [{ source: program, target, mode }];
+    const payload = this.#payload(program, status.size);
+    const planned = { source: program, target, mode, ...payload };
+    if (loader === undefined) return [planned];
     const files = libraries.map((name) => ({
       source: `${sourceDir}/${pluginType}.lib/${name}`,
       target: `${binDir}/${libraryFolder}/${name}`,
@@ -205,7 +230,22 @@ export class PluginFiles {
     const bytes = interpreterSlotContent(`${hostBinDir}/${libraryFolder}/${loader}`);
     const patch = { offset: slot.offset, bytes };
     const trial = this.#trialPatch(slot.offset, `${binDir}/${libraryFolder}/${loader}`);
-    return [...files, { source: program, target, mode, patch, trial }];
+    return [...files, { ...planned, patch, trial }];
+  }
+
+  /** What makes the program the plugin, when the image has that in a file of its own. */
+  #payload(program: string, size: number): Pick<PlannedFile, "end"> {
+    const source = `${program}.payload`;
+    if (this.operations.targetStatus(source) === undefined) return {};
+    using file = Deno.openSync(program, { read: true });
+    const length = appendedLength(readAt(file, size - trailerSize, trailerSize), size);
+    if (length === undefined) {
+      throw new Error(
+        `Cannot make the plugin of "${program}" and "${source}": the former is not a compiled ` +
+          "program; both belong to the image",
+      );
+    }
+    return { end: { at: size - length, source } };
   }
 
   /** A folder whose path is too long in the container may still be short enough on the host. */
@@ -216,6 +256,23 @@ export class PluginFiles {
       if (error instanceof InterpreterError) return undefined;
       throw error;
     }
+  }
+
+  /** Size of the file to install, when it last changed, and what changes when it does. */
+  #sourceStatus({ source, end }: PlannedFile): ContentStatus {
+    const status = (path: string) => {
+      const found = this.operations.targetStatus(path);
+      if (found === undefined) throw new Error(`Cannot find "${path}" of the image`);
+      return found;
+    };
+    const { size, identity, changed } = status(source);
+    if (end === undefined) return { size, identity, changed };
+    const rest = status(end.source);
+    return {
+      size: end.at + rest.size,
+      identity: `${identity} ${rest.identity}`,
+      changed: rest.changed > changed ? rest.changed : changed,
+    };
   }
 
   /** Relative names of the libraries; they may stand in a folder named after their version. */
@@ -233,22 +290,19 @@ export class PluginFiles {
     if (status.kind !== "file" || status.mode !== file.mode) return false;
     // Whoever owns the program could change it after the comparison, and root runs it.
     if (status.uid !== Deno.uid()) return false;
-    const source = this.operations.targetStatus(file.source);
-    if (source === undefined) throw new Error(`Cannot find "${file.source}" of the image`);
+    const source = this.#sourceStatus(file);
     if (source.size !== status.size) return false;
-    const wanted = await this.#hash(file.source, source, file.patch);
-    return await this.#hash(file.target, status) === wanted;
+    const wanted = await this.#hash(file, source);
+    return await this.#hash({ source: file.target }, status) === wanted;
   }
 
-  /** @param status The file's status, which was read before and not after the content. */
-  async #hash(path: string, status: FileStatus, patch?: Patch): Promise<string> {
-    const known = this.#hashes.get(path);
+  /** @param status The files' status, which was read before and not after the content. */
+  async #hash(content: Content, status: ContentStatus): Promise<string> {
+    const known = this.#hashes.get(content.source);
     if (known?.identity === status.identity) return known.hash;
     const begin = fileClock();
-    using file = Deno.openSync(path, { read: true });
-    using pages = passingPages(path, status.size);
-    const hash = await eachChunk(file, patch, pages);
-    this.#keepHash(path, status, begin, hash);
+    const hash = await readContent(content);
+    this.#keepHash(content.source, status, begin, hash);
     return hash;
   }
 
@@ -258,7 +312,7 @@ export class PluginFiles {
    *
    * @param begin When reading the content began, by the clock of files.
    */
-  #keepHash(path: string, status: FileStatus, begin: bigint, hash: string): void {
+  #keepHash(path: string, status: ContentStatus, begin: bigint, hash: string): void {
     // Another change in the same tick of the clock would leave the identity as it is.
     if (begin <= status.changed) this.#hashes.delete(path);
     else this.#hashes.set(path, { identity: status.identity, hash });
@@ -270,9 +324,7 @@ export class PluginFiles {
     try {
       const wanted = await this.#write(planned, temporary);
       if (planned.target === this.#programPath) this.#tryStart(planned, temporary);
-      using file = Deno.openSync(temporary, { read: true });
-      using pages = passingPages(temporary);
-      if (await eachChunk(file, undefined, pages) !== wanted) {
+      if (await readContent({ source: temporary }) !== wanted) {
         throw new Error(
           `Cannot copy "${planned.source}" to "${planned.target}": it reads back wrong`,
         );
@@ -292,16 +344,13 @@ export class PluginFiles {
    */
   async #write(planned: PlannedFile, temporary: string): Promise<string> {
     const { operations } = this;
-    const status = operations.targetStatus(planned.source);
-    if (status === undefined) throw new Error(`Cannot find "${planned.source}" of the image`);
+    const status = this.#sourceStatus(planned);
     const begin = fileClock();
-    using source = Deno.openSync(planned.source, { read: true });
-    using sourcePages = passingPages(planned.source, status.size);
     using file = operations.create(temporary);
-    using filePages = passingPages(temporary);
-    const wanted = await eachChunk(source, planned.patch, sourcePages, (bytes, offset) => {
+    using pages = passingPages(temporary);
+    const wanted = await readContent(planned, (bytes, offset) => {
       operations.write(file, temporary, bytes);
-      filePages?.forget(offset, bytes.length);
+      pages?.forget(offset, bytes.length);
     });
     this.#keepHash(planned.source, status, begin, wanted);
     operations.setMode(temporary, planned.mode);
@@ -375,42 +424,6 @@ export class PluginFiles {
       if (this.operations.status(path)?.kind !== "directory") return [];
       return [...this.#foldersBelow(path), path];
     });
-  }
-}
-
-/** Reads a file from its begin, patches it, hands out its parts and returns their SHA-256. */
-async function eachChunk(
-  file: Deno.FsFile,
-  patch: Patch | undefined,
-  pages: PassingPages | undefined,
-  take: (bytes: Uint8Array, offset: number) => void = () => {},
-): Promise<string> {
-  const hash = createHash("sha256");
-  const buffer = new Uint8Array(chunkSize);
-  for (let at = 0;;) {
-    const length = file.readSync(buffer);
-    if (length === null) return hash.digest("hex");
-    const bytes = buffer.subarray(0, length);
-    for (let i = 0; patch !== undefined && i < patch.bytes.length; i++) {
-      const position = patch.offset + i - at;
-      if (position >= 0 && position < length) bytes[position] = patch.bytes[i]!;
-    }
-    hash.update(bytes);
-    take(bytes, at);
-    pages?.forget(at, length);
-    at += length;
-    // Plugins that ask the agent for their pod must not wait for the whole file.
-    await new Promise((resolve) => setTimeout(resolve, 0));
-  }
-}
-
-/** Where pages cannot be forgotten, the copy costs memory and nothing else. */
-function passingPages(path: string, size?: number): PassingPages | undefined {
-  try {
-    return new PassingPages(path, size);
-  } catch (error) {
-    if (error instanceof LinuxError) return undefined;
-    throw error;
   }
 }
 

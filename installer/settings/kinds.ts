@@ -9,6 +9,8 @@ export type Parsed<T> = { readonly value: T } | { readonly reason: string };
 interface Kind<T> {
   /** What is allowed, in words. */
   readonly allowed: string;
+  /** What stands for a value in a line of help. */
+  readonly placeholder: string;
   parse(text: string): Parsed<T>;
 }
 
@@ -16,12 +18,14 @@ const wrong = { reason: "" };
 
 const text: Kind<string> = {
   allowed: "text",
+  placeholder: "text",
   parse: (value) => ({ value }),
 };
 
 // The reference installer's forms, those of Go's strconv.ParseBool.
 const boolean: Kind<boolean> = {
   allowed: "true or false (also 1, t, T, TRUE, True, 0, f, F, FALSE, False)",
+  placeholder: "true|false",
   parse(value) {
     if (/^(1|t|T|TRUE|true|True)$/.test(value)) return { value: true };
     if (/^(0|f|F|FALSE|false|False)$/.test(value)) return { value: false };
@@ -31,6 +35,7 @@ const boolean: Kind<boolean> = {
 
 const seconds: Kind<number> = {
   allowed: "a number of seconds greater than 0",
+  placeholder: "seconds",
   parse(value) {
     const number = Number(value);
     const isRight = /^[0-9]+(\.[0-9]+)?$/.test(value) && number > 0 && number <= 86400;
@@ -40,6 +45,7 @@ const seconds: Kind<number> = {
 
 const host: Kind<string> = {
   allowed: "a host name or an IP address",
+  placeholder: "host",
   parse(value) {
     if (value === "") return { value };
     // Some platforms write an IPv6 address as in a URL.
@@ -54,28 +60,33 @@ const host: Kind<string> = {
 
 const serverPort: Kind<string> = {
   allowed: "a number from 1 to 65535",
+  placeholder: "port",
   parse: (value) =>
     value === "" || (/^[1-9][0-9]{0,4}$/.test(value) && Number(value) <= 65535) ? { value } : wrong,
 };
 
 const protocol: Kind<"http" | "https"> = {
   allowed: "https or http",
+  placeholder: "https|http",
   parse: (value) => value === "https" || value === "http" ? { value } : wrong,
 };
 
 const port: Kind<number> = {
   allowed: "a number from 0 to 65535",
+  placeholder: "port",
   parse: (value) =>
     /^[0-9]{1,5}$/.test(value) && Number(value) <= 65535 ? { value: Number(value) } : wrong,
 };
 
 const level: Kind<LogLevel> = {
   allowed: "off, info or debug",
+  placeholder: "off|info|debug",
   parse: (value) => value === "off" || value === "info" || value === "debug" ? { value } : wrong,
 };
 
 const path: Kind<string> = {
   allowed: "an absolute path",
+  placeholder: "path",
   parse(value) {
     if (value === "") return { value };
     if (!value.startsWith("/") || value.includes("\0")) return wrong;
@@ -85,11 +96,13 @@ const path: Kind<string> = {
 
 const name: Kind<string> = {
   allowed: "a file name without a slash, not ending in .conf, .conflist or .json",
+  placeholder: "file name",
   parse: (value) => isFileName(value) && !/\.(conf|conflist|json)$/.test(value) ? { value } : wrong,
 };
 
 const confName: Kind<string> = {
   allowed: "a file name without a slash, ending in .conf, .conflist or .json",
+  placeholder: "file name",
   parse: (value) =>
     value === "" || (isFileName(value) && /\.(conf|conflist|json)$/.test(value))
       ? { value }
@@ -98,14 +111,25 @@ const confName: Kind<string> = {
 
 const json: Kind<string> = {
   allowed: `a JSON object with "type": "kuma-cni" that the plugin can read`,
+  placeholder: "json",
   parse(value) {
     const reason = problemOfEntry(value);
     return reason === undefined ? { value } : { reason };
   },
 };
 
+const runtime: Kind<"auto" | "containerd" | "cri-o" | "multus"> = {
+  allowed: "auto, containerd, cri-o or multus",
+  placeholder: "auto|containerd|cri-o|multus",
+  parse: (value) =>
+    value === "auto" || value === "containerd" || value === "cri-o" || value === "multus"
+      ? { value }
+      : wrong,
+};
+
 /** All kinds. */
 export const kinds = {
+  runtime,
   text,
   boolean,
   seconds,

@@ -1,4 +1,5 @@
 /** `CNI_ARGS`: what the runtime tells about the pod (`KEY=VALUE;KEY=VALUE`, any order). */
+import { shorten } from "../text/shorten.ts";
 import { CniError, CniErrorCode } from "./errors.ts";
 
 /** The part of `CNI_ARGS` that is used; absent or empty values are left out. */
@@ -132,5 +133,5 @@ function invalid(message: string, details = ""): CniError {
 }
 
 function quote(text: string): string {
-  return JSON.stringify(text.length > 128 ? text.slice(0, 128) + "…" : text);
+  return JSON.stringify(shorten(text, 128));
 }

@@ -1,4 +1,5 @@
 /** What the readers of the network configuration need of JSON values, and their one kind of refusal. */
+import { shorten } from "../text/shorten.ts";
 import { CniError, CniErrorCode } from "./errors.ts";
 
 /** The value of a key that the object itself has. */
@@ -22,7 +23,7 @@ export function typeName(value: unknown): string {
 export function show(value: unknown): string {
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   if (typeof value !== "string") return "";
-  return JSON.stringify(value.length > 64 ? value.slice(0, 64) + "…" : value);
+  return JSON.stringify(shorten(value, 64));
 }
 
 /**

@@ -2,6 +2,7 @@
 import { CniError, CniErrorCode } from "./errors.ts";
 import { topLevelValueSpan } from "./json_span.ts";
 import { isObject, own, show, typeName, wrongValue } from "./json_value.ts";
+import { TOO_MUCH_HINT } from "./stdin.ts";
 import { DEFAULT_VERSION, isSupportedVersion, supportedVersions } from "./versions.ts";
 
 /** A network configuration whose standard keys are right. */
@@ -73,7 +74,20 @@ export function previousResultOf(config: NetworkConfig): Uint8Array | undefined 
   return config.bytes.subarray(span.start, span.end);
 }
 
+/**
+ * Most values in a configuration; real ones have some hundred. Each takes over 100 bytes of memory
+ * once it is parsed, however short its text: 8 MiB of `[[[[` would take 500 MiB.
+ */
+const MOST_VALUES = 250_000;
+
 function parseObject(bytes: Uint8Array): Record<string, unknown> {
+  if (bytes.length > MOST_VALUES && hasMoreValues(bytes, MOST_VALUES)) {
+    throw new CniError(
+      CniErrorCode.Decoding,
+      `Network configuration on stdin has more than ${MOST_VALUES} values`,
+      TOO_MUCH_HINT,
+    );
+  }
   let value: unknown;
   try {
     // A byte order mark is no JSON (RFC 8259, section 8.1) and is kept so that parsing refuses it.
@@ -96,6 +110,18 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
     );
   }
   return value;
+}
+
+/** Each value but the first follows one of these; those inside of texts count, too. */
+function hasMoreValues(json: Uint8Array, most: number): boolean {
+  let count = 0;
+  for (const mark of ",[{") {
+    const byte = mark.charCodeAt(0);
+    for (let at = json.indexOf(byte); at >= 0; at = json.indexOf(byte, at + 1)) {
+      if (++count > most) return true;
+    }
+  }
+  return false;
 }
 
 /** Cuts the quotation of the text out of a parser's message: the configuration can hold a token. */

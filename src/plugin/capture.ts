@@ -1,8 +1,7 @@
 /** Works with the rules inside of the pod's network namespace. */
 import { CniError, CniErrorCode } from "../cni/errors.ts";
 import { type Difference, EngineError } from "../engine/engine.ts";
-import { readNamespaceFacts } from "../engine/facts.ts";
-import { applyWithSelectedEngine, selectEngine } from "../engine/select.ts";
+import { applyWithSelectedEngine, type Compile, verifyRules } from "../engine/choice/work.ts";
 import { LinuxError } from "../linux/errno.ts";
 import {
   isCurrentNetworkNamespace,
@@ -11,7 +10,7 @@ import {
 } from "../linux/network_namespace.ts";
 import { compileRuleset } from "../redirect/compile.ts";
 import type { RedirectConfig } from "../redirect/config.ts";
-import type { Ruleset } from "../redirect/ruleset.ts";
+import { shorten } from "../text/shorten.ts";
 import type { Call } from "./call.ts";
 
 /** Most differences that a message shows; the rest is counted. */
@@ -30,7 +29,7 @@ export function capture(call: Call, config: RedirectConfig): void {
   const applied = inPodNamespace(
     call,
     config,
-    (ruleset) => applyWithSelectedEngine(call.settings.engine, ruleset),
+    (compile) => applyWithSelectedEngine(call.settings.engine, compile),
   );
   const { engine, reason, replaced, families, ruleCount } = applied;
   call.result = { result: "redirected", engine };
@@ -51,10 +50,10 @@ export function capture(call: Call, config: RedirectConfig): void {
  * it cannot be examined.
  */
 export function verify(call: Call, config: RedirectConfig): void {
-  const differences = inPodNamespace(
+  const { differences } = inPodNamespace(
     call,
     config,
-    (ruleset) => verifyWithAnyEngine(call, ruleset),
+    (compile) => verifyRules(call.settings.engine, compile, "any engine"),
   );
   if (differences.length === 0) return call.log.debug("Rules are as they should be");
   const count = differences.length === 1 ? "1 difference" : `${differences.length} differences`;
@@ -65,30 +64,11 @@ export function verify(call: Call, config: RedirectConfig): void {
   );
 }
 
-/** What an ADD with another setting or on another kernel has installed is as good. */
-function verifyWithAnyEngine(call: Call, ruleset: Ruleset): readonly Difference[] {
-  const { engine, others } = selectEngine(call.settings.engine);
-  const differences = engine.verify(ruleset);
-  const equal = differences.length === 0 || others.some((other) => {
-    try {
-      return other.verify(ruleset).length === 0;
-    } catch (error) {
-      // An engine that cannot work here has not installed anything here.
-      if (error instanceof EngineError) return false;
-      throw error;
-    }
-  });
-  return equal ? [] : differences;
-}
-
-/**
- * Compiles the rules for the pod's namespace and works with them inside of it, all synchronously:
- * only this thread is there.
- */
+/** Works inside of the pod's namespace, all synchronously: only this thread is there. */
 function inPodNamespace<T>(
   call: Call,
   config: RedirectConfig,
-  work: (ruleset: Ruleset) => T,
+  work: (compile: Compile) => T,
 ): T {
   const { netns, allowOwnNamespace } = call.request.environment;
   let entered = false;
@@ -98,7 +78,7 @@ function inPodNamespace<T>(
     }
     return withNetworkNamespace(netns, () => {
       entered = true;
-      return work(compileRuleset(config, readNamespaceFacts()));
+      return work((facts) => compileRuleset(config, facts));
     });
   } catch (error) {
     throw entered
@@ -119,18 +99,40 @@ function isOwnNamespace(path: string): boolean {
   }
 }
 
+/** The kernel's words for a machine or a process that has used up what it may have. */
+function isExhausted(thrown: unknown): boolean {
+  for (let error = thrown; error instanceof Error; error = error.cause) {
+    if (error instanceof LinuxError && /^(EMFILE|ENFILE|ENOMEM|ENOBUFS)$/.test(error.code)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+function exhausted(podLabel: string, thrown: unknown): CniError {
+  const reason = thrown instanceof Error ? thrown.message : String(thrown);
+  return new CniError(
+    CniErrorCode.TryAgainLater,
+    `Could not redirect the traffic of pod ${podLabel}: ${shorten(reason, 500)}`,
+    "This node or the container runtime has run out of open files or memory",
+    { cause: thrown },
+  );
+}
+
 function namespaceFailure(podLabel: string, path: string, thrown: unknown): CniError {
+  if (isExhausted(thrown)) return exhausted(podLabel, thrown);
   const reason = thrown instanceof Error ? thrown.message : String(thrown);
   return new CniError(
     CniErrorCode.InvalidNamespace,
-    `Could not enter the network namespace of pod ${podLabel}: ${reason}`,
-    `CNI_NETNS is ${JSON.stringify(path)}; the container runtime makes and names it`,
+    `Could not enter the network namespace of pod ${podLabel}: ${shorten(reason, 500)}`,
+    `CNI_NETNS is ${JSON.stringify(shorten(path, 256))}; the container runtime makes and names it`,
     { cause: thrown },
   );
 }
 
 function captureFailure(podLabel: string, thrown: unknown): unknown {
   if (thrown instanceof LostNamespaceError) return thrown;
+  if (isExhausted(thrown)) return exhausted(podLabel, thrown);
   if (!(thrown instanceof EngineError || thrown instanceof LinuxError)) return thrown;
   return new CniError(
     CniErrorCode.ApplyFailed,
@@ -151,5 +153,5 @@ function describeDifferences(differences: readonly Difference[]): string {
 }
 
 function quoted(rule: string): string {
-  return JSON.stringify(rule.length > SHOWN_RULE ? rule.slice(0, SHOWN_RULE) + "…" : rule);
+  return JSON.stringify(shorten(rule, SHOWN_RULE));
 }

@@ -193,7 +193,7 @@ class Lookup {
   }
 
   #failure(cause: Error, outOfTime: boolean): PodLookupError {
-    const { problem, temporary, hint } = diagnose(cause);
+    const { problem, temporary, hint } = diagnose(cause, this.reference);
     const seconds = (this.#elapsed() / 1000).toFixed(1);
     const tries = `${this.#attempts} ${this.#attempts === 1 ? "attempt" : "attempts"}`;
     return new PodLookupError(
@@ -222,7 +222,7 @@ interface Diagnosis {
   readonly hint: string;
 }
 
-function diagnose(error: Error): Diagnosis {
+function diagnose(error: Error, reference: PodReference): Diagnosis {
   if (error instanceof StalePodError) {
     return {
       problem: "stale",
@@ -247,7 +247,7 @@ function diagnose(error: Error): Diagnosis {
       hint: "install-cni writes this file; look at the log of its pod on this node",
     };
   }
-  if (error instanceof ApiError) return diagnoseApiError(error);
+  if (error instanceof ApiError) return diagnoseApiError(error, reference);
   if (error instanceof SourceUnavailableError) {
     return {
       problem: "unreachable",
@@ -258,7 +258,7 @@ function diagnose(error: Error): Diagnosis {
   return { problem: "internal", temporary: false, hint: "" };
 }
 
-function diagnoseApiError(error: ApiError): Diagnosis {
+function diagnoseApiError(error: ApiError, reference: PodReference): Diagnosis {
   switch (error.status) {
     case 401:
       return {
@@ -279,12 +279,12 @@ function diagnoseApiError(error: ApiError): Diagnosis {
       return {
         problem: "not-found",
         temporary: true,
-        hint: "The pod was deleted, or the kubeconfig is of another cluster",
+        hint: missingPodHint(reference),
       };
   }
   switch (error.kind) {
     case "tls":
-      return { problem: "certificate", temporary: false, hint: certificateHint(error.message) };
+      return { problem: "certificate", temporary: false, hint: certificateHint(error) };
     case "content":
       return {
         problem: "invalid-answer",
@@ -302,23 +302,30 @@ function diagnoseApiError(error: ApiError): Diagnosis {
   }
 }
 
-function certificateHint(message: string): string {
-  if (/UnknownIssuer|BadSignature/.test(message)) {
-    return '"certificate-authority-data" of the kubeconfig is not the authority of the API ' +
-      "server's certificate; was the cluster's authority replaced? Restart the pod of install-cni " +
-      "on this node";
+/** Kubelet's runtimes name a pod's UID; Podman and nerdctl, which may read the same folder, do not. */
+function missingPodHint({ uid }: PodReference): string {
+  if (uid !== undefined) return "The pod was deleted, or the kubeconfig is of another cluster";
+  return "A container of Podman or nerdctl, to judge by the missing K8S_POD_UID: give them a folder " +
+    "of network configurations of their own (network_config_dir in containers.conf, cni_netconfpath " +
+    "in nerdctl.toml); else the pod was deleted, or the kubeconfig is of another cluster";
+}
+
+function certificateHint({ certificateProblem }: ApiError): string {
+  switch (certificateProblem) {
+    case "unknown-authority":
+      return '"certificate-authority-data" of the kubeconfig is not the authority of the API ' +
+        "server's certificate; was the cluster's authority replaced? Restart the pod of " +
+        "install-cni on this node";
+    case "other-name":
+      return 'The API server\'s certificate is for other names; set "tls-server-name" in the ' +
+        "kubeconfig, or use an address that the certificate has";
+    case "out-of-time":
+      return "The API server's certificate is outside its time of validity, or this node's clock " +
+        "is wrong";
+    case "unusable":
+      return 'Repair "certificate-authority-data", "client-certificate-data" or ' +
+        '"client-key-data" of the kubeconfig, or what else the message names';
+    default:
+      return "Compare the kubeconfig's certificates with those of the API server";
   }
-  if (/not valid for name|NotValidForName/.test(message)) {
-    return 'The API server\'s certificate is for other names; set "tls-server-name" in the ' +
-      "kubeconfig, or use an address that the certificate has";
-  }
-  if (/[Ee]xpired|NotValidYet|not valid yet/.test(message)) {
-    return "The API server's certificate is outside its time of validity, or this node's clock is " +
-      "wrong";
-  }
-  if (/are of no use/.test(message)) {
-    return 'Repair "certificate-authority-data", "client-certificate-data" or "client-key-data" of ' +
-      "the kubeconfig";
-  }
-  return "Compare the kubeconfig's certificates with those of the API server";
 }

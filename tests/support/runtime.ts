@@ -12,7 +12,7 @@ export interface PodReference {
 
 /** One call of a plugin. */
 export interface PluginCall {
-  readonly command: "ADD" | "DEL" | "CHECK";
+  readonly command: "ADD" | "DEL" | "CHECK" | "STATUS";
   readonly containerId: string;
   /** Path of the pod's network namespace; empty as in containerd's second DEL. */
   readonly netns: string;
