@@ -5,6 +5,7 @@ import { register as registerCheck } from "./commands/check.ts";
 import { register as registerEngine } from "./commands/engine.ts";
 import { register as registerExplain } from "./commands/explain.ts";
 import { register as registerInstall } from "./commands/install.ts";
+import { register as registerManifests } from "./commands/manifests.ts";
 import { register as registerRules } from "./commands/rules.ts";
 import { register as registerUninstall } from "./commands/uninstall.ts";
 
@@ -19,6 +20,7 @@ export function commandLine(): Command {
   registerRules(program);
   registerExplain(program);
   registerEngine(program);
+  registerManifests(program);
   return program;
 }
 
