@@ -135,7 +135,6 @@ class SetReader {
     for (;;) {
       const { text, stop } = this.#until(",}");
       if (stop === undefined) this.fail(`the list of "${this.#path}" must end with "}"`);
-      if (stop === "}" && text === "" && list.length === 0) break;
       list.push(this.#convert(text));
       if (stop === "}") break;
     }

@@ -7,8 +7,8 @@
 {{/* The labels that the DaemonSet selects by; they may never change. */}}
 {{- define "kuma-cni.selectorLabels" -}}
 app: {{ include "kuma-cni.name" . }}
-app.kubernetes.io/name: {{ .Values.nameOverride | default "kuma" }}
-app.kubernetes.io/instance: {{ .Values.instance }}
+app.kubernetes.io/name: {{ .Values.nameOverride | default "kuma" | quote }}
+app.kubernetes.io/instance: {{ .Values.instance | quote }}
 {{- end }}
 
 {{- define "kuma-cni.labels" -}}
