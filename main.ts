@@ -3,7 +3,8 @@
  * verbs. It reads a call, has it served, writes the one answer, and hands its log over.
  */
 import { type Answer, type CniRequest, failure, serve } from "./src/cni/serve.ts";
-import { readInput, writeAll } from "./src/cni/stdin.ts";
+import { readInput } from "./src/cni/stdin.ts";
+import { ignoreFileSizeSignal, wasClosed, writeFully } from "./src/linux/output.ts";
 import { waitUntilReadable } from "./src/linux/poll.ts";
 import { Call } from "./src/plugin/call.ts";
 import { add, check, status } from "./src/plugin/verbs.ts";
@@ -20,6 +21,9 @@ configuration on stdin. By hand:
 The node agent install-cni puts it on a node and has commands to look at what it does.
 `;
 
+const STDOUT = 1;
+const STDERR = 2;
+
 async function main(): Promise<void> {
   const started = performance.now();
   const [option] = Deno.args;
@@ -32,8 +36,10 @@ async function main(): Promise<void> {
     answered = true;
     let code: number = answer.exitCode;
     try {
-      writeAll(Deno.stdout, answer.stdout);
-      writeAll(Deno.stderr, new TextEncoder().encode(answer.stderr));
+      ignoreFileSizeSignal();
+      writeFully(STDERR, new TextEncoder().encode(answer.stderr));
+      if (answer.stdout.length > 0 && wasClosed(STDOUT)) throw new Error("Stdout is closed");
+      writeFully(STDOUT, answer.stdout);
     } catch (error) {
       // Nobody reads the answer, so nobody may take the call for a success.
       call?.log.error("Could not write the answer", { error: String(error) });

@@ -43,46 +43,17 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** Two scripts; see `scripts/compiled_plugin/modules.ts`. */
-export interface Scripts {
-  /** The entry and all modules that it imports at once. */
-  readonly start: string;
-  /** All other modules. */
-  readonly later: string;
-}
-
 /**
- * Turns the modules of a minified bundle into scripts, since V8 makes bytecode to keep of scripts
- * only. The value of each script is an object with a function for each of its modules. An import or
- * export that is not in the bundler's form stays, and makes the script one that V8 refuses.
+ * Turns a module of a minified bundle into a script, since V8 makes bytecode to keep of scripts only.
+ * The script's value is a function that evaluates the module (`scripts/compiled_plugin/modules.ts`).
+ * Each module is a script of its own, since bytecode is read as a whole: a call pays for no module
+ * that it does not need. An import or export that is not in the bundler's form, as
+ * `import{a as b}from"./x.js";` or `import"./x.js";`, stays, and makes the script one that V8 refuses.
  *
- * @param modules Text of each module by the name that the others import it by.
- * @param entry Name of the entry module.
+ * @param module Text of the module.
  */
-export function asScripts(modules: ReadonlyMap<string, string>, entry: string): Scripts {
-  const started = new Set([entry]);
-  // A set that grows while it is walked is walked to its new end.
-  for (const name of started) {
-    for (const [, imported = ""] of (modules.get(name) ?? "").matchAll(staticImport)) {
-      started.add(imported);
-    }
-  }
-  const script = (names: readonly string[]) =>
-    `"use strict";({${
-      names.map((name) => `${JSON.stringify(name)}:${asFunction(name, modules)}`).join(",")
-    }})`;
-  const names = [...modules.keys()].sort();
-  return {
-    start: script(names.filter((name) => started.has(name))),
-    later: script(names.filter((name) => !started.has(name))),
-  };
-}
-
-/** As the bundler writes them, minified: `import{a as b}from"./x.js";`, `import"./x.js";`. */
-const staticImport = /(?<=^|;)import(?:\{[^{}]*\}from)?"(\.[^"]+)";/g;
-
-function asFunction(name: string, modules: ReadonlyMap<string, string>): string {
-  const text = (modules.get(name) ?? "").trim();
+export function asScript(module: string): string {
+  const text = module.trim();
   const imports = /^(?:import(?:\{[^{}]*\}from)?"\.[^"]+";)*/.exec(text)?.[0] ?? "";
   const exports = /export\{([^{}]*)\};?$/.exec(text);
   const body = text.slice(imports.length, exports?.index)
@@ -98,5 +69,5 @@ function asFunction(name: string, modules: ReadonlyMap<string, string>): string 
     const [local, exported = local] = item.split(" as ");
     return `${exported}:${local}`;
   });
-  return `($require,$load)=>{${required}${body}\nreturn{${returned.join(",")}}}`;
+  return `"use strict";(($require,$load)=>{${required}${body}\nreturn{${returned.join(",")}}})`;
 }

@@ -4,6 +4,7 @@
  * beyond Deno and Debian's base, touches nothing but network namespaces of its own, and removes
  * them. Exit code 0 when everything went where it should, 1 when not.
  */
+import { supervise } from "./supervise.ts";
 import { LinuxError } from "../src/linux/errno.ts";
 import { ADDRESSES, Bed } from "../tests/support/bed.ts";
 import { Cluster } from "../tests/support/cluster.ts";
@@ -208,7 +209,19 @@ function mappedUsers(): boolean[] {
   );
 }
 
+const help = `Usage: deno task demo
+
+Shows on this machine what the plugin does to a pod's traffic: builds it unless it is up to date,
+makes a pod, a remote host and an API server in network namespaces of its own, tries connections
+before and after the plugin was called, and removes everything. Needs root on Linux.
+Exit code 0 when everything went where it should.
+`;
+
 async function main(): Promise<number> {
+  if (Deno.args.includes("--help") || Deno.args.includes("-h")) {
+    console.log(help);
+    return 0;
+  }
   const reason = obstacle();
   if (reason !== undefined) {
     console.error(reason);
@@ -230,4 +243,4 @@ async function main(): Promise<number> {
   }
 }
 
-if (import.meta.main) Deno.exit(await main());
+if (import.meta.main) await supervise(import.meta.url, main);

@@ -6,6 +6,7 @@
 import { parseArgs } from "node:util";
 import { build, root } from "./build.ts";
 import { installMissingPackages } from "./packages.ts";
+import { supervise } from "./supervise.ts";
 import { type Outcome, outcomeOf } from "./test_report.ts";
 
 /** Longest time for one file: a test that hangs is one that fails. */
@@ -14,7 +15,8 @@ const longFileLimit = 120 * 60_000;
 
 const help = `Usage: deno task test [--long] [FILTER]
 
-Runs tests/*_test.ts. As root, missing Debian packages of scripts/debian_packages.txt are installed.
+Runs tests/*_test.ts as root; missing Debian packages of scripts/debian_packages.txt are installed.
+All that tests make goes with them, also when they are interrupted or killed.
 
   FILTER   only files whose name contains it; when there is none, only tests whose name contains it
   --long   also tests that take long: those in *_long_test.ts, and others that are thorough when they
@@ -36,6 +38,15 @@ async function main(): Promise<number> {
   const all = testFiles(long);
   const matching = filter === undefined ? all : all.filter((f) => f.includes(filter));
   const byName = matching.length === 0 && filter !== undefined;
+  const files = byName ? all.filter((file) => mayName(file, filter)) : matching;
+  if (files.length === 0) {
+    throw new Error(`No test: the name of no file in tests/ and of no test contains "${filter}"`);
+  }
+  if (Deno.uid() !== 0) {
+    throw new Error(
+      "The tests need root, since they make network namespaces: run the same command as root",
+    );
+  }
 
   await installMissingPackages(`${root}/scripts/debian_packages.txt`);
   await build();
@@ -43,7 +54,7 @@ async function main(): Promise<number> {
   const started = performance.now();
   let passed = 0, failed = 0, ignored = 0;
   const failures: string[] = [];
-  for (const file of byName ? all : matching) {
+  for (const file of files) {
     const outcome = await runFile(file, byName ? filter : undefined, long);
     passed += outcome.passed;
     failed += outcome.failed;
@@ -51,7 +62,7 @@ async function main(): Promise<number> {
     if (outcome.failed > 0) failures.push(`${file}: ${outcome.failed}`);
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
-  console.log(`\n${byName ? all.length : matching.length} files in ${seconds} s`);
+  console.log(`\n${files.length} files in ${seconds} s`);
   if (!long) console.log('Longer tests were left out: "deno task test:long" runs them, too');
   if (ignored > 0 && !byName) console.log(`Ignored tests: ${ignored}`);
   if (failures.length > 0) console.log(`Failed tests by file:\n  ${failures.join("\n  ")}`);
@@ -65,6 +76,16 @@ function testFiles(long: boolean): string[] {
   return files.filter((name) => name.endsWith("_test.ts"))
     .filter((name) => long || !name.endsWith("_long_test.ts"))
     .sort().map((name) => `tests/${name}`);
+}
+
+/**
+ * Whether a file may have a test whose name contains a text. Names have parts that are known only when
+ * the file runs, but the words of these stand elsewhere in it.
+ */
+function mayName(file: string, text: string): boolean {
+  const source = Deno.readTextFileSync(`${root}/${file}`);
+  return source.includes(text) ||
+    text.split(/\s+/).every((word) => source.includes(word)) && text.includes(" ");
 }
 
 async function runFile(
@@ -97,10 +118,14 @@ async function runFile(
   }
 }
 
-try {
-  Deno.exit(await main());
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  console.log("0 passed, 1 failed");
-  Deno.exit(1);
+if (import.meta.main) {
+  await supervise(import.meta.url, async () => {
+    try {
+      return await main();
+    } catch (error) {
+      console.error(error instanceof Error ? error.message : error);
+      console.log("0 passed, 1 failed");
+      return 1;
+    }
+  });
 }

@@ -154,6 +154,20 @@ const lookupTroubles: {
     arrange: ({ api }) => api.inject({ kind: "body", body: '{"kind":"Pod",' }),
   },
   {
+    name: "answers a pod that is not UTF-8",
+    code: 100,
+    text: /not UTF-8 text/,
+    arrange: ({ api, pod }) => {
+      // Read loosely, the mark of a meshed pod would be another text, and the pod passed through.
+      const text = JSON.stringify(pod)
+        .replace('"kuma.io/sidecar-injected":"true"', '"kuma.io/sidecar-injected":"tr\u0001e"');
+      assert.notEqual(text, JSON.stringify(pod));
+      const body = new TextEncoder().encode(text.replace("\u0001", "\x01"));
+      body[body.indexOf(1)] = 0xff;
+      api.inject({ kind: "body", body });
+    },
+  },
+  {
     name: "answers another pod",
     code: 100,
     text: /other/,

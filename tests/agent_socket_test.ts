@@ -66,7 +66,12 @@ Deno.test("a known pod is answered at once, log and outcome are taken over", asy
     message: "Pod's traffic is redirected",
     fields: { pod: "known" },
   };
-  const outcome = { command: "ADD", result: "redirected" as const, phases: { total: 3 } };
+  const outcome = {
+    command: "ADD",
+    result: "redirected" as const,
+    bytecode: "used",
+    phases: { total: 3 },
+  };
   assert.equal(await client.finish([record], outcome), true);
   client.close();
   assert.deepEqual(served.finished, [{ type: "finish", records: [record], outcome }]);

@@ -4,6 +4,8 @@
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { dirname, join } from "node:path/posix";
+import { programs, sourcesOf } from "../scripts/build.ts";
+import { specifiersOf } from "../scripts/sources.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 const document = Deno.readTextFileSync(`${root}docs/architecture.md`);
@@ -62,16 +64,6 @@ function* modulesBelow(folder: string): Generator<string> {
   }
 }
 
-/** All specifiers of a module's imports and re-exports, static and dynamic. */
-function specifiersOf(text: string): { specifier: string; isTypeOnly: boolean }[] {
-  const pattern =
-    /^(?:import|export)\s+(type\s+)?(?:[\w$*{][^;"]*?\sfrom\s+)?"([^"]+)"|\bimport\(\s*"([^"]+)"/gm;
-  return Array.from(text.matchAll(pattern), ([, type, fixed, dynamic]) => ({
-    specifier: fixed ?? dynamic ?? "",
-    isTypeOnly: type !== undefined,
-  }));
-}
-
 function importsOf(file: string, names: readonly string[]): Import[] {
   const room = roomOf(file, names);
   return specifiersOf(Deno.readTextFileSync(`${root}${file}`)).flatMap((found): Import[] => {
@@ -128,6 +120,19 @@ Deno.test("every module stands in a room of docs/architecture.md and imports wha
     return [`${found.file}: ${found.room} may not import ${found.target}`];
   });
   deepEqual(wrong, []);
+});
+
+Deno.test("what is built contains and needs no module of the tests", () => {
+  for (const name of ["kuma-cni", "install-cni"] as const) {
+    const sources = sourcesOf(name);
+    for (const expected of [programs[name].entry, "src/redirect/compile.ts", "deno.lock"]) {
+      ok(sources.includes(expected), `${name}: ${expected} is missing`);
+    }
+    for (const expected of ["build.ts", "bundle.ts", "denort.ts", "compiled_plugin/script.ts"]) {
+      ok(sources.includes(`scripts/${expected}`), `${name}: scripts/${expected} is missing`);
+    }
+    deepEqual(sources.filter((path) => path.startsWith("tests/")), []);
+  }
 });
 
 Deno.test("the table of docs/architecture.md allows nothing that nobody needs", () => {

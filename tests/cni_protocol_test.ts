@@ -4,10 +4,12 @@ import fc from "fast-check";
 import { CniError, CniErrorCode } from "../src/cni/errors.ts";
 import { parseCniArgs, podReferenceOf } from "../src/cni/args.ts";
 import { topLevelValueSpan } from "../src/cni/json_span.ts";
-import { networkSettings, parseNetworkConfig, readSettings } from "../src/cni/network_config.ts";
+import { parseNetworkConfig } from "../src/cni/network_config.ts";
+import { readPluginSettings } from "../src/cni/plugin_settings.ts";
 import { type Answer, type Handlers, serve } from "../src/cni/serve.ts";
+import { networkSettings, readSettings } from "../src/cni/settings.ts";
 import { readInput } from "../src/cni/stdin.ts";
-import { supportedVersions } from "../src/cni/versions.ts";
+import { isSupportedVersion, supportedVersions } from "../src/cni/versions.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -282,12 +284,34 @@ Deno.test("Malformed CNI_ARGS are code 4", () => {
     "K8S_POD_NAME",
     "=x",
     "K8S_POD_NAME=a;K8S_POD_NAME=b",
+    "K8S_POD_NAMESPACE=a;K8S_POD_NAMESPACE=b",
+    "K8S_POD_UID=a;K8S_POD_UID=;K8S_POD_UID=b",
+    "IgnoreUnknown=1;IgnoreUnknown=yes",
+    "IgnoreUnknown=0;IgnoreUnknown=false;UNKNOWN=1",
     "UNKNOWN=1",
     "IgnoreUnknown=0;UNKNOWN=1",
     "IgnoreUnknown=yes",
     "ignoreunknown=1",
   ];
   for (const text of wrong) assert.throws(() => parseCniArgs(text), { code: 4 }, text);
+});
+
+Deno.test("CNI_ARGS may say a thing twice, as thin Multus does", () => {
+  const pod = { podNamespace: "kube-system", podName: "a" };
+  const rows: [string, ReturnType<typeof parseCniArgs>][] = [
+    ["IgnoreUnknown=true;K8S_POD_NAMESPACE=kube-system;K8S_POD_NAME=a;IgnoreUnknown=1", pod],
+    [
+      "IgnoreUnknown=1;X=1;IgnoreUnknown=0;X=2;K8S_POD_NAME=a;K8S_POD_NAMESPACE=kube-system",
+      pod,
+    ],
+    ["K8S_POD_NAMESPACE=kube-system;K8S_POD_NAME=a;K8S_POD_NAME=a;K8S_POD_NAMESPACE=", pod],
+    ["K8S_POD_NAMESPACE=;K8S_POD_NAME=a;K8S_POD_NAMESPACE=kube-system", pod],
+    [
+      "K8S_POD_INFRA_CONTAINER_ID=1;IP=10.0.0.1;K8S_POD_INFRA_CONTAINER_ID=2;IP=",
+      { infraContainerId: "2", ip: "10.0.0.1" },
+    ],
+  ];
+  for (const [text, expected] of rows) assert.deepEqual(parseCniArgs(text), expected, text);
 });
 
 Deno.test("Only names that a pod can have are looked up", () => {
@@ -328,6 +352,7 @@ Deno.test("Every setting refuses every wrong type, naming itself and what it got
     "kubernetes.kubeconfig": "",
     "kubernetes.exclude_namespaces": "array",
     "kubernetes.cni_bin_dir": "string",
+    "kubernetes.cluster_dns": "",
     engine: "",
     redirect_rules_version: "",
     "agent.socket": "",
@@ -346,7 +371,7 @@ Deno.test("Every setting refuses every wrong type, naming itself and what it got
   for (const { path } of Object.values(networkSettings())) {
     assert.ok(path in right, `the table of this test lacks ${path}`);
     for (const [type, value, name] of wrong) {
-      const read = () => readSettings(parseNetworkConfig(withValue(path, value)));
+      const read = () => readSettings(parseNetworkConfig(withValue(path, value)).values);
       if (type === right[path] && !(type === "array" && (value as unknown[])[0] === 1)) {
         read();
         continue;
@@ -359,11 +384,11 @@ Deno.test("Every setting refuses every wrong type, naming itself and what it got
         return true;
       });
     }
-    for (const unset of [null, ""]) readSettings(parseNetworkConfig(withValue(path, unset)));
+    for (const unset of [null, ""]) readSettings(parseNetworkConfig(withValue(path, unset)).values);
   }
   for (const parent of ["kubernetes", "agent", "runtimeConfig"]) {
     assert.throws(
-      () => readSettings(parseNetworkConfig(withValue(parent, 5))),
+      () => readSettings(parseNetworkConfig(withValue(parent, 5)).values),
       { code: 7, message: new RegExp(`"${parent}" must be an object, but it is a number 5`) },
     );
   }
@@ -398,11 +423,12 @@ Deno.test("Settings are read from where runtimes and installers write them", () 
     runtimeConfig: { dns: { Servers: ["10.96.0.10"], Searches: [] } },
     somethingNew: { x: 1 },
   });
-  assert.deepEqual(readSettings(parseNetworkConfig(encoder.encode(text))), {
+  assert.deepEqual(readSettings(parseNetworkConfig(encoder.encode(text)).values), {
     logLevel: "debug",
     kubeconfig: "/etc/cni/net.d/ZZZ-kuma-cni-kubeconfig",
     excludeNamespaces: ["kuma-system"],
     cniBinDir: "/opt/cni/bin",
+    clusterDns: [],
     engine: "iptables",
     redirectRulesVersion: "3",
     agentSocket: "/etc/cni/net.d/kuma-cni.d/agent.sock",
@@ -410,11 +436,12 @@ Deno.test("Settings are read from where runtimes and installers write them", () 
     allowPodSettings: ["dryRun"],
     resolvers: ["10.96.0.10"],
   });
-  assert.deepEqual(readSettings(parseNetworkConfig(encoder.encode(config("0.4.0")))), {
+  assert.deepEqual(readSettings(parseNetworkConfig(encoder.encode(config("0.4.0"))).values), {
     logLevel: "info",
     kubeconfig: undefined,
     excludeNamespaces: [],
     cniBinDir: undefined,
+    clusterDns: [],
     engine: "auto",
     redirectRulesVersion: undefined,
     agentSocket: undefined,
@@ -426,7 +453,7 @@ Deno.test("Settings are read from where runtimes and installers write them", () 
 
 Deno.test("Keys of Object.prototype are not settings", () => {
   const text = '{"name":"bed","__proto__":{"log_level":"debug","name":"x"},"constructor":1}';
-  const settings = readSettings(parseNetworkConfig(encoder.encode(text)));
+  const settings = readSettings(parseNetworkConfig(encoder.encode(text)).values);
   assert.equal(settings.logLevel, "info");
 });
 
@@ -551,4 +578,83 @@ Deno.test("stdin is bounded in size and time", () => {
     },
   };
   assert.equal(decoder.decode(readInput(chunks)), text);
+});
+
+Deno.test("An entry is read as the plugin will read it, with the keys that have no effect", () => {
+  const entry = {
+    cniVersion: "0.3.1",
+    name: "kuma-cni",
+    type: "kuma-cni",
+    log_level: "info",
+    capabilities: { dns: true, anything: true },
+    runtimeConfig: { portMappings: [] },
+    kubernetes: { kubeconfig: "/x", exclude_namespaces: ["a"], cni_bin_dir: "/opt/cni/bin" },
+  };
+  assert.deepEqual(readPluginSettings(entry), { settings: readSettings(entry), unknown: [] });
+  const mistakes: [Record<string, unknown>, string, string | undefined][] = [
+    [{ logLevel: "debug" }, "logLevel", "log_level"],
+    [{ log_levle: "debug" }, "log_levle", "log_level"],
+    [{ LOG_LEVEL: "debug" }, "LOG_LEVEL", "log_level"],
+    [{ exclude_namespaces: [] }, "exclude_namespaces", "kubernetes.exclude_namespaces"],
+    [
+      { kubernetes: { excludeNamespace: [] } },
+      "kubernetes.excludeNamespace",
+      "kubernetes.exclude_namespaces",
+    ],
+    [{ kubernetes: { engine: "auto" } }, "kubernetes.engine", "engine"],
+    [{ kuberentes: {} }, "kuberentes", "kubernetes"],
+    [{ capabilitys: {} }, "capabilitys", "capabilities"],
+    [{ agent: { sokcet: "/x" } }, "agent.sokcet", "agent.socket"],
+    [{ redirect_rule_version: "3" }, "redirect_rule_version", "redirect_rules_version"],
+    [{ zzz: 1 }, "zzz", undefined],
+    [{ ["x".repeat(100_000)]: 1 }, "x".repeat(100_000), undefined],
+    [JSON.parse('{"__proto__":{"log_level":5}}'), "__proto__", undefined],
+  ];
+  for (const [more, key, nearest] of mistakes) {
+    assert.deepEqual(
+      readPluginSettings(more).unknown,
+      [{ key, ...(nearest === undefined ? {} : { nearest }) }],
+    );
+  }
+});
+
+Deno.test("An entry that the plugin would refuse is refused, and the way to mend it is named", () => {
+  const refused: [unknown, RegExp][] = [
+    [undefined, /must be a JSON object, but it is nothing/],
+    [[], /must be a JSON object, but it is an array/],
+    [{ cniVersion: 1 }, /"cniVersion" must be a string/],
+    [{ type: {} }, /"type" must be a string/],
+    [
+      { log_level: "warn" },
+      /"log_level" must be one of "off", "info", "debug", but it is a string "warn"/,
+    ],
+    [{ engine: "nft" }, /"engine" must be one of/],
+    [{ kubernetes: { exclude_namespaces: "kube-system" } }, /must be an array of strings/],
+    [{ kubernetes: { kubeconfig: "kubeconfig" } }, /must be an absolute path/],
+    ...["10.96.0", "10.96.0.1.", "256.1.1.1", "10.96.0.10:53", "dns", "::1]:53/[", "1::2::3", ""]
+      .map((text): [unknown, RegExp] => [
+        { kubernetes: { cluster_dns: [text] } },
+        /"kubernetes.cluster_dns" must be an array of IP addresses, but it is an array/,
+      ]),
+  ];
+  for (const [entry, message] of refused) {
+    assert.throws(() => readPluginSettings(entry), (error) => {
+      assert.ok(error instanceof CniError);
+      assert.equal(error.code, 7);
+      assert.match(error.message, message);
+      assert.match(error.details, /CNI_NETWORK_CONFIG of install-cni.*is undone/);
+      return true;
+    });
+  }
+  const { settings } = readPluginSettings({
+    kubernetes: { cluster_dns: ["10.96.0.10", "fd00::a", "::ffff:10.96.0.10"] },
+  });
+  assert.equal(settings.clusterDns.length, 3);
+});
+
+Deno.test("Versions that the plugin speaks are known by their exact text", () => {
+  for (const version of supportedVersions()) assert.ok(isSupportedVersion(version));
+  for (const version of ["1.0.1", "1.0", "1.2.0", "", "v1.0.0", " 1.0.0"]) {
+    assert.ok(!isSupportedVersion(version), version);
+  }
 });

@@ -1,9 +1,10 @@
 /** What is special about the compiled plugin: V8 without compilers, and bytecode made when it was built. */
 import assert from "node:assert/strict";
-import { asScripts } from "../scripts/bundle.ts";
-import { PARTS } from "../scripts/compiled_plugin/modules.ts";
+import { asScript } from "../scripts/bundle.ts";
+import { scriptPath } from "../scripts/compiled_plugin/script.ts";
 import { bundleModule, compileModule, root, writeForCompiler } from "../scripts/deno_tools.ts";
 import { findDenort } from "../scripts/denort.ts";
+import { toldBy } from "../scripts/bench/lib/plugin_phases.ts";
 import { createNamespace } from "../src/linux/topology.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
@@ -108,7 +109,7 @@ Deno.test("files in the temporary folder do not take the place of the plugin's o
     // Where the runtime pretends that the executable's files are.
     const pretended = `${folder}/deno-compile-kuma-cni`;
     await Deno.mkdir(pretended);
-    for (const name of ["plugin_start.js", "plugin_start.cache", "start.js"]) {
+    for (const name of ["plugin_main.js", "plugin_main.js.cache", "start.js"]) {
       await Deno.writeTextFile(`${pretended}/${name}`, "console.log('planted');");
     }
     const { code, stdout, stderr } = await outputOf(plugin, ["--version"], { TMPDIR: folder });
@@ -117,32 +118,59 @@ Deno.test("files in the temporary folder do not take the place of the plugin's o
   });
 });
 
-Deno.test("a program whose bytecode V8 refuses runs from its text", async () => {
-  const { path: denort } = await findDenort(target, root, () => {});
-  await inFolder(async (folder) => {
-    const module = await bundleModule("scripts/compiled_plugin/start.ts", `${folder}/b`);
-    const modules = new Map([
-      ["./main.js", `import{a as x}from"./x.js";import("./y.js").then(({b:y})=>console.log(x,y));`],
-      ["./x.js", `var a="from";export{a};`],
-      ["./y.js", `import{a}from"./x.js";var text="the text";export{text as b};`],
-    ]);
-    const scripts = asScripts(modules, "./main.js");
-    for (const [i, bytes] of [new Uint8Array(), new Uint8Array(64).fill(7)].entries()) {
-      for (const part of PARTS) {
-        await writeForCompiler(`${folder}/b/plugin_${part}.js`, scripts[part]);
-        await writeForCompiler(`${folder}/b/plugin_${part}.cache`, bytes);
-      }
-      await compileModule({
-        module,
-        include: PARTS.flatMap((part) => [`plugin_${part}.js`, `plugin_${part}.cache`]),
-        output: `${folder}/program${i}`,
-        denort,
-        target,
-        permissions: ["--allow-read"],
-        v8Flags: ["--jitless"],
-      });
-      const { stdout, stderr } = await outputOf(`${folder}/program${i}`, []);
-      assert.equal(stdout, "from the text\n", stderr);
-    }
-  });
+Deno.test("V8 takes the bytecode of all modules of an ADD; debug log and agent are told", async () => {
+  const [told] = await toldBy(plugin, 1, { annotations: {}, logLevel: "debug" });
+  assert.equal(told?.outcome?.result, "redirected");
+  assert.equal(told?.outcome?.bytecode, "used");
+  const record = told?.records.find(({ message }) => message.includes("bytecode"));
+  assert.deepEqual([record?.severity, record?.fields.bytecode], ["debug", "used"]);
 });
+
+/** Compiles three modules that print what they came from and what V8 did with their bytecode. */
+async function compileModules(
+  folder: string,
+  output: string,
+  bytecode: (name: string) => Uint8Array,
+) {
+  const { path: denort } = await findDenort(target, root, () => {});
+  const module = await bundleModule("scripts/compiled_plugin/start.ts", `${folder}/b`);
+  const state = `globalThis[Symbol.for("kuma-cni.bytecode")]`;
+  const modules = {
+    "./main.js":
+      `import{a as x}from"./x.js";import("./y.js").then(({b})=>console.log(x,b,${state}));`,
+    "./x.js": `var a="from";export{a};`,
+    "./y.js": `import{a}from"./x.js";var text="the text";export{text as b};`,
+  };
+  const include: string[] = [];
+  for (const [name, text] of Object.entries(modules)) {
+    const path = scriptPath(`${folder}/b`, name);
+    await writeForCompiler(path, asScript(text));
+    await writeForCompiler(`${path}.cache`, bytecode(name));
+    include.push(path, `${path}.cache`);
+  }
+  await compileModule({
+    module,
+    include: include.map((path) => path.slice(path.lastIndexOf("/") + 1)),
+    output,
+    denort,
+    target,
+    permissions: ["--allow-read"],
+    v8Flags: ["--jitless"],
+  });
+}
+
+const bytecodes: Record<string, (name: string) => Uint8Array> = {
+  missing: () => new Uint8Array(),
+  // The one bad script counts, however many good or missing ones there are.
+  refused: (name) => name === "./x.js" ? new Uint8Array(64).fill(7) : new Uint8Array(),
+};
+
+for (const [state, bytecode] of Object.entries(bytecodes)) {
+  Deno.test(`a program whose bytecode is ${state} runs from its text, and says so`, async () => {
+    await inFolder(async (folder) => {
+      await compileModules(folder, `${folder}/program`, bytecode);
+      const { stdout, stderr } = await outputOf(`${folder}/program`, []);
+      assert.equal(stdout, `from the text ${state}\n`, stderr);
+    });
+  });
+}

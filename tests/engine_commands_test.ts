@@ -81,6 +81,14 @@ Deno.test("apply, check and remove work on a namespace by hand", async () => {
     namespace.run(() => assert.equal(/KUMA/.test(saved("ipv4", "nft")), false));
 
     assert.match((await run("apply", other, "--netns", namespace.path)).out, /left alone, nothing/);
+
+    await run("apply", meshed, "--netns", namespace.path);
+    for (const text of ["", "{}\n", "error: no such pod\n"]) {
+      Deno.writeTextFileSync(other, text);
+      const { error } = await run("apply", other, "--netns", namespace.path);
+      assert.match(error ?? "", /expected a Pod as the injector leaves it/);
+      assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, true, "untouched");
+    }
   } finally {
     Deno.removeSync(meshed);
     Deno.removeSync(other);

@@ -1,8 +1,17 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { KubeconfigError, loadKubeconfig, parseKubeconfig } from "../src/kubernetes/kubeconfig.ts";
+import {
+  KubeconfigError,
+  loadKubeconfig,
+  parseKubeconfig,
+  readTokenFile,
+} from "../src/kubernetes/kubeconfig.ts";
 import { formatKubeconfig } from "../src/kubernetes/kubeconfig_format.ts";
+import { libc } from "../src/linux/libc.ts";
 import { makeAuthority } from "./support/certificates.ts";
+
+// Loaded once for the process and never unloaded, which a test must not be blamed for.
+libc();
 
 const authority = await makeAuthority();
 const client = await authority.issue({ commonName: "node", usage: "client" });
@@ -247,6 +256,37 @@ Deno.test("errors name file, key and what was wanted", async (t) => {
   await t.step("folder", () => {
     assert.throws(() => loadKubeconfig("/proc"), /the file cannot be read/);
   });
+});
+
+Deno.test("a kubeconfig, token or authority that is not a file holds nobody up", async (t) => {
+  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
+  try {
+    await new Deno.Command("mkfifo", { args: [`${folder}/fifo`] }).output();
+    await Deno.symlink("/dev/zero", `${folder}/zero`);
+    await Deno.writeTextFile(`${folder}/huge`, "");
+    await Deno.truncate(`${folder}/huge`, 2 ** 40);
+    const problems: Record<string, RegExp> = {
+      fifo: /cannot be read: .* it is a FIFO, expected a regular file$/,
+      zero: /cannot be read: .* it is a character device, expected a regular file$/,
+      huge: /cannot be read: .* it is larger than 1048576 bytes/,
+    };
+    for (const [name, problem] of Object.entries(problems)) {
+      const path = `${folder}/${name}`;
+      const authorityFile = general([server, `certificate-authority: ${path}`], ["token: t"]);
+      const readers: Record<string, () => unknown> = {
+        kubeconfig: () => loadKubeconfig(path),
+        token: () => readTokenFile(path),
+        authority: () => parseKubeconfig(authorityFile, "/x"),
+      };
+      for (const [what, read] of Object.entries(readers)) {
+        await t.step(`${what}, ${name}`, () => {
+          assert.throws(read, { name: "KubeconfigError", message: problem, temporary: false });
+        });
+      }
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 Deno.test("no text whatever makes the parser throw anything but a KubeconfigError", () => {

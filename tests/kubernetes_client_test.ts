@@ -4,10 +4,14 @@ import { ApiError } from "../src/kubernetes/errors.ts";
 import { type ClusterAccess, KubeconfigError } from "../src/kubernetes/kubeconfig.ts";
 import { type ApiErrorKind } from "../src/kubernetes/errors.ts";
 import { parsePod } from "../src/kubernetes/pod.ts";
+import { libc } from "../src/linux/libc.ts";
 import { ApiServer, type Fault, htmlFault } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
 import { brokenListener } from "./support/http_server.ts";
 import { injectedPod, mirrorPod, nativeSidecarPod, plainPod } from "./support/pods.ts";
+
+// Loaded once for the process and never unloaded, which a test must not be blamed for.
+libc();
 
 const authority = await makeAuthority();
 const app = { namespace: "demo", name: "app-1" };

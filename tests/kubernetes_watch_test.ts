@@ -68,6 +68,9 @@ class Bed implements AsyncDisposable {
           this.known.delete(notice.object.name);
           this.notices.push(`deleted ${notice.object.name}`);
           break;
+        case "resumed":
+          this.notices.push("resumed");
+          break;
         default:
           this.notices.push(`${notice.type}: ${notice.error.message}`);
       }
@@ -157,6 +160,16 @@ Deno.test("a lost connection is an interruption, and nothing is missed", async (
   await bed.settled("b");
   assert.equal(bed.notices.filter((text) => text.startsWith("interrupted")).length, 3);
   assert.equal(bed.notices.filter((text) => text.startsWith("snapshot")).length, 1);
+  assert.equal(bed.notices.filter((text) => text === "resumed").length, 1);
+});
+
+Deno.test("a watch that runs again says so, also when nothing happens", async () => {
+  await using bed = await Bed.start(["a"]);
+  await bed.settled("a");
+  bed.server.closeConnections();
+  await bed.until(() => bed.notices.length === 3);
+  assert.match(bed.notices[1]!, /^interrupted/);
+  assert.equal(bed.notices[2], "resumed");
 });
 
 Deno.test("a bookmark moves the place to go on from", async () => {

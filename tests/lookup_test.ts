@@ -1,12 +1,18 @@
 import assert from "node:assert/strict";
 import { KubeconfigError } from "../src/kubernetes/kubeconfig.ts";
+import { formatKubeconfig } from "../src/kubernetes/kubeconfig_format.ts";
 import type { Pod } from "../src/kubernetes/pod.ts";
 import { ApiPodSource } from "../src/pod/api_source.ts";
 import { type LookupOptions, lookUpPod, PodLookupError } from "../src/pod/lookup.ts";
 import { type PodReference, type PodSource, SourceUnavailableError } from "../src/pod/source.ts";
+import { libc } from "../src/linux/libc.ts";
 import { ApiServer, type ApiServerOptions, htmlFault } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
+import { brokenListener } from "./support/http_server.ts";
 import { injectedPod, mirrorPod, plainPod } from "./support/pods.ts";
+
+// Loaded once for the process and never unloaded, which a test must not be blamed for.
+libc();
 
 const app = { namespace: "demo", name: "app-1", uid: "uid-1" };
 
@@ -245,6 +251,12 @@ Deno.test("a missing pod is asked for again for a short while", async (t) => {
     assert(performance.now() - started < 1000);
     assert.deepEqual([error.problem, error.temporary], ["not-found", true]);
     assert(bed.gets >= 3, `${bed.gets} requests`);
+    assert.match(error.hint, /^The pod was deleted, or the kubeconfig is of another cluster$/);
+  });
+  await t.step("it is not one of the cluster", async () => {
+    await using bed = await Bed.start();
+    const error = await failureOf(bed.lookUp({}, { namespace: "db", name: "db" }));
+    assert.match(error.hint, /Podman or nerdctl.*network_config_dir.*cni_netconfpath/);
   });
 });
 
@@ -381,4 +393,39 @@ Deno.test("the waits between attempts grow and differ", async () => {
     });
   }
   assert.notDeepEqual(delays[0], delays[1]);
+});
+
+Deno.test("a process without descriptors may try again, nothing is wrong with the kubeconfig", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
+  const silent = brokenListener("reset");
+  try {
+    const authority = await makeAuthority();
+    const kubeconfig = `${folder}/kubeconfig`;
+    await Deno.writeTextFile(
+      kubeconfig,
+      formatKubeconfig({
+        server: `https://127.0.0.1:${silent.port}`,
+        certificateAuthority: authority.certificate,
+        token: "t",
+      }),
+    );
+    const script = new URL("support/out_of_descriptors.ts", import.meta.url).pathname;
+    const { stdout, stderr } = await new Deno.Command("sh", {
+      args: [
+        ...["-c", 'ulimit -n 120 && exec "$@"', "sh"],
+        ...[Deno.execPath(), "run", "--quiet", "--allow-all", script, kubeconfig],
+      ],
+    }).output();
+    const text = new TextDecoder().decode(stdout);
+    assert.notEqual(text, "", new TextDecoder().decode(stderr));
+    const [first, second] = text.trim().split("\n").map((line) => JSON.parse(line));
+    assert.equal(first.result.temporary, true, text);
+    assert.match(first.result.message, /the file cannot be read: .*EMFILE/);
+    assert.match(first.result.hint, /has run out of open files or memory/);
+    assert.match(second.retries[0], /EMFILE/);
+    assert.equal(second.result.problem, "unreachable", "the second attempt reads the file");
+  } finally {
+    silent.close();
+    await Deno.remove(folder, { recursive: true });
+  }
 });

@@ -75,7 +75,12 @@ Deno.test("metrics of one name cannot be declared twice", () => {
 
 Deno.test("outcomes of plugin calls are counted with bounded labels", () => {
   const metrics = new AgentMetrics(new MetricsRegistry());
-  metrics.recordOutcome({ command: "ADD", result: "redirected", phases: { total: 30, apply: 3 } });
+  metrics.recordOutcome({
+    command: "ADD",
+    result: "redirected",
+    bytecode: "used",
+    phases: { total: 30, apply: 3 },
+  });
   metrics.recordOutcome({
     command: "ADD",
     result: "skipped",
@@ -86,6 +91,7 @@ Deno.test("outcomes of plugin calls are counted with bounded labels", () => {
     command: 'ADD"} 1\nforged_total 99',
     result: "failed",
     reason: "11",
+    bytecode: 'used"} 1',
     phases: { ["x".repeat(1000)]: 5 },
   });
   const samples = parseExposition(metrics.registry.expose());
@@ -94,6 +100,8 @@ Deno.test("outcomes of plugin calls are counted with bounded labels", () => {
   assert.equal(samples.get('kuma_cni_plugin_calls_total{command="other",result="failed"}'), 1);
   assert.equal(samples.get('kuma_cni_plugin_failures_total{code="11",command="other"}'), 1);
   assert.equal(samples.get('kuma_cni_skipped_pods_total{reason="no-sidecar"}'), 1);
+  assert.equal(samples.get('kuma_cni_plugin_bytecode_total{state="used"}'), 1);
+  assert.equal(samples.get('kuma_cni_plugin_bytecode_total{state="other"}'), 1);
   assert.equal(
     samples.get('kuma_cni_plugin_phase_duration_seconds_sum{command="add",phase="total"}'),
     0.04,

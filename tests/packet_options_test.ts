@@ -106,6 +106,15 @@ Deno.test("packets are read as people write them", () => {
   }
 });
 
+Deno.test("who sends can be named: root, the application, the sidecar", () => {
+  const uidOf = (from: string, sidecarUid: number) =>
+    readPacket({ from, to: "10.0.0.1:80", podIps: [] }, sidecarUid).uid;
+  assert.equal(uidOf("root", 5678), 0);
+  assert.equal(uidOf("app", 5678), 1000);
+  assert.equal(uidOf("app", 1000), 1001, "the application is never the sidecar");
+  assert.equal(uidOf("sidecar", 1000), 1000);
+});
+
 const bad: [from: string, to: string, more: Partial<PacketWords>, message: RegExp][] = [
   ["uid=x", "10.0.0.1:1", {}, /--from uid=x cannot be read/],
   ["uid=4294967295", "10.0.0.1:1", {}, /--from uid=4294967295 cannot be read/],
@@ -116,10 +125,23 @@ const bad: [from: string, to: string, more: Partial<PacketWords>, message: RegEx
   ["uid=1", "10.0.0.1:1/tcp/udp", {}, /cannot be read/],
   ["uid=1", "example.com:80", {}, /cannot be read/],
   ["uid=1", "", {}, /cannot be read/],
-  ["uid=1", "fd00::1:80/TCP", {}, /cannot be read/],
+  ["uid=1", "[fd00::1]:80/TCP", {}, /unknown protocol "TCP"; expected one of tcp, udp, icmp/],
+  ["uid=1", "10.0.0.1:80/tpc", {}, /unknown protocol "tpc"/],
+  ["uid=1", "fd00::1:80", {}, /has no port; write "\[fd00::1\]:80" if 80 is the port/],
+  ["uid=1", "fd00::1:80/udp", {}, /write "\[fd00::1\]:80\/udp" if/],
+  ["uid=1", "fd00::a", {}, /has no port; write for example "\[fd00::a\]:443"/],
+  ["uid=1", "10.0.0.1:80/icmp", {}, /has a port.*write for example "10\.0\.0\.1\/icmp"/],
+  ["uid=1", "80/icmp", {}, /has a port.*write for example "192\.0\.2\.10\/icmp"/],
+  ["uid=1", "fd00::7/icmp", {}, /write "fd00::7\/icmpv6"/],
+  ["uid=1", "10.0.0.7/icmpv6", {}, /write "10\.0\.0\.7\/icmp"/],
+  ["10.0.0.7/icmp", "8080", {}, /names a protocol; that belongs to --to.*"10\.0\.0\.1\/icmp"/],
+  ["uid=1,10.0.0.7:1/udp", "8080", {}, /belongs to --to/],
+  ["5678", "10.0.0.1:80", {}, /may mean a user or a port; write "uid=5678" for/],
+  ["sidecar,80", "10.0.0.1:80", {}, /may mean a user or a port/],
+  ["toString", "10.0.0.1:80", {}, /cannot be read; expected "uid=1000", "root", "app"/],
   ["10.0.0.7", "[fd00::1]:1", {}, /different IP families/],
   ["10.0.0.7", "127.0.0.1:1", {}, /cannot be reached from 10\.0\.0\.7/],
-  ["uid=1", "80", { podIps: ["pod"] }, /Pod IP "pod" is no IP address/],
+  ["uid=1", "80", { podIps: ["pod"] }, /Pod IP "pod" is not an IP address/],
 ];
 
 Deno.test("what is no packet is refused with what is wanted", () => {

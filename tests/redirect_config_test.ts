@@ -49,7 +49,7 @@ Deno.test("a pod without settings gets the legacy defaults", () => {
   assert.deepEqual(config, {
     ...defaultRedirectConfig,
     rulesVersion: "2.9",
-    inbound: { ...defaultRedirectConfig.inbound, excludePorts: [9901, 9001] },
+    inbound: { ...defaultRedirectConfig.inbound, excludePorts: [9901] },
     outbound: { ...defaultRedirectConfig.outbound, excludePorts: [9901] },
     dns: { ...defaultRedirectConfig.dns, captureAll: true },
   });
@@ -198,7 +198,25 @@ const good: [name: string, annotations: Record<string, string>, pick: Change, wa
     "a port list with blanks",
     { "traffic.kuma.io/exclude-inbound-ports": " 8080, 9090 ,," },
     (c) => c.inbound.excludePorts,
-    [8080, 9090, 9001],
+    [8080, 9090],
+  ],
+  [
+    "a probe proxy of Kuma 2.9 and later",
+    { "kuma.io/application-probe-proxy-port": "9001" },
+    (c) => c.inbound.excludePorts,
+    [9901, 9001],
+  ],
+  [
+    "Kuma 2.7 and 2.8 have no probe proxy",
+    { "kuma.io/transparent-proxying": "enabled", "kuma.io/virtual-probes-port": "9000" },
+    (c) => c.inbound.excludePorts,
+    [9901],
+  ],
+  [
+    "the config annotation holds the probe proxy's port itself",
+    { [CONFIG_ANNOTATION]: "{}", "kuma.io/application-probe-proxy-port": "9001" },
+    (c) => c.inbound.excludePorts,
+    [],
   ],
   [
     "empty port lists",
@@ -425,7 +443,7 @@ const ignored: [text: string, warning: RegExp][] = [
   ["constructor: 1\nprototype: 2\ntoString: 3", /unknown keys.*"constructor","prototype"/],
   ["log: {level: 8}", /taken as 7/],
   ["ipFamilyMode: ipv6", /IPv4 traffic is not redirected/],
-  ["redirect: {dns: {enabled: true}}", /DNS is not redirected: captureAll is off/],
+  ["redirect: {dns: {enabled: true}}", /is not redirected: captureAll is off/],
 ];
 
 Deno.test("what is ignored or bounded leaves one warning and changes nothing else", () => {

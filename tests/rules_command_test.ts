@@ -68,12 +68,32 @@ Deno.test("rules reads a file, and prints what tools can read", async () => {
 
 Deno.test("bad input and bad options end with one line and exit code 1", async () => {
   const cases: [args: string[], input: string, message: RegExp][] = [
-    [["rules", "-"], "kind: Deployment", /^install-cni: standard input is of kind "Deployment"/],
+    [["rules", "-"], "kind: Deployment", /^install-cni: Standard input is of kind "Deployment"/],
     [["rules", "-"], "[", /^install-cni: Cannot parse standard input: /],
+    [
+      ["rules", "-"],
+      "",
+      /^install-cni: Standard input is empty, perhaps since the command before the/,
+    ],
+    [["rules", "-"], "# nothing\n---\n", /^install-cni: Standard input is empty, perhaps/],
+    [
+      ["explain", "-", "--from", "app", "--to", "dns"],
+      "\n",
+      /^install-cni: Standard input is empty/,
+    ],
+    [["rules", "/dev/null"], "", /^install-cni: \/dev\/null is empty; expected a Pod as/],
+    [["rules", "-"], "{}", /has no setting of a transparent proxy.*\(it has no key at all\)/],
+    [["rules", "-"], "error: not found", /no setting of a transparent proxy.*\(it has "error"\)/],
+    [["rules", "-"], "not found", /^install-cni: Standard input is a plain text; expected a Pod/],
+    [["rules", "-"], "[a]", /^install-cni: Standard input is a list; expected a Pod/],
     [["rules", "/nonexistent.yaml"], "", /^install-cni: Cannot read \/nonexistent\.yaml: /],
     [["rules", "-"], "kumaDPUser: root", /^install-cni: standard input: kumaDPUser is "root"/],
     [["rules", "-", "--engine", "ebpf"], "", /Allowed choices are nftables, iptables/],
-    [["explain", "-", "--from", "me", "--to", "dns"], "{}", /^install-cni: --from me cannot be/],
+    [
+      ["explain", "-", "--from", "me", "--to", "dns"],
+      "redirect: {}",
+      /^install-cni: --from me cannot be/,
+    ],
   ];
   for (const [args, input, message] of cases) {
     const { code, stdout, stderr } = await run(args, input);

@@ -16,6 +16,7 @@ export class AgentMetrics {
   readonly calls: Counter;
   readonly failures: Counter;
   readonly skips: Counter;
+  readonly bytecode: Counter;
   readonly phaseSeconds: Histogram;
   readonly socketErrors: Counter;
   readonly podRequests: Counter;
@@ -51,6 +52,10 @@ export class AgentMetrics {
       "kuma_cni_skipped_pods_total",
       "Pods that were passed through untouched, by reason",
     );
+    this.bytecode = registry.counter(
+      "kuma_cni_plugin_bytecode_total",
+      "Calls of the plugin by what V8 did with the bytecode of the build: used, missing, refused",
+    );
     this.phaseSeconds = registry.histogram(
       "kuma_cni_plugin_phase_duration_seconds",
       "Duration of the plugin's phases, by command and phase",
@@ -79,6 +84,9 @@ export class AgentMetrics {
     }
     if (outcome.result === "skipped") {
       this.skips.increment({ reason: labelValue(outcome.reason ?? "unknown") });
+    }
+    if (outcome.bytecode !== undefined) {
+      this.bytecode.increment({ state: labelValue(outcome.bytecode) });
     }
     for (const [phase, milliseconds] of Object.entries(outcome.phases)) {
       this.phaseSeconds.observe(milliseconds / 1000, { command, phase: labelValue(phase) });

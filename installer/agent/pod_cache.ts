@@ -159,6 +159,9 @@ export class PodCache implements PodProvider {
             this.#synchronized();
             break;
           }
+          case "resumed":
+            this.#synchronized();
+            break;
           case "interrupted":
             // Rights may take long to come, and a new authority takes a new client.
             if (

@@ -1,9 +1,10 @@
 /** The part of the running installer that serves plugin calls, probes and Prometheus. */
 import type { FinishRequest } from "../../src/agent/messages.ts";
-import { KubernetesClient } from "../../src/kubernetes/client.ts";
+import type { KubernetesClient } from "../../src/kubernetes/client.ts";
+import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { messageOf } from "../../src/log/message_of.ts";
 import { writeToStderr } from "../../src/log/stderr.ts";
-import { clientOf, ownPod, readOwnPod } from "../cluster/own_pod.ts";
+import { clientOf, ownPod, readOwnPod, readText } from "../cluster/own_pod.ts";
 import type { Observer, Service, ServiceContext } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { AgentMetrics } from "./agent_metrics.ts";
@@ -11,6 +12,7 @@ import { serveHealth } from "./health.ts";
 import { MetricsRegistry } from "./metrics.ts";
 import { PodCache } from "./pod_cache.ts";
 import { SocketServer } from "./socket_server.ts";
+import { WatchLog } from "./watch_log.ts";
 
 /** Time for one request to the API server, in milliseconds. */
 const REQUEST_MILLISECONDS = 10_000;
@@ -19,13 +21,14 @@ const REQUEST_MILLISECONDS = 10_000;
 export class AgentService implements Service {
   readonly metrics = new AgentMetrics(new MetricsRegistry());
   readonly observer: Observer;
+  /** How the requests to the API server go: the watch's, and those for single pods. */
+  readonly apiState = new ConnectionState();
   #context: ServiceContext | undefined;
   #client: { readonly client: KubernetesClient; readonly authority: string } | undefined;
   #cache: PodCache | undefined;
   #socket: SocketServer | undefined;
   #http: Deno.HttpServer | undefined;
   #lastSocketTrouble = "";
-  #lastWatchTrouble = "";
 
   constructor(private readonly settings: Settings) {
     const { metrics } = this;
@@ -126,23 +129,13 @@ export class AgentService implements Service {
   #startCache(context: ServiceContext): void {
     if (this.#cache !== undefined) return;
     const connect = () => this.#connect();
+    const log = new WatchLog(context.log);
     const cache = new PodCache(connect, (signal) => nodeName(this.settings, connect(), signal), {
       observer: {
-        synchronized: (pods) => {
-          this.#lastWatchTrouble = "";
-          context.log.info("Pods of this node are followed", { pods });
-        },
+        synchronized: (pods) => log.synchronized(pods),
         interrupted: (error, retryMilliseconds) => {
           this.metrics.watchRestarts.increment();
-          if (error.message === this.#lastWatchTrouble) return;
-          this.#lastWatchTrouble = error.message;
-          context.log.warn(
-            "Pods of this node are not followed, the plugin's questions are asked live",
-            {
-              reason: error.message,
-              retrySeconds: Math.round(retryMilliseconds / 1000),
-            },
-          );
+          log.interrupted(error, retryMilliseconds);
         },
       },
     });
@@ -152,10 +145,11 @@ export class AgentService implements Service {
 
   /** The client of the API server; another one when the cluster's authority was replaced. */
   #connect(): KubernetesClient {
-    const authority = Deno.readTextFileSync(this.settings.caFile);
+    const authority = readText(this.settings.caFile);
     if (this.#client?.authority !== authority) {
       this.#client?.client.close();
-      this.#client = { client: clientOf(this.settings, REQUEST_MILLISECONDS), authority };
+      const client = clientOf(this.settings, REQUEST_MILLISECONDS, this.apiState);
+      this.#client = { client, authority };
     }
     return this.#client.client;
   }

@@ -1,5 +1,7 @@
 /** This program's own pod, and the way to the API server as its account. */
 import { KubernetesClient } from "../../src/kubernetes/client.ts";
+import type { ConnectionState } from "../../src/kubernetes/connection_state.ts";
+import { readRegularFile } from "../../src/linux/regular_file.ts";
 import { serverOf } from "../settings/api_server.ts";
 import type { Settings } from "../settings/declarations.ts";
 
@@ -13,7 +15,7 @@ export interface OwnPod {
 export function ownPod(settings: Settings): OwnPod | undefined {
   const folder = settings.tokenFile.slice(0, settings.tokenFile.lastIndexOf("/"));
   const namespace = settings.podNamespace ||
-    orEmpty(() => Deno.readTextFileSync(`${folder}/namespace`).trim());
+    orEmpty(() => readText(`${folder}/namespace`).trim());
   const name = settings.podName || orEmpty(() => Deno.hostname());
   return namespace === "" || name === "" ? undefined : { namespace, name };
 }
@@ -23,15 +25,24 @@ export function ownPod(settings: Settings): OwnPod | undefined {
  * for each request.
  *
  * @param timeout Milliseconds for one request.
- * @throws {Deno.errors.NotFound} when the certificate authority's file is missing.
+ * @param state Hears how each request ends.
+ * @throws {LinuxError} when the certificate authority's file cannot be read, for example `ENOENT`.
+ * @throws {UnusableFileError} when it is not a regular file, or too large.
  */
-export function clientOf(settings: Settings, timeout: number): KubernetesClient {
+export function clientOf(
+  settings: Settings,
+  timeout: number,
+  state?: ConnectionState,
+): KubernetesClient {
   return new KubernetesClient({
     server: serverOf(settings),
-    certificateAuthority: Deno.readTextFileSync(settings.caFile),
+    certificateAuthority: readText(settings.caFile),
     tokenFile: settings.tokenFile,
     insecureSkipTlsVerify: false,
-  }, { requestTimeoutMilliseconds: timeout });
+  }, {
+    requestTimeoutMilliseconds: timeout,
+    ...(state === undefined ? {} : { state }),
+  });
 }
 
 /**
@@ -48,6 +59,11 @@ export async function readOwnPod(
     encodeURIComponent(pod.name)
   }`;
   return await client.getJson(path, { signal, what: `own pod "${pod.namespace}/${pod.name}"` });
+}
+
+/** Reads a file that is mounted into the container. */
+export function readText(path: string): string {
+  return new TextDecoder().decode(readRegularFile(path));
 }
 
 function orEmpty(work: () => string): string {

@@ -31,7 +31,10 @@ export function register(program: Command): void {
       "<input>",
       'pod manifest or transparent proxy configuration, YAML or JSON; "-" = stdin',
     )
-    .requiredOption("--from <sender>", '"uid=1000", "sidecar", "nobody" (no socket) or an address')
+    .requiredOption(
+      "--from <sender>",
+      '"uid=1000", "root", "app" (UID 1000), "sidecar", "nobody" (no socket) or an address',
+    )
     .requiredOption("--to <target>", '"address:port/protocol", a port of the pod, or "dns"')
     .option("--pod-ip <address...>", "address of the pod", [] as string[])
     .option("--interface <name>", "where the packet comes in or goes out")

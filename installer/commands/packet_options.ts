@@ -5,7 +5,9 @@ import type { Packet } from "../../src/redirect/evaluate.ts";
 
 /** The words of a person. */
 export interface PacketWords {
-  /** `uid=1000`, `sidecar`, `nobody` (no socket), or an address, with `:port` or not. */
+  /**
+   * `uid=1000`, `root`, `app`, `sidecar`, `nobody` (no socket), or an address, with `:port` or not.
+   */
   readonly from: string;
   /** `address:port/protocol`, `port/protocol` of the pod itself, or `dns`. */
   readonly to: string;
@@ -16,12 +18,20 @@ export interface PacketWords {
   readonly state?: Packet["conntrackState"] | undefined;
 }
 
+/** Where a packet comes from or goes to; what was not written is `undefined`. */
 interface Endpoint {
   readonly family: IpFamily | undefined;
   readonly address: string | undefined;
   readonly port: number | undefined;
   readonly protocol: string | undefined;
 }
+
+const NOWHERE: Endpoint = {
+  family: undefined,
+  address: undefined,
+  port: undefined,
+  protocol: undefined,
+};
 
 /** Addresses for documentation (RFC 5737 and RFC 3849) that stand for the pod's and for others'. */
 const POD: Readonly<Record<IpFamily, string>> = { ipv4: "192.0.2.10", ipv6: "2001:db8::10" };
@@ -30,6 +40,13 @@ const SERVER: Readonly<Record<IpFamily, string>> = {
   ipv6: "2001:db8:53::53",
 };
 const LOOPBACK: Readonly<Record<IpFamily, string>> = { ipv4: "127.0.0.1", ipv6: "::1" };
+
+/** UID of `app`: a usual one of an application, any but the sidecar's and root's. */
+const APP_UID = 1000;
+
+/** Protocols by their names in `/etc/protocols`; those of the first list are looked at by port. */
+const PORTED = ["tcp", "udp"];
+const PORTLESS = ["icmp", "icmpv6", "sctp", "dccp", "esp", "ah", "gre", "igmp"];
 
 /** Port that stands for the free port of whoever opens a connection. */
 const CLIENT_PORT = 40000;
@@ -48,7 +65,9 @@ const CLIENT_PORT = 40000;
 export function readPacket(words: PacketWords, sidecarUid: number): Packet {
   const podIps = words.podIps.map((text) => {
     const address = parseAddress(text);
-    if (address === undefined) throw new Error(`Pod IP ${JSON.stringify(text)} is no IP address`);
+    if (address === undefined) {
+      throw new Error(`Pod IP ${JSON.stringify(text)} is not an IP address`);
+    }
     return { family: address.family, text: formatAddress(address) };
   });
   const podIp = (family: IpFamily) =>
@@ -74,9 +93,21 @@ export function readPacket(words: PacketWords, sidecarUid: number): Packet {
   }
   const local = isLoopback(destination) || isPods(destination);
   const protocol = target.protocol ?? "tcp";
-  const ported = protocol === "tcp" || protocol === "udp";
+  const ported = PORTED.includes(protocol);
   if (ported && target.port === undefined) {
-    throw new Error(`--to ${words.to} has no port; wanted is for example "10.0.0.1:443/tcp"`);
+    throw new Error(`--to ${words.to} has no port; write ${withPort(words.to)}`);
+  }
+  if (!ported && target.port !== undefined) {
+    throw new Error(
+      `--to ${words.to} has a port, which packets of ${protocol} are not told apart by; write for ` +
+        `example "${target.address ?? destination}/${protocol}"`,
+    );
+  }
+  if (protocol === (family === "ipv4" ? "icmpv6" : "icmp")) {
+    throw new Error(
+      `--to ${words.to} is of no kind that ${family === "ipv4" ? "IPv4" : "IPv6"} has; write ` +
+        `"${destination}/${family === "ipv4" ? "icmp" : "icmpv6"}"`,
+    );
   }
   return {
     family,
@@ -105,30 +136,62 @@ function isLoopback(address: string): boolean {
 }
 
 function readSender(text: string, sidecarUid: number): { uid?: number; endpoint: Endpoint } {
-  const nowhere = { family: undefined, address: undefined, port: undefined, protocol: undefined };
+  const users: Readonly<Record<string, number>> = {
+    root: 0,
+    app: sidecarUid === APP_UID ? APP_UID + 1 : APP_UID,
+    sidecar: sidecarUid,
+  };
   let uid: number | undefined;
-  let endpoint: Endpoint = nowhere;
+  let endpoint: Endpoint = NOWHERE;
   for (const word of text.split(",").map((word) => word.trim())) {
+    if (/^[0-9]+$/.test(word)) {
+      throw new Error(
+        `--from ${text} may mean a user or a port; write "uid=${word}" for a process of that user, ` +
+          `or an address and the port, as "10.0.0.7:${word}"`,
+      );
+    }
     const number = /^uid=([0-9]{1,10})$/.exec(word)?.[1];
     if (number !== undefined && Number(number) <= 4294967294) uid = Number(number);
-    else if (word === "sidecar") uid = sidecarUid;
+    else if (Object.hasOwn(users, word)) uid = users[word]!;
     else if (word !== "nobody") endpoint = readEndpoint(word, "--from");
   }
+  if (endpoint.protocol !== undefined) {
+    throw new Error(
+      `--from ${text} names a protocol; that belongs to --to, for example --to ` +
+        `"10.0.0.1${PORTED.includes(endpoint.protocol) ? ":443" : ""}/${endpoint.protocol}"`,
+    );
+  }
   return uid === undefined ? { endpoint } : { uid, endpoint };
+}
+
+/** An example of the address with a port, for a person who wrote none or no brackets. */
+function withPort(text: string): string {
+  const [place = "", protocol] = text.split("/");
+  const suffix = protocol === undefined ? "" : `/${protocol}`;
+  if (parseAddress(place)?.family !== "ipv6") return `for example "${place}:443${suffix}"`;
+  const [, address, port] = /^(.*):([0-9]{1,5})$/.exec(place) ?? [];
+  return address !== undefined && parseAddress(address) !== undefined
+    ? `"[${address}]:${port}${suffix}" if ${port} is the port`
+    : `for example "[${place}]:443${suffix}"`;
 }
 
 function readEndpoint(text: string, option: string): Endpoint {
   const fail = () =>
     new Error(
-      `${option} ${text} cannot be read; wanted is ${
+      `${option} ${text} cannot be read; expected ${
         option === "--from"
-          ? '"uid=1000", "sidecar", "nobody" or an address like "10.0.0.1"'
+          ? '"uid=1000", "root", "app", "sidecar", "nobody" or an address like "10.0.0.1"'
           : '"10.0.0.1:443/tcp", "[fd00::1]:53/udp", "8080" of the pod, or "dns"'
       }`,
     );
   const [place = "", protocol, ...more] = text.split("/");
-  if (more.length > 0 || (protocol !== undefined && !/^[a-z][a-z0-9-]*$/.test(protocol))) {
-    throw fail();
+  if (more.length > 0) throw fail();
+  if (protocol !== undefined && ![...PORTED, ...PORTLESS].includes(protocol)) {
+    throw new Error(
+      `${option} ${text} names the unknown protocol ${JSON.stringify(protocol)}; expected one of ${
+        [...PORTED, ...PORTLESS].join(", ")
+      }`,
+    );
   }
   const whole = parseAddress(place);
   if (whole !== undefined) {

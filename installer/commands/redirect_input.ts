@@ -4,8 +4,8 @@ import { parse } from "@std/yaml/parse";
 import { parsePod } from "../../src/kubernetes/pod.ts";
 import { decideForPod } from "../../src/pod/decide.ts";
 import type { Skip } from "../../src/pod/decision.ts";
+import { podSettings } from "../../src/pod/pod_settings.ts";
 import {
-  redirectConfigOf,
   type RedirectConfigOptions,
   type RedirectConfigResult,
   transparentProxyConfigOf,
@@ -19,6 +19,12 @@ export type RedirectInput =
 /** Longest input that is read, in bytes. */
 const MAX_INPUT = 4 * 1024 * 1024;
 
+/** Name of standard input in messages. */
+const STDIN = "standard input";
+
+const EXPECTED = 'expected a Pod as the injector leaves it ("kubectl get pod NAME -o yaml") or a ' +
+  "transparent proxy configuration";
+
 /**
  * Reads and decides about an input.
  *
@@ -31,7 +37,7 @@ export async function readRedirectInput(
   path: string,
   options: RedirectConfigOptions,
 ): Promise<RedirectInput> {
-  const name = path === "-" ? "standard input" : path;
+  const name = path === "-" ? STDIN : path;
   let text;
   try {
     text = path === "-" ? await readBounded(Deno.stdin.readable) : await readFile(path);
@@ -77,8 +83,16 @@ export function parseRedirectInput(
     const reason = error instanceof Error ? error.message.split(":\n")[0] : error;
     throw new Error(`Cannot parse ${name}: ${reason}`);
   }
+  if (document === undefined || document === null) {
+    throw new Error(
+      `${capitalized(name)} is empty${
+        name === STDIN ? ", perhaps since the command before the pipe failed" : ""
+      }; ${EXPECTED}`,
+    );
+  }
   const kind = member(document, "kind");
   if (kind === undefined) {
+    checkConfiguration(document, name);
     return {
       kind: "redirect",
       title: `Configuration ${name}`,
@@ -86,16 +100,38 @@ export function parseRedirectInput(
     };
   }
   if (kind !== "Pod") {
-    throw new Error(
-      `${name} is of kind ${JSON.stringify(kind)}; wanted is a Pod as the injector leaves it ` +
-        `("kubectl get pod NAME -o yaml") or a transparent proxy configuration`,
-    );
+    throw new Error(`${capitalized(name)} is of kind ${JSON.stringify(kind)}; ${EXPECTED}`);
   }
   const pod = parsePod(withIdentity(document as Record<string, unknown>));
   const title = `Pod ${pod.namespace}/${pod.name}`;
   const decision = decideForPod(pod, options);
-  if (decision.kind === "skip") return { title, ...decision };
-  return { kind: "redirect", title, ...redirectConfigOf(pod.annotations, options) };
+  return { title, ...decision };
+}
+
+/**
+ * Refuses what is not a configuration: one without any setting stands for all defaults, so that a
+ * stray text would count as a pod whose traffic is redirected.
+ */
+function checkConfiguration(document: unknown, name: string): void {
+  if (typeof document !== "object" || Array.isArray(document)) {
+    throw new Error(
+      `${capitalized(name)} is ${Array.isArray(document) ? "a list" : "a plain text"}; ${EXPECTED}`,
+    );
+  }
+  const keys = Object.keys(document as Record<string, unknown>);
+  const known = new Set(
+    podSettings().flatMap(({ key }) => key?.split(".")[0]?.toLowerCase() ?? []),
+  );
+  if (keys.some((key) => known.has(key.toLowerCase()))) return;
+  throw new Error(
+    `${capitalized(name)} has no setting of a transparent proxy configuration (it has ${
+      keys.slice(0, 5).map((key) => JSON.stringify(key.slice(0, 40))).join(", ") || "no key at all"
+    }); ${EXPECTED}`,
+  );
+}
+
+function capitalized(text: string): string {
+  return text === STDIN ? text.replace(/^./, (letter) => letter.toUpperCase()) : text;
 }
 
 function member(value: unknown, key: string): unknown {

@@ -4,6 +4,10 @@
  */
 import { LinuxError } from "../../src/linux/errno.ts";
 import { exchangeFiles, renameToFreeName } from "../../src/linux/file_exchange.ts";
+import { readRegularFile } from "../../src/linux/regular_file.ts";
+
+/** Most bytes of a file that is read whole: the journal holds several files of a MiB at most. */
+const largestFile = 16 * 1024 * 1024;
 
 /** One operation on the host's files, as its observer sees it. */
 export interface Operation {
@@ -42,10 +46,14 @@ export class Operations {
     return this.#statusBy(() => Deno.statSync(path), path);
   }
 
-  /** Returns a file's bytes, or `undefined` when it is missing. */
+  /**
+   * Returns a file's bytes, or `undefined` when it is missing.
+   *
+   * @throws {UnusableFileError} when it is not a regular file, or too large for one of ours.
+   */
   read(path: string): Uint8Array<ArrayBuffer> | undefined {
     this.#announce("read", path, false);
-    return orMissing(() => Deno.readFileSync(path));
+    return orMissing(() => readRegularFile(path, largestFile));
   }
 
   /** Returns where a link points to. */
@@ -212,6 +220,9 @@ function orMissing<T>(work: () => T): T | undefined {
   try {
     return work();
   } catch (error) {
+    if (error instanceof LinuxError && ["ENOENT", "ENOTDIR", "ELOOP"].includes(error.code)) {
+      return undefined;
+    }
     const { NotFound, NotADirectory, FilesystemLoop } = Deno.errors;
     if ([NotFound, NotADirectory, FilesystemLoop].some((kind) => error instanceof kind)) {
       return undefined;

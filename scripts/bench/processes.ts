@@ -37,11 +37,20 @@ const excluded = { namespace: "kube-system", name: "excluded", uid: crypto.rando
 const outside = { namespace: "demo", name: "plain", uid: crypto.randomUUID() };
 const meshed = { namespace: "demo", name: "meshed", uid: crypto.randomUUID() };
 
+/** Name of the copy of the plugin that is compared with. */
+const other = "kuma-cni.other";
+
 const runs = 40;
 const memoryRuns = 5;
 
+/** Choices for this measurement. */
+export interface ProcessesOptions {
+  /** Path of another build of the plugin that each call is compared with. */
+  readonly against?: string | undefined;
+}
+
 /** Prints wall time and peak memory of whole plugin calls. Needs root. */
-export async function bench(): Promise<void> {
+export async function bench({ against }: ProcessesOptions = {}): Promise<void> {
   await build({ only: ["kuma-cni"] });
   const folder = await Deno.makeTempDir({ prefix: "kuma-bench-" });
   try {
@@ -54,7 +63,12 @@ export async function bench(): Promise<void> {
     // mapping them takes up to a tenth of a start.
     await Deno.copyFile(`${folder}/compiled`, `${folder}/empty`);
     await Deno.copyFile(`${root}/dist/kuma-cni`, `${folder}/kuma-cni`);
-    const cases = casesIn(folder);
+    if (against !== undefined) await Deno.copyFile(against, `${folder}/${other}`);
+    const cases = [
+      emptyProgram(folder),
+      ...callsOf(folder, "kuma-cni"),
+      ...(against === undefined ? [] : callsOf(folder, other)),
+    ];
     const figures = cases.map((): Figures => ({ wall: [], cpu: [], peak: [] }));
     const failures = new Map<string, string>();
     // Turn by turn, so that a busy moment of the machine meets all cases alike; the first turn only
@@ -79,6 +93,7 @@ export async function bench(): Promise<void> {
       }
     }
     print(cases, figures, failures);
+    if (against !== undefined) printComparison(cases, figures, against);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -108,27 +123,58 @@ function print(
   for (const [name, output] of failures) console.log(`  ${name} fails: ${output.trim()}`);
 }
 
-function casesIn(folder: string): Case[] {
-  const plugin = `${folder}/kuma-cni`;
+/** The difference of each turn: what the machine did meanwhile is the same for both. */
+function printComparison(
+  cases: readonly Case[],
+  figures: readonly Figures[],
+  against: string,
+): void {
+  const rows = [["this build less the other", "wall ms", "CPU ms", "CPU %", "peak MiB"]];
+  const [, ...calls] = cases;
+  for (const [i, { name }] of calls.slice(0, calls.length / 2).entries()) {
+    const own = figures[1 + i] as Figures;
+    const others = figures[1 + i + calls.length / 2] as Figures;
+    const median = (key: keyof Figures, of = (a: number, b: number) => a - b) =>
+      quantile(own[key].map((value, run) => of(value, others[key][run] ?? NaN)), 0.5);
+    rows.push([
+      name,
+      median("wall").toFixed(2),
+      median("cpu").toFixed(2),
+      (100 * median("cpu", (a, b) => a / b - 1)).toFixed(1),
+      median("peak").toFixed(1),
+    ]);
+  }
+  printTable(`Against ${against} (median of the differences of each turn)`, rows);
+}
+
+function emptyProgram(folder: string): Case {
+  return {
+    name: "empty program",
+    call: () => ({ program: `${folder}/empty`, env: environment({}) }),
+  };
+}
+
+function callsOf(folder: string, name: string): Case[] {
+  const plugin = `${folder}/${name}`;
+  const suffix = name === other ? ", other" : "";
   return [
-    { name: "empty program", call: () => ({ program: `${folder}/empty`, env: environment({}) }) },
     {
-      name: "VERSION",
+      name: `VERSION${suffix}`,
       targetRatio: 1.15,
       call: () => ({ program: plugin, env: environment({ CNI_COMMAND: "VERSION" }) }),
     },
     {
-      name: "ADD, excluded namespace",
+      name: `ADD, excluded namespace${suffix}`,
       targetRatio: 1.15,
       call: adder(plugin, folder, excluded),
     },
     {
-      name: "ADD, pod outside the mesh",
+      name: `ADD, pod outside the mesh${suffix}`,
       targetRatio: 1.4,
       call: adder(plugin, folder, outside),
     },
     {
-      name: "ADD, meshed pod",
+      name: `ADD, meshed pod${suffix}`,
       targetRatio: 1.6,
       targetPeak: 60,
       call: adder(plugin, folder, meshed),

@@ -6,17 +6,18 @@
  * All files are inside of the executable. V8 checks that the bytecode was made by the same version
  * with the same flags for a text of the same length, and compiles the text when it was not.
  */
-import { Script } from "node:vm";
-import { startModules } from "./modules.ts";
+import { noteBytecode } from "../../src/plugin/bytecode.ts";
+import { type Module, startModules } from "./modules.ts";
+import { readScript, scriptPath } from "./script.ts";
 
-const folder = import.meta.dirname;
+const folder = import.meta.dirname!;
 
-startModules((part) => {
-  const cachedData = Deno.readFileSync(`${folder}/plugin_${part}.cache`);
-  return new Script(Deno.readTextFileSync(`${folder}/plugin_${part}.js`), {
-    // A URL, since the plugin's imports of node: modules are resolved against it.
-    filename: `file:///kuma-cni/${part}.js`,
-    // Empty when the build machine cannot run programs of the target.
-    ...(cachedData.length === 0 ? {} : { cachedData }),
-  }).runInThisContext();
+startModules((name): Module => {
+  const path = scriptPath(folder, name);
+  const bytecode = Deno.readFileSync(`${path}.cache`);
+  // Empty when the build machine cannot run programs of the target.
+  const missing = bytecode.length === 0;
+  const script = readScript(path, missing ? undefined : bytecode);
+  noteBytecode(missing ? "missing" : script.cachedDataRejected ? "refused" : "used");
+  return script.runInThisContext();
 });

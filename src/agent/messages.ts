@@ -4,7 +4,7 @@
  * its end hands over its log records and its outcome; the agent answers each request.
  */
 import type { LogRecord, Severity } from "../log/log.ts";
-import type { Pod } from "../kubernetes/pod.ts";
+import type { Pod, PodDns } from "../kubernetes/pod.ts";
 
 /** The longest line either side accepts, in bytes: a pod of 2 MiB and some. */
 export const MAX_LINE_BYTES = 4 * 1024 * 1024;
@@ -24,6 +24,8 @@ export interface Outcome {
   /** Skip code or CNI error code as text. */
   readonly reason?: string;
   readonly engine?: string;
+  /** Whether V8 took the bytecode of the build; absent when the plugin runs from its sources. */
+  readonly bytecode?: string;
   /** Milliseconds by phase, for example `lookup`, `apply`, `total`. */
   readonly phases: Readonly<Record<string, number>>;
 }
@@ -161,7 +163,23 @@ function parsePodWord(value: unknown): Pod {
     annotations: annotations as Record<string, string>,
     containerNames: texts(pod, "containerNames"),
     initContainerNames: texts(pod, "initContainerNames"),
+    ...sidecarDnsWord(pod),
+    ...(pod.dns === undefined ? {} : { dns: parseDnsWord(pod.dns) }),
+    ...(pod.runtimeClassName === undefined
+      ? {}
+      : { runtimeClassName: text(pod, "runtimeClassName") }),
   };
+}
+
+function sidecarDnsWord({ sidecarDns }: Record<string, unknown>): Pick<Pod, "sidecarDns"> {
+  if (sidecarDns === undefined) return {};
+  if (sidecarDns === "embedded" || sidecarDns === "coredns") return { sidecarDns };
+  throw new TypeError(`Unknown "sidecarDns" ${JSON.stringify(sidecarDns)}`);
+}
+
+function parseDnsWord(value: unknown): PodDns {
+  const dns = object(value, "dns");
+  return { policy: text(dns, "policy"), nameservers: texts(dns, "nameservers") };
 }
 
 function parseRecord(value: unknown): LogRecord {
@@ -204,5 +222,6 @@ function parseOutcome(value: unknown): Outcome {
     phases,
     ...(outcome.reason === undefined ? {} : { reason: text(outcome, "reason") }),
     ...(outcome.engine === undefined ? {} : { engine: text(outcome, "engine") }),
+    ...(outcome.bytecode === undefined ? {} : { bytecode: text(outcome, "bytecode") }),
   };
 }

@@ -1,4 +1,5 @@
 /** `CNI_ARGS`: what the runtime tells about the pod (`KEY=VALUE;KEY=VALUE`, any order). */
+import { shorten } from "../text/shorten.ts";
 import { CniError, CniErrorCode } from "./errors.ts";
 
 /** The part of `CNI_ARGS` that is used; absent or empty values are left out. */
@@ -23,33 +24,35 @@ export interface PodReference {
 /**
  * Parses `CNI_ARGS`. Empty pairs are skipped; a value may hold further `=`.
  *
+ * A key may stand twice: thin Multus puts its own arguments before those of the runtime, which are
+ * the same in other spellings (`IgnoreUnknown=true;…;IgnoreUnknown=1`). The last value counts, as for
+ * libcni's reader, but an empty one does not hide another, and different pods are refused.
+ *
  * @param text The variable's value; empty is fine.
- * @throws {CniError} code 4 for a pair without `=`, for two different values of one key, for an
- * `IgnoreUnknown` that is no boolean, and for unknown keys unless `IgnoreUnknown` is true.
+ * @throws {CniError} code 4 for a pair without `=`, for two different pods, for an `IgnoreUnknown`
+ * that is not a truth value, and for unknown keys unless one `IgnoreUnknown` is true.
  */
 export function parseCniArgs(text: string): CniArgs {
   const pairs = new Map<string, string>();
+  let ignoreUnknown = false;
   for (const pair of text.split(";")) {
     if (pair === "") continue;
     const equals = pair.indexOf("=");
     if (equals < 1) throw invalid(`CNI_ARGS holds ${quote(pair)}, which is not KEY=VALUE`);
     const key = pair.slice(0, equals);
     const value = pair.slice(equals + 1);
+    if (key === "IgnoreUnknown") ignoreUnknown = parseTruth(value) || ignoreUnknown;
     const earlier = pairs.get(key);
-    if (earlier !== undefined && earlier !== value) {
-      throw invalid(`CNI_ARGS holds two values of ${quote(key)}`);
+    if (earlier === undefined || value !== "") pairs.set(key, value);
+    if (namesPod(key) && earlier && value !== "" && value !== earlier) {
+      throw invalid(
+        `CNI_ARGS names two pods: ${key} is ${quote(earlier)} and ${quote(value)}`,
+        "Expected one pod for each call; look at what calls the plugin",
+      );
     }
-    pairs.set(key, value);
   }
 
-  const ignoreUnknown = pairs.get("IgnoreUnknown") ?? "0";
-  if (!/^(1|0|true|false)$/i.test(ignoreUnknown)) {
-    throw invalid(
-      `IgnoreUnknown in CNI_ARGS is ${quote(ignoreUnknown)}`,
-      "Wanted 1, 0, true or false",
-    );
-  }
-  if (!/^(1|true)$/i.test(ignoreUnknown)) {
+  if (!ignoreUnknown) {
     const unknown = [...pairs.keys()].filter((key) => !isKnown(key));
     if (unknown.length > 0) {
       throw invalid(
@@ -85,7 +88,7 @@ export function podReferenceOf(args: CniArgs): PodReference {
   if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(podNamespace)) {
     throw invalid(
       `K8S_POD_NAMESPACE in CNI_ARGS is ${quote(podNamespace)}, which cannot be a namespace`,
-      'Wanted at most 63 lower-case letters, digits and "-"',
+      'Expected at most 63 lower-case letters, digits and "-"',
     );
   }
   if (
@@ -94,7 +97,7 @@ export function podReferenceOf(args: CniArgs): PodReference {
   ) {
     throw invalid(
       `K8S_POD_NAME in CNI_ARGS is ${quote(podName)}, which cannot be a pod`,
-      'Wanted at most 253 lower-case letters, digits, "-" and "."',
+      'Expected at most 253 lower-case letters, digits, "-" and "."',
     );
   }
   if (podUid !== undefined && !/^[A-Za-z0-9_.-]{1,128}$/.test(podUid)) {
@@ -107,9 +110,22 @@ export function podReferenceOf(args: CniArgs): PodReference {
   };
 }
 
+function parseTruth(value: string): boolean {
+  if (/^(1|true)$/i.test(value)) return true;
+  if (/^(0|false)$/i.test(value)) return false;
+  throw invalid(
+    `IgnoreUnknown in CNI_ARGS is ${quote(value)}`,
+    "Expected 1, 0, true or false",
+  );
+}
+
+function namesPod(key: string): boolean {
+  return key === "K8S_POD_NAMESPACE" || key === "K8S_POD_NAME" || key === "K8S_POD_UID";
+}
+
 function isKnown(key: string): boolean {
-  return key === "IgnoreUnknown" || key === "IP" || key === "K8S_POD_NAMESPACE" ||
-    key === "K8S_POD_NAME" || key === "K8S_POD_UID" || key === "K8S_POD_INFRA_CONTAINER_ID";
+  return key === "IgnoreUnknown" || key === "IP" || key === "K8S_POD_INFRA_CONTAINER_ID" ||
+    namesPod(key);
 }
 
 function invalid(message: string, details = ""): CniError {
@@ -117,5 +133,5 @@ function invalid(message: string, details = ""): CniError {
 }
 
 function quote(text: string): string {
-  return JSON.stringify(text.length > 128 ? text.slice(0, 128) + "…" : text);
+  return JSON.stringify(shorten(text, 128));
 }

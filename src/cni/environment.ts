@@ -1,4 +1,5 @@
 /** The `CNI_*` variables: which verb is asked for, about which container (CNI 1.1.0, section 2). */
+import { shorten } from "../text/shorten.ts";
 import { CniError, CniErrorCode } from "./errors.ts";
 
 /** Verbs of the protocol. */
@@ -33,8 +34,8 @@ export function parseEnvironment(read: ReadVariable): CniEnvironment | undefined
   if (!isVerb(command)) {
     throw new CniError(
       CniErrorCode.InvalidEnvironment,
-      `Unknown CNI_COMMAND ${JSON.stringify(command.slice(0, 64))}`,
-      "Wanted one of ADD, DEL, CHECK, GC, STATUS, VERSION",
+      `Unknown CNI_COMMAND ${JSON.stringify(shorten(command, 64))}`,
+      "Expected one of ADD, DEL, CHECK, GC, STATUS, VERSION",
     );
   }
   const missing = requiredVariables(command).filter((name) => text(read, name) === "");
@@ -84,8 +85,8 @@ function requireContainerId(value: string): void {
   if (/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(value)) return;
   throw new CniError(
     CniErrorCode.InvalidEnvironment,
-    `CNI_CONTAINERID ${JSON.stringify(value.slice(0, 128))} is not a container ID`,
-    'Wanted a letter or digit, followed by letters, digits, "_", "." or "-"',
+    `CNI_CONTAINERID ${JSON.stringify(shorten(value, 128))} is not a container ID`,
+    'Expected a letter or digit, followed by letters, digits, "_", "." or "-"',
   );
 }
 
@@ -95,8 +96,8 @@ function requireInterfaceName(value: string): void {
   if (bytes <= 15 && value !== "." && value !== ".." && !/[/:\s]/.test(value)) return;
   throw new CniError(
     CniErrorCode.InvalidEnvironment,
-    `CNI_IFNAME ${JSON.stringify(value.slice(0, 64))} is not a name of a network interface`,
-    'Wanted at most 15 bytes without "/", ":" or white space, and neither "." nor ".."',
+    `CNI_IFNAME ${JSON.stringify(shorten(value, 64))} is not a name of a network interface`,
+    'Expected at most 15 bytes without "/", ":" or white space, and neither "." nor ".."',
   );
 }
 
@@ -107,7 +108,7 @@ function text(read: ReadVariable, name: string): string {
     throw new CniError(
       CniErrorCode.InvalidEnvironment,
       `Could not read the environment variable ${name}`,
-      "Wanted UTF-8 text",
+      "Expected UTF-8 text",
       { cause: error },
     );
   }

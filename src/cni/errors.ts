@@ -1,5 +1,7 @@
 /** The error object of the CNI protocol: codes, the exception that carries one, and its text form. */
 
+import { shorten } from "../text/shorten.ts";
+
 /**
  * Error codes. 1–99 are the specification's (CNI 1.1.0, section 5, "Error"), 8 and 999 those of its
  * reference library, 100 and above are this plugin's own.
@@ -33,6 +35,12 @@ export const CniErrorCode = {
 
 /** One of the codes of {@linkcode CniErrorCode}. */
 export type CniErrorCode = typeof CniErrorCode[keyof typeof CniErrorCode];
+
+/**
+ * Longest `msg` and `details`, in characters: ten differences with both rules fit. Kubelet puts both
+ * into an event of the pod, and what they quote can come from anybody.
+ */
+const MOST_TEXT = 16_384;
 
 /** A failure with its place in the CNI protocol. */
 export class CniError extends Error {
@@ -91,8 +99,8 @@ export function renderError(error: CniError, cniVersion?: string): string {
   return JSON.stringify({
     ...(cniVersion === undefined ? {} : { cniVersion }),
     code: error.code,
-    msg: error.message,
-    ...(error.details === "" ? {} : { details: error.details }),
+    msg: shorten(error.message, MOST_TEXT),
+    ...(error.details === "" ? {} : { details: shorten(error.details, MOST_TEXT) }),
   }) + "\n";
 }
 

@@ -1,7 +1,9 @@
-/** The network configuration on stdin: the specification's keys and each setting of this plugin. */
+/** The network configuration on stdin: its text, and the keys of the specification. */
 import { CniError, CniErrorCode } from "./errors.ts";
+import { TOO_MUCH_HINT } from "./stdin.ts";
 import { topLevelValueSpan } from "./json_span.ts";
-import { DEFAULT_VERSION, supportedVersions } from "./versions.ts";
+import { isObject, own, show, typeName, wrongValue } from "./json_value.ts";
+import { DEFAULT_VERSION, isSupportedVersion, supportedVersions } from "./versions.ts";
 
 /** A network configuration whose standard keys are right. */
 export interface NetworkConfig {
@@ -13,76 +15,9 @@ export interface NetworkConfig {
   readonly bytes: Uint8Array;
 }
 
-/** A declaration of one setting: the source of parsing, messages and documentation. */
-export interface Setting<T> {
-  /** Where it stands, for example `kubernetes.kubeconfig`. */
-  readonly path: string;
-  /** What is allowed, for people: completes "wanted …". */
-  readonly wanted: string;
-  /** The value when the key is absent, null or an empty text. */
-  readonly fallback: T;
-  /** What it is for. */
-  readonly help: string;
-  /** Converts the JSON value; `undefined` when it is not allowed. */
-  convert(value: unknown): T | undefined;
-}
-
-/** The parsed settings; absent ones have their declared fallback. */
-export interface NetworkSettings {
-  readonly logLevel: "off" | "info" | "debug";
-  readonly kubeconfig: string | undefined;
-  readonly excludeNamespaces: readonly string[];
-  readonly cniBinDir: string | undefined;
-  readonly engine: "auto" | "nftables" | "iptables";
-  readonly redirectRulesVersion: "2.9" | "3" | undefined;
-  readonly agentSocket: string | undefined;
-  readonly lookupTimeoutSeconds: number;
-  readonly allowPodSettings: readonly string[];
-  readonly resolvers: readonly string[];
-}
-
-/**
- * Declares every setting of the plugin, besides the specification's own keys. Unknown keys are
- * ignored, as the specification demands.
- */
-export function networkSettings(): {
-  [Name in keyof NetworkSettings]: Setting<NetworkSettings[Name]>;
-} {
-  return {
-    logLevel: choice("log_level", ["off", "info", "debug"], "info", "What is logged"),
-    kubeconfig: path(
-      "kubernetes.kubeconfig",
-      "Host path of the kubeconfig for looking up pods",
-    ),
-    excludeNamespaces: texts(
-      "kubernetes.exclude_namespaces",
-      "Namespaces whose pods are passed through without a look-up",
-    ),
-    cniBinDir: text(
-      "kubernetes.cni_bin_dir",
-      "Host path of the plugin's folder; read by install-cni only",
-    ),
-    engine: choice(
-      "engine",
-      ["auto", "nftables", "iptables"],
-      "auto",
-      "What installs the rules",
-    ),
-    redirectRulesVersion: rulesVersion(),
-    agentSocket: path("agent.socket", "Host path of the node agent's Unix socket"),
-    lookupTimeoutSeconds: seconds(
-      "lookup_timeout_seconds",
-      30,
-      300,
-      "Total bound of a pod look-up with all its retries",
-    ),
-    allowPodSettings: texts(
-      "allow_pod_settings",
-      "Settings that annotations may make beyond those that are safe in anybody's hands",
-    ),
-    resolvers: resolvers(),
-  };
-}
+/** The runtime takes these keys from the list that the plugin's entry stands in. */
+const FILE_HINT =
+  "Correct it in the CNI configuration file on the node that the container runtime has loaded";
 
 /**
  * Parses the bytes of stdin and checks the specification's keys.
@@ -94,18 +29,21 @@ export function parseNetworkConfig(bytes: Uint8Array): NetworkConfig {
   const values = parseObject(bytes);
   const name = own(values, "name");
   if (typeof name !== "string" || !/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
-    throw wrong(
+    throw wrongValue(
       "name",
       'a letter or digit, followed by letters, digits, "_", "." or "-"',
       name,
+      FILE_HINT,
     );
   }
   const type = own(values, "type") ?? "";
-  if (typeof type !== "string") throw wrong("type", "a string", type);
+  if (typeof type !== "string") throw wrongValue("type", "a string", type, FILE_HINT);
   const version = own(values, "cniVersion") ?? "";
-  if (typeof version !== "string") throw wrong("cniVersion", "a string", version);
+  if (typeof version !== "string") {
+    throw wrongValue("cniVersion", "a string", version, FILE_HINT);
+  }
   const cniVersion = version === "" ? DEFAULT_VERSION : version;
-  if (!supportedVersions().includes(cniVersion)) {
+  if (!isSupportedVersion(cniVersion)) {
     throw new CniError(
       CniErrorCode.IncompatibleVersion,
       "Incompatible CNI versions",
@@ -116,28 +54,6 @@ export function parseNetworkConfig(bytes: Uint8Array): NetworkConfig {
 }
 
 /**
- * Reads the plugin's own settings.
- *
- * @throws {CniError} code 7 that names the key, what is allowed there and what was found.
- */
-export function readSettings(config: NetworkConfig): NetworkSettings {
-  const declared = networkSettings();
-  const read = <T>(setting: Setting<T>): T => readSetting(config.values, setting);
-  return {
-    logLevel: read(declared.logLevel),
-    kubeconfig: read(declared.kubeconfig),
-    excludeNamespaces: read(declared.excludeNamespaces),
-    cniBinDir: read(declared.cniBinDir),
-    engine: read(declared.engine),
-    redirectRulesVersion: read(declared.redirectRulesVersion),
-    agentSocket: read(declared.agentSocket),
-    lookupTimeoutSeconds: read(declared.lookupTimeoutSeconds),
-    allowPodSettings: read(declared.allowPodSettings),
-    resolvers: read(declared.resolvers),
-  };
-}
-
-/**
  * Returns the bytes of `prevResult` as the caller wrote them, or `undefined` when there is none.
  *
  * @throws {CniError} code 7 when it is no object.
@@ -145,13 +61,33 @@ export function readSettings(config: NetworkConfig): NetworkSettings {
 export function previousResultOf(config: NetworkConfig): Uint8Array | undefined {
   const value = own(config.values, "prevResult") ?? undefined;
   if (value === undefined) return undefined;
-  if (!isObject(value)) throw wrong("prevResult", "an object", value);
+  if (!isObject(value)) {
+    throw wrongValue(
+      "prevResult",
+      "an object",
+      value,
+      "The container runtime hands over the result of the plugin before this one in the chain",
+    );
+  }
   const span = topLevelValueSpan(config.bytes, "prevResult");
   if (span === undefined) throw new Error("prevResult was parsed but not found in its text");
   return config.bytes.subarray(span.start, span.end);
 }
 
+/**
+ * Most values in a configuration; real ones have some hundred. Each takes over 100 bytes of memory
+ * once it is parsed, however short its text: 8 MiB of `[[[[` would take 500 MiB.
+ */
+const MOST_VALUES = 250_000;
+
 function parseObject(bytes: Uint8Array): Record<string, unknown> {
+  if (bytes.length > MOST_VALUES && hasMoreValues(bytes, MOST_VALUES)) {
+    throw new CniError(
+      CniErrorCode.Decoding,
+      `Network configuration on stdin has more than ${MOST_VALUES} values`,
+      TOO_MUCH_HINT,
+    );
+  }
   let value: unknown;
   try {
     // A byte order mark is no JSON (RFC 8259, section 8.1) and is kept so that parsing refuses it.
@@ -176,135 +112,19 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
   return value;
 }
 
+/** Each value but the first follows one of these; those inside of texts count, too. */
+function hasMoreValues(json: Uint8Array, most: number): boolean {
+  let count = 0;
+  for (const mark of ",[{") {
+    const byte = mark.charCodeAt(0);
+    for (let at = json.indexOf(byte); at >= 0; at = json.indexOf(byte, at + 1)) {
+      if (++count > most) return true;
+    }
+  }
+  return false;
+}
+
 /** Cuts the quotation of the text out of a parser's message: the configuration can hold a token. */
 function withoutSnippet(message: string): string {
   return message.replace(/,? ?(\.\.\.)?".*$/s, "");
-}
-
-function readSetting<T>(values: Readonly<Record<string, unknown>>, setting: Setting<T>): T {
-  const keys = setting.path.split(".");
-  let current: unknown = values;
-  for (const [depth, key] of keys.entries()) {
-    if (!isObject(current)) throw wrong(keys.slice(0, depth).join("."), "an object", current);
-    current = own(current, key);
-    // Templates of installers write null or an empty text for what was not set.
-    if (current === undefined || current === null || current === "") return setting.fallback;
-  }
-  const value = setting.convert(current);
-  if (value === undefined) throw wrong(setting.path, setting.wanted, current);
-  return value;
-}
-
-function choice<T extends string>(
-  path: string,
-  allowed: readonly T[],
-  fallback: T,
-  help: string,
-): Setting<T> {
-  return {
-    path,
-    wanted: `one of ${allowed.map((value) => JSON.stringify(value)).join(", ")}`,
-    fallback,
-    help,
-    convert: (value) => allowed.find((item) => item === value),
-  };
-}
-
-function path(path: string, help: string): Setting<string | undefined> {
-  return {
-    path,
-    wanted: "an absolute path",
-    fallback: undefined,
-    help,
-    convert: (value) =>
-      typeof value === "string" && value.startsWith("/") && !value.includes("\0")
-        ? value
-        : undefined,
-  };
-}
-
-function text(path: string, help: string): Setting<string | undefined> {
-  return {
-    path,
-    wanted: "a string",
-    fallback: undefined,
-    help,
-    convert: (value) => typeof value === "string" ? value : undefined,
-  };
-}
-
-function texts(path: string, help: string): Setting<readonly string[]> {
-  return { path, wanted: "an array of strings", fallback: [], help, convert: toTexts };
-}
-
-function toTexts(value: unknown): readonly string[] | undefined {
-  if (!Array.isArray(value)) return undefined;
-  return value.every((item): item is string => typeof item === "string") ? value : undefined;
-}
-
-function seconds(path: string, fallback: number, most: number, help: string): Setting<number> {
-  return {
-    path,
-    wanted: `a number above 0 and at most ${most}`,
-    fallback,
-    help,
-    convert: (value) => typeof value === "number" && value > 0 && value <= most ? value : undefined,
-  };
-}
-
-function rulesVersion(): Setting<"2.9" | "3" | undefined> {
-  return {
-    path: "redirect_rules_version",
-    wanted: '"2.9" or "3"',
-    fallback: undefined,
-    help: "Form of the DNS-over-TCP rules; when absent, that of the pod's annotations",
-    convert: (value) => {
-      const text = typeof value === "number" ? String(value) : value;
-      return text === "2.9" || text === "3" ? text : undefined;
-    },
-  };
-}
-
-function resolvers(): Setting<readonly string[]> {
-  return {
-    path: "runtimeConfig.dns",
-    wanted: 'an object whose "servers" is an array of strings',
-    fallback: [],
-    help: 'The pod\'s resolvers, given by the runtime for "capabilities": {"dns": true}',
-    convert: (value) => {
-      if (!isObject(value)) return undefined;
-      // The convention writes "servers"; containerd up to 1.7 writes "Servers".
-      return toTexts(own(value, "servers") ?? own(value, "Servers") ?? []);
-    },
-  };
-}
-
-function own(values: Readonly<Record<string, unknown>>, key: string): unknown {
-  return Object.hasOwn(values, key) ? values[key] : undefined;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function wrong(path: string, wanted: string, actual: unknown): CniError {
-  const found = actual === undefined ? "nothing" : `${typeName(actual)} ${show(actual)}`.trimEnd();
-  return new CniError(
-    CniErrorCode.InvalidConfig,
-    `Network configuration: "${path}" must be ${wanted}, but it is ${found}`,
-    "Correct this key in the plugin's entry of the CNI configuration file on the node",
-  );
-}
-
-function typeName(value: unknown): string {
-  if (value === null) return "null";
-  if (Array.isArray(value)) return "an array";
-  return typeof value === "object" ? "an object" : `a ${typeof value}`;
-}
-
-/** Short scalars are quoted in messages; anything else could be long or secret. */
-function show(value: unknown): string {
-  if (typeof value === "number" || typeof value === "boolean") return String(value);
-  if (typeof value !== "string") return "";
-  return JSON.stringify(value.length > 64 ? value.slice(0, 64) + "…" : value);
 }

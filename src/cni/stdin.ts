@@ -1,4 +1,4 @@
-/** Standard input and output of the plugin: bounded reading, complete writing. */
+/** Standard input of the plugin, read within bounds. */
 import { CniError, CniErrorCode } from "./errors.ts";
 
 /** Bounds of a read of standard input. */
@@ -14,6 +14,10 @@ export interface InputBounds {
  * below it, and 10 s, since a runtime writes at once but a starting node can be slow.
  */
 export const INPUT_BOUNDS: InputBounds = { bytes: 8 * 1024 * 1024, milliseconds: 10_000 };
+
+/** What a person can do about a configuration that is too large. */
+export const TOO_MUCH_HINT =
+  "No network needs that much: look for what has filled the configuration file or prevResult";
 
 /** A stream that is read synchronously. */
 export interface Input {
@@ -42,7 +46,7 @@ export function readInput(source: Input, bounds: InputBounds = INPUT_BOUNDS): Ui
       throw new CniError(
         CniErrorCode.Decoding,
         `Network configuration on stdin is longer than ${bounds.bytes} bytes`,
-        "No network needs that much: look for what has filled the configuration file or prevResult",
+        TOO_MUCH_HINT,
       );
     }
     if (length === buffer.length) {
@@ -76,15 +80,4 @@ function readSome(
     `Network configuration on stdin did not end within ${bounds.milliseconds / 1000} s`,
     "The caller must close the plugin's stdin after the configuration",
   );
-}
-
-/**
- * Writes all bytes, however the pipe splits them.
- *
- * @param target For example `Deno.stdout`.
- * @throws {Error} what the write throws, for example `Deno.errors.BrokenPipe`.
- */
-export function writeAll(target: { writeSync(data: Uint8Array): number }, bytes: Uint8Array): void {
-  let rest = bytes;
-  while (rest.length > 0) rest = rest.subarray(target.writeSync(rest));
 }

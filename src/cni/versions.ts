@@ -9,6 +9,11 @@ export function supportedVersions(): string[] {
   return ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 }
 
+/** Tells whether the plugin speaks a version; the exact text counts. */
+export function isSupportedVersion(version: string): boolean {
+  return supportedVersions().includes(version);
+}
+
 /** The newest supported version, which VERSION names. */
 export const NEWEST_VERSION = "1.1.0";
 

@@ -1,4 +1,5 @@
 /** A small client of the Kubernetes API: GET, with bounds on time and size, and clear errors. */
+import type { ConnectionState, Verb } from "./connection_state.ts";
 import { getDirectly } from "./direct.ts";
 import { ApiError } from "./errors.ts";
 import { type ClusterAccess, readTokenFile } from "./kubeconfig.ts";
@@ -21,6 +22,8 @@ export interface ClientOptions {
   readonly requestTimeoutMilliseconds?: number;
   /** Most requests will be the only one: each gets a connection of its own, without `fetch`. */
   readonly direct?: boolean;
+  /** Hears how each request ends. */
+  readonly state?: ConnectionState;
 }
 
 /** Bounds of one request. */
@@ -29,6 +32,8 @@ export interface RequestOptions {
   readonly signal?: AbortSignal;
   /** What is asked for, as messages name it, for example `pod "demo/app-1"`. */
   readonly what?: string;
+  /** What the request counts as in the {@linkcode ConnectionState}; `get`. */
+  readonly verb?: Verb;
   /** Longest acceptable answer in bytes; 4 MiB, more than twice what etcd stores in one object. */
   readonly maximumBytes?: number;
 }
@@ -41,12 +46,14 @@ export class KubernetesClient implements Disposable {
   #transport: Transport | undefined;
   readonly #timeout: number;
   readonly #direct: boolean;
+  readonly #state: ConnectionState | undefined;
 
   /** Connects to nothing yet. */
   constructor(access: ClusterAccess, options: ClientOptions = {}) {
     this.#access = access;
     this.#timeout = options.requestTimeoutMilliseconds ?? 10_000;
     this.#direct = options.direct ?? false;
+    this.#state = options.state;
   }
 
   /** The API server's URL. */
@@ -92,9 +99,9 @@ export class KubernetesClient implements Disposable {
   async getJson(path: string, options: RequestOptions = {}): Promise<Record<string, unknown>> {
     const what = options.what ?? path;
     const maximum = options.maximumBytes ?? defaultMaximumBytes;
-    return await this.#bounded(what, options.signal, async (signal) => {
+    return await this.#bounded(what, options.verb ?? "get", options.signal, async (signal) => {
       const response = await this.#request(path, what, signal, this.#direct ? maximum : undefined);
-      const text = await readText(response, maximum);
+      const text = await readText(response, maximum, { strict: true });
       if (text === undefined) {
         throw this.#error(what, `the answer is longer than ${maximum} bytes`, {
           kind: "content",
@@ -121,7 +128,7 @@ export class KubernetesClient implements Disposable {
     const end = () => ended.abort(signal.reason);
     signal.throwIfAborted();
     signal.addEventListener("abort", end, { once: true });
-    const response = await this.#bounded(what, signal, async (bounded) => {
+    const response = await this.#bounded(what, "watch", signal, async (bounded) => {
       const tooLate = () => ended.abort(bounded.reason);
       bounded.addEventListener("abort", tooLate, { once: true });
       try {
@@ -131,12 +138,15 @@ export class KubernetesClient implements Disposable {
       }
     });
     const body = "whole" in response ? null : response.body;
-    return endedBy(ended.signal, body ?? ReadableStream.from<Uint8Array<ArrayBuffer>>([]));
+    const stream = body ?? ReadableStream.from<Uint8Array<ArrayBuffer>>([]);
+    return endedBy(ended.signal, stream, () => this.#state?.succeeded("watch"));
   }
 
   /** Turns what ended a stream into an {@link ApiError}. */
   streamError(what: string, cause: unknown): ApiError {
-    return cause instanceof ApiError ? cause : this.#networkError(what, cause);
+    const error = cause instanceof ApiError ? cause : this.#networkError(what, cause);
+    this.#state?.failed("watch", error);
+    return error;
   }
 
   /** Closes the connections. */
@@ -152,6 +162,7 @@ export class KubernetesClient implements Disposable {
   /** Runs a request under the caller's signal and the time bound. */
   async #bounded<T>(
     what: string,
+    verb: Verb,
     outer: AbortSignal | undefined,
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
@@ -167,18 +178,22 @@ export class KubernetesClient implements Disposable {
       // The race may leave the request behind; its failure then is nobody's business.
       working.catch(() => {});
       // Garbage collection can make fetch deaf to its signal (Deno 2.6), which must hold up nobody.
-      return await Promise.race([working, ended.promise]);
+      const result = await Promise.race([working, ended.promise]);
+      this.#state?.succeeded(verb);
+      return result;
     } catch (error) {
       outer?.throwIfAborted();
-      if (controller.signal.aborted) {
-        throw this.#error(what, `no complete answer within ${this.#timeout} ms`, {
+      const failure = controller.signal.aborted
+        ? this.#error(what, `no complete answer within ${this.#timeout} ms`, {
           kind: "timeout",
           temporary: true,
-        });
-      }
-      // Local trouble, such as a missing token file, has a name of its own.
-      if (!isNetworkError(error)) throw error;
-      throw this.#networkError(what, error);
+        })
+        // Local trouble, such as a missing token file, has a name of its own.
+        : isNetworkError(error)
+        ? this.#networkError(what, error)
+        : error;
+      this.#state?.failed(verb, failure);
+      throw failure;
     } finally {
       clearTimeout(timer);
       outer?.removeEventListener("abort", abort);
@@ -292,10 +307,13 @@ export class KubernetesClient implements Disposable {
 /**
  * Makes a signal end a body. `fetch` would do so by itself, but when the garbage collector has taken
  * the request (Deno 2.6) it no longer does, and an agent that is to stop hung on its watch.
+ *
+ * @param onPart Called for each part that comes.
  */
 function endedBy(
   signal: AbortSignal,
   body: ReadableStream<Uint8Array<ArrayBuffer>>,
+  onPart: () => void,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
   const reader = body.getReader();
   let end: () => void;
@@ -310,7 +328,10 @@ function endedBy(
     async pull(controller) {
       const { done, value } = await reader.read();
       if (signal.aborted) return;
-      if (!done) return controller.enqueue(value);
+      if (!done) {
+        onPart();
+        return controller.enqueue(value);
+      }
       signal.removeEventListener("abort", end);
       controller.close();
     },

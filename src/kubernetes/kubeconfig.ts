@@ -1,6 +1,8 @@
 /** Reads a kubeconfig file: how to reach the API server, and as whom. */
 // @ts-types="../types/std_yaml_parse.d.ts"
 import { parse } from "@std/yaml/parse";
+import { LinuxError } from "../linux/errno.ts";
+import { isOutOfResources, readRegularFile } from "../linux/regular_file.ts";
 import { isRecord } from "./response.ts";
 
 /** How to reach an API server, and as whom. */
@@ -26,8 +28,11 @@ export interface ClusterAccess {
 /** A kubeconfig cannot be used; the message names file, key, what was wanted and the fix. */
 export class KubeconfigError extends Error {
   override readonly name = "KubeconfigError";
+  /** The machine has run out of descriptors or memory: nothing is wrong with the file. */
+  readonly temporary: boolean;
   constructor(readonly path: string, problem: string, options?: ErrorOptions) {
     super(`Cannot use kubeconfig "${path}": ${problem}`, options);
+    this.temporary = isOutOfResources(options?.cause);
   }
 }
 
@@ -254,11 +259,14 @@ function checkUrl(section: Section, key: string, text: string, schemes: readonly
   }
 }
 
+/** Real ones have a few KiB; bundles of all public authorities have 200. */
+const largestFile = 1024 * 1024;
+
 function readText(kubeconfig: string, path: string, what: string): string {
   try {
-    return Deno.readTextFileSync(path);
+    return new TextDecoder().decode(readRegularFile(path, largestFile));
   } catch (cause) {
-    const reason = cause instanceof Deno.errors.NotFound
+    const reason = cause instanceof LinuxError && cause.code === "ENOENT"
       ? "does not exist; is install-cni running on this node?"
       : `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`;
     throw new KubeconfigError(

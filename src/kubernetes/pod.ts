@@ -8,7 +8,28 @@ export interface Pod {
   readonly annotations: Readonly<Record<string, string>>;
   readonly containerNames: readonly string[];
   readonly initContainerNames: readonly string[];
+  /** Absent when the sidecar's environment has the variable of neither. */
+  readonly sidecarDns?: SidecarDns;
+  /** Absent when nothing differs from the default, `ClusterFirst` alone. */
+  readonly dns?: PodDns;
+  readonly runtimeClassName?: string;
 }
+
+/**
+ * The DNS server inside of the sidecar: `embedded` answers UDP only, `coredns` UDP and TCP. Kuma's
+ * injector gives the container `kuma-sidecar` the environment variable `KUMA_DNS_PROXY_PORT` for the
+ * former (an option since 2.11, the default in 2.14), else `KUMA_DNS_CORE_DNS_PORT`.
+ */
+export type SidecarDns = "embedded" | "coredns";
+
+/** How kubelet makes a pod's `resolv.conf`: `spec.dnsPolicy` and `spec.dnsConfig.nameservers`. */
+export interface PodDns {
+  readonly policy: string;
+  readonly nameservers: readonly string[];
+}
+
+/** Kubelet writes no more into a `resolv.conf` (MaxDNSNameservers). */
+export const MAX_NAMESERVERS = 3;
 
 /**
  * Parses a v1 Pod, whole or as an item of a list (which lacks `kind`).
@@ -27,6 +48,9 @@ export function parsePod(json: unknown): Pod {
   }
   const metadata = record(own(pod, "metadata"), "metadata");
   const spec = record(own(pod, "spec"), "spec");
+  const sidecarDns = sidecarDnsOf(spec);
+  const dns = dnsOf(spec);
+  const runtimeClassName = optionalText(spec, "runtimeClassName", "spec.runtimeClassName");
   return {
     namespace: text(metadata, "namespace", "metadata.namespace"),
     name: text(metadata, "name", "metadata.name"),
@@ -34,6 +58,9 @@ export function parsePod(json: unknown): Pod {
     annotations: annotationsOf(own(metadata, "annotations")),
     containerNames: namesOf(own(spec, "containers"), "spec.containers"),
     initContainerNames: namesOf(own(spec, "initContainers") ?? [], "spec.initContainers"),
+    ...(sidecarDns === undefined ? {} : { sidecarDns }),
+    ...(dns === undefined ? {} : { dns }),
+    ...(runtimeClassName === undefined ? {} : { runtimeClassName }),
   };
 }
 
@@ -59,6 +86,58 @@ function namesOf(value: unknown, place: string): string[] {
     const at = `${place}[${index}]`;
     return text(record(entry, at), "name", `${at}.name`);
   });
+}
+
+/** Of a container's environment nothing but these two names is looked at. */
+function sidecarDnsOf(spec: Record<string, unknown>): SidecarDns | undefined {
+  for (const list of ["containers", "initContainers"]) {
+    const containers = own(spec, list) ?? [];
+    if (!Array.isArray(containers)) continue;
+    const sidecar: unknown = containers.find((container) => nameOf(container) === "kuma-sidecar");
+    if (sidecar === undefined) continue;
+    const variables = own(record(sidecar, list), "env") ?? [];
+    if (!Array.isArray(variables)) {
+      throw new TypeError(
+        `Not a pod: "env" of "kuma-sidecar" is ${show(variables)}, expected a list`,
+      );
+    }
+    const has = (name: string) => variables.some((variable) => nameOf(variable) === name);
+    if (has("KUMA_DNS_PROXY_PORT")) return "embedded";
+    if (has("KUMA_DNS_CORE_DNS_PORT")) return "coredns";
+  }
+  return undefined;
+}
+
+function nameOf(value: unknown): unknown {
+  return typeof value === "object" && value !== null
+    ? own(value as Record<string, unknown>, "name")
+    : undefined;
+}
+
+function dnsOf(spec: Record<string, unknown>): PodDns | undefined {
+  const policy = optionalText(spec, "dnsPolicy", "spec.dnsPolicy") ?? "ClusterFirst";
+  const config = record(own(spec, "dnsConfig") ?? {}, "spec.dnsConfig");
+  const nameservers: unknown = own(config, "nameservers") ?? [];
+  if (!isTexts(nameservers)) {
+    throw new TypeError(
+      `Not a pod: "spec.dnsConfig.nameservers" is ${show(nameservers)}, expected a list of strings`,
+    );
+  }
+  if (policy === "ClusterFirst" && nameservers.length === 0) return undefined;
+  return { policy, nameservers: nameservers.slice(0, MAX_NAMESERVERS) };
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((item) => typeof item === "string");
+}
+
+function optionalText(
+  values: Record<string, unknown>,
+  key: string,
+  place: string,
+): string | undefined {
+  const value = own(values, key) ?? "";
+  return value === "" ? undefined : text(values, key, place);
 }
 
 function text(values: Record<string, unknown>, key: string, place: string): string {

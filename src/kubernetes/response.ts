@@ -1,5 +1,6 @@
 /** Makes sense of answers and failures of an API server. */
 import type { WholeAnswer } from "./direct.ts";
+import { ApiError } from "./errors.ts";
 
 /** Tells whether rustls says that the other side is not who it should be, or talks no TLS. */
 export function isTlsRefusal(reason: string): boolean {
@@ -22,28 +23,48 @@ export function reasonOf(error: unknown): string {
 /** What a server has answered. */
 export type Answer = Response | WholeAnswer;
 
-/** Reads a body as text; `undefined` when it is longer than `maximum` bytes. */
-export async function readText(response: Answer, maximum: number): Promise<string | undefined> {
+/**
+ * Reads a body as text; `undefined` when it is longer than `maximum` bytes.
+ *
+ * @param strict Whether text that is not UTF-8 is refused: read loosely, the mark of a meshed pod
+ * (`tr\xffe`) would become another text, and the pod would be passed through.
+ * @throws {ApiError} when it is strict and the body is not UTF-8.
+ */
+export async function readText(
+  response: Answer,
+  maximum: number,
+  { strict = false } = {},
+): Promise<string | undefined> {
+  const decoder = new TextDecoder("utf-8", { fatal: strict });
+  const decode = (bytes?: Uint8Array, stream = false): string => {
+    try {
+      return decoder.decode(bytes as Uint8Array<ArrayBuffer>, { stream });
+    } catch {
+      throw new ApiError("The API server's answer is not UTF-8 text", {
+        kind: "content",
+        temporary: false,
+      });
+    }
+  };
   if ("whole" in response) {
-    return response.whole.length > maximum ? undefined : new TextDecoder().decode(response.whole);
+    return response.whole.length > maximum ? undefined : decode(response.whole);
   }
   const announced = response.headers.get("content-length");
   if (
     announced !== null && Number(announced) <= maximum && !response.headers.has("content-encoding")
   ) {
     // The length bounds the body, and reading it whole spares the start of the streams' machinery.
-    return await response.text();
+    return decode(await response.bytes());
   }
-  const decoder = new TextDecoder();
   let text = "";
   let length = 0;
   for await (const chunk of response.body ?? []) {
     length += chunk.length;
     // Leaving the loop cancels the body.
     if (length > maximum) return undefined;
-    text += decoder.decode(chunk, { stream: true });
+    text += decode(chunk, true);
   }
-  return text + decoder.decode();
+  return text + decode();
 }
 
 /** The Status object in an answer's text; empty when there is none. */

@@ -12,12 +12,14 @@ export type WatchNotice<T> =
   | { readonly type: "deleted"; readonly object: T }
   /** One object could not be parsed and is left out. */
   | { readonly type: "unreadable"; readonly error: Error }
-  /** The collection may be out of date until the next notice of another type. */
+  /** The collection may be out of date until the next snapshot or `resumed`. */
   | {
     readonly type: "interrupted";
     readonly error: Error;
     readonly retryMilliseconds: number;
-  };
+  }
+  /** After an interruption the server tells again what happens, and nothing was missed. */
+  | { readonly type: "resumed" };
 
 /** What to follow, and how. */
 export interface WatchOptions<T> {
@@ -61,16 +63,23 @@ export async function* watch<T>(
   const first = options.firstRetryMilliseconds ?? 250;
   let failures = 0;
   let version: string | undefined;
+  let interrupted = false;
   while (!signal.aborted) {
     try {
       if (version === undefined) {
         const listed = await list(client, options);
         version = listed.version;
         yield* listed.unreadable;
+        interrupted = false;
         yield { type: "snapshot", objects: listed.objects };
       }
       const started = performance.now();
       for await (const event of events(client, options, version)) {
+        if (event === "opened") {
+          if (interrupted) yield { type: "resumed" };
+          interrupted = false;
+          continue;
+        }
         version = event.version ?? version;
         failures = 0;
         if (event.notice !== undefined) yield event.notice;
@@ -94,6 +103,7 @@ export async function* watch<T>(
         wait * (0.5 + Math.random() / 2),
         Math.min(wanted, 30_000),
       );
+      interrupted = true;
       yield { type: "interrupted", error: failure, retryMilliseconds };
       await sleep(retryMilliseconds, signal);
     }
@@ -115,6 +125,7 @@ async function list<T>(client: KubernetesClient, options: WatchOptions<T>): Prom
   while (true) {
     const page = await client.getJson(`${options.path}?${query}`, {
       what: `the list ${options.path}`,
+      verb: "list",
       signal: options.signal,
       maximumBytes: longestPage,
     });
@@ -147,12 +158,12 @@ interface VersionedNotice<T> {
   readonly notice?: WatchNotice<T>;
 }
 
-/** One watch request: its events until the server ends it. */
+/** One watch request: that the server has taken it, then its events until the server ends it. */
 async function* events<T>(
   client: KubernetesClient,
   options: WatchOptions<T>,
   version: string,
-): AsyncGenerator<VersionedNotice<T>, void, void> {
+): AsyncGenerator<"opened" | VersionedNotice<T>, void, void> {
   const what = `the watch of ${options.path}`;
   const seconds = options.watchSeconds ?? 300;
   const query = selectors(options);
@@ -168,6 +179,7 @@ async function* events<T>(
   const overdue = setTimeout(() => ended.abort(), (seconds + 15) * 1000);
   try {
     const stream = await client.openStream(`${options.path}?${query}`, what, ended.signal);
+    yield "opened";
     for await (const line of lines(stream)) {
       const event = parseEvent(line);
       if (event.type === "ERROR") throw watchError(event.object, what, client.server);
@@ -238,7 +250,8 @@ function watchError(status: Record<string, unknown>, what: string, server: strin
 async function* lines(
   stream: ReadableStream<Uint8Array<ArrayBuffer>>,
 ): AsyncGenerator<string, void, void> {
-  const decoder = new TextDecoder();
+  // As for a single pod, what is not UTF-8 is refused: a loose reading could unmesh a pod.
+  const decoder = new TextDecoder("utf-8", { fatal: true });
   let rest = "";
   for await (const chunk of stream) {
     const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");

@@ -10,7 +10,13 @@ const interfaceOfLibc = {
   __errno_location: { parameters: [], result: "pointer" },
   open: { parameters: ["buffer", "i32"], result: "i32" },
   read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
   close: { parameters: ["i32"], result: "i32" },
+  statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
+  // With the commands in use it has no third argument.
+  fcntl: { parameters: ["i32", "i32"], result: "i32" },
+  // Takes and returns addresses of functions, of which only SIG_IGN is used.
+  signal: { parameters: ["i32", "usize"], result: "usize" },
   setns: { parameters: ["i32", "i32"], result: "i32" },
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
   poll: { parameters: ["buffer", "usize", "i32"], result: "i32" },

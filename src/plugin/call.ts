@@ -3,13 +3,20 @@ import { AgentClient } from "../agent/client.ts";
 import type { Outcome } from "../agent/messages.ts";
 import { type CniArgs, parseCniArgs } from "../cni/args.ts";
 import type { CniError } from "../cni/errors.ts";
-import { type NetworkSettings, readSettings } from "../cni/network_config.ts";
 import type { CniRequest } from "../cni/serve.ts";
+import { type NetworkSettings, readSettings } from "../cni/settings.ts";
 import { appendToLogFile, stateFolderOf } from "../log/file.ts";
 import { Logger, type LogRecord } from "../log/log.ts";
+import { shorten } from "../text/shorten.ts";
+import { bytecodeState } from "./bytecode.ts";
 
 /** How the call ended, in the agent's words, without what is known only at the end. */
 export type Result = Pick<Outcome, "result" | "reason" | "engine">;
+
+/** A field of all records; what a caller hands over can be as long as the kernel lets it. */
+function shown(name: string, value: string | undefined): Record<string, string> {
+  return value === undefined || value === "" ? {} : { [name]: shorten(value, 256) };
+}
 
 /** One ADD, CHECK or STATUS. */
 export class Call {
@@ -29,7 +36,7 @@ export class Call {
    */
   constructor(readonly request: CniRequest, started: number = performance.now()) {
     this.#started = started;
-    this.settings = readSettings(request.config);
+    this.settings = readSettings(request.config.values);
     this.args = parseCniArgs(request.environment.args);
     const { podNamespace, podName, podUid, infraContainerId, ip } = this.args;
     const { verb, containerId, netns } = request.environment;
@@ -37,19 +44,20 @@ export class Call {
       this.#records.push(record);
     }, {
       verb,
-      ...(podNamespace === undefined ? {} : { namespace: podNamespace }),
-      ...(podName === undefined ? {} : { pod: podName }),
-      ...(podUid === undefined ? {} : { podUid }),
-      ...(infraContainerId === undefined ? {} : { infraContainerId }),
-      ...(ip === undefined ? {} : { ip }),
-      ...(containerId === "" ? {} : { containerId }),
-      ...(netns === "" ? {} : { netns }),
+      ...shown("namespace", podNamespace),
+      ...shown("pod", podName),
+      ...shown("podUid", podUid),
+      ...shown("infraContainerId", infraContainerId),
+      ...shown("ip", ip),
+      ...shown("containerId", containerId),
+      ...shown("netns", netns),
     });
   }
 
   /** The pod for messages, `"demo/app-0"`. */
   get podLabel(): string {
-    return JSON.stringify(`${this.args.podNamespace}/${this.args.podName}`);
+    const { podNamespace = "", podName = "" } = this.args;
+    return JSON.stringify(`${shorten(podNamespace, 64)}/${shorten(podName, 256)}`);
   }
 
   /** Connects to the node agent, once; `undefined` when there is none. */
@@ -83,6 +91,9 @@ export class Call {
         ...(error.details === "" ? {} : { details: error.details }),
       });
     }
+    const bytecode = bytecodeState();
+    // Refused bytecode changes nothing but the time that each pod waits, which nobody else would see.
+    if (bytecode !== undefined) this.log.debug("V8's bytecode of the build", { bytecode });
     try {
       const agent = await this.agent();
       const taken = await agent?.finish(this.#records, this.#outcome(error));
@@ -96,9 +107,13 @@ export class Call {
   }
 
   #outcome(error: CniError | undefined): Outcome {
-    const phases = { ...this.#phases, total: performance.now() - this.#started };
-    const { verb: command } = this.request.environment;
-    if (error === undefined) return { command, phases, ...this.result };
-    return { command, phases, result: "failed", reason: String(error.code) };
+    const bytecode = bytecodeState();
+    const known = {
+      command: this.request.environment.verb,
+      phases: { ...this.#phases, total: performance.now() - this.#started },
+      ...(bytecode === undefined ? {} : { bytecode }),
+    };
+    if (error === undefined) return { ...known, ...this.result };
+    return { ...known, result: "failed", reason: String(error.code) };
   }
 }

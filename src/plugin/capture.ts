@@ -12,6 +12,7 @@ import {
 import { compileRuleset } from "../redirect/compile.ts";
 import type { RedirectConfig } from "../redirect/config.ts";
 import type { Ruleset } from "../redirect/ruleset.ts";
+import { shorten } from "../text/shorten.ts";
 import type { Call } from "./call.ts";
 
 /** Most differences that a message shows; the rest is counted. */
@@ -119,18 +120,40 @@ function isOwnNamespace(path: string): boolean {
   }
 }
 
+/** The kernel's words for a machine or a process that has used up what it may have. */
+function isExhausted(thrown: unknown): boolean {
+  for (let error = thrown; error instanceof Error; error = error.cause) {
+    if (error instanceof LinuxError && /^(EMFILE|ENFILE|ENOMEM|ENOBUFS)$/.test(error.code)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+function exhausted(podLabel: string, thrown: unknown): CniError {
+  const reason = thrown instanceof Error ? thrown.message : String(thrown);
+  return new CniError(
+    CniErrorCode.TryAgainLater,
+    `Could not redirect the traffic of pod ${podLabel}: ${shorten(reason, 500)}`,
+    "This node or the container runtime has run out of open files or memory",
+    { cause: thrown },
+  );
+}
+
 function namespaceFailure(podLabel: string, path: string, thrown: unknown): CniError {
+  if (isExhausted(thrown)) return exhausted(podLabel, thrown);
   const reason = thrown instanceof Error ? thrown.message : String(thrown);
   return new CniError(
     CniErrorCode.InvalidNamespace,
-    `Could not enter the network namespace of pod ${podLabel}: ${reason}`,
-    `CNI_NETNS is ${JSON.stringify(path)}; the container runtime makes and names it`,
+    `Could not enter the network namespace of pod ${podLabel}: ${shorten(reason, 500)}`,
+    `CNI_NETNS is ${JSON.stringify(shorten(path, 256))}; the container runtime makes and names it`,
     { cause: thrown },
   );
 }
 
 function captureFailure(podLabel: string, thrown: unknown): unknown {
   if (thrown instanceof LostNamespaceError) return thrown;
+  if (isExhausted(thrown)) return exhausted(podLabel, thrown);
   if (!(thrown instanceof EngineError || thrown instanceof LinuxError)) return thrown;
   return new CniError(
     CniErrorCode.ApplyFailed,
@@ -151,5 +174,5 @@ function describeDifferences(differences: readonly Difference[]): string {
 }
 
 function quoted(rule: string): string {
-  return JSON.stringify(rule.length > SHOWN_RULE ? rule.slice(0, SHOWN_RULE) + "…" : rule);
+  return JSON.stringify(shorten(rule, SHOWN_RULE));
 }

@@ -7,6 +7,7 @@ import { ConfigError } from "../pod/config_error.ts";
 import { decideForPod } from "../pod/decide.ts";
 import type { Decision } from "../pod/decision.ts";
 import { lookUpPod, PodLookupError } from "../pod/lookup.ts";
+import { loggedPod } from "../pod/logged_pod.ts";
 import { guardedSettings } from "../pod/redirect_config.ts";
 import type { PodSource } from "../pod/source.ts";
 import { AgentPodSource } from "./agent_source.ts";
@@ -21,19 +22,25 @@ export async function decideByLookup(call: Call): Promise<Decision> {
   const { settings } = call;
   try {
     const pod = await call.phase("lookup", () => lookUp(call));
-    const { containerNames, initContainerNames, annotations } = pod;
-    call.log.debug("Pod was found", { containerNames, initContainerNames, annotations });
+    call.log.debug("Pod was found", loggedPod(pod));
     warnOfUnknownSettings(call);
     const decision = decideForPod(pod, {
       allowPodSettings: new Set(settings.allowPodSettings),
       resolvers: settings.resolvers,
+      clusterDns: settings.clusterDns,
       ...(settings.redirectRulesVersion === undefined
         ? {}
         : { rulesVersion: settings.redirectRulesVersion }),
     });
     if (decision.kind === "redirect") {
       for (const warning of decision.warnings) call.log.warn(warning);
-      call.log.debug("Pod is meshed", { config: decision.config });
+      call.log.debug("Pod is meshed", {
+        config: decision.config,
+        dnsOverTcp: {
+          form: decision.config.rulesVersion,
+          because: decision.origins.get("rulesVersion"),
+        },
+      });
     }
     return decision;
   } catch (error) {
@@ -61,7 +68,7 @@ async function lookUp(call: Call): Promise<Pod> {
     throw new CniError(
       CniErrorCode.InvalidConfig,
       `Could not look up pod ${call.podLabel}: "kubernetes.kubeconfig" is not set`,
-      "Set it in the plugin's entry of the CNI configuration file on the node",
+      "Set it in CNI_NETWORK_CONFIG of install-cni, which writes the plugin's entry",
     );
   }
   return await lookUpPod(reference, sources, {

@@ -5,15 +5,19 @@ import type { Decision } from "./decision.ts";
 import { skip } from "./decide_early.ts";
 export { decideBeforeLookup } from "./decide_early.ts";
 import { redirectConfigOf, type RedirectConfigOptions } from "./redirect_config.ts";
+import { runtimeClassWarning } from "./runtime_class.ts";
 
 /**
  * Decides about a pod: C, an init container does the redirection; D, no sidecar; E, not injected;
  * else it is redirected as its annotations say.
  *
- * @param options As {@link redirectConfigOf} takes them.
+ * @param options As {@link redirectConfigOf} takes them, without what the pod tells.
  * @throws {ConfigError} when the annotations ask for what cannot or may not be done.
  */
-export function decideForPod(pod: Pod, options: RedirectConfigOptions): Decision {
+export function decideForPod(
+  pod: Pod,
+  options: Omit<RedirectConfigOptions, "sidecarDns" | "podDns">,
+): Decision {
   if (pod.initContainerNames.includes("kuma-init")) {
     return skip(
       "init-container",
@@ -34,6 +38,16 @@ export function decideForPod(pod: Pod, options: RedirectConfigOptions): Decision
         : `Annotation "kuma.io/sidecar-injected" is ${quoted(injected)}, not "true"`,
     );
   }
-  const { config, warnings } = redirectConfigOf(pod.annotations, options);
-  return { kind: "redirect", config, warnings };
+  const { config, warnings, origins } = redirectConfigOf(pod.annotations, {
+    ...options,
+    ...(pod.sidecarDns === undefined ? {} : { sidecarDns: pod.sidecarDns }),
+    ...(pod.dns === undefined ? {} : { podDns: pod.dns }),
+  });
+  const unreachable = runtimeClassWarning(pod.runtimeClassName);
+  return {
+    kind: "redirect",
+    config,
+    warnings: unreachable === undefined ? warnings : [unreachable, ...warnings],
+    origins,
+  };
 }

@@ -17,8 +17,10 @@ export interface Skip {
 export interface Redirect {
   readonly kind: "redirect";
   readonly config: RedirectConfig;
-  /** Settings of the pod's author that were ignored or bounded, one sentence each. */
+  /** What was ignored or bounded, and what rules cannot do for this pod, one sentence each. */
   readonly warnings: readonly string[];
+  /** Key path as in the config annotation → where the effective value came from. */
+  readonly origins: ReadonlyMap<string, string>;
 }
 
 /** What to do with a pod. */

@@ -6,7 +6,6 @@ import {
   INBOUND_PORT,
   LOG_LEVEL,
   OUTBOUND_PORT,
-  PROBE_PROXY_PORT,
 } from "../redirect/defaults.ts";
 import { ConfigError, quoted } from "./config_error.ts";
 import { parseCidrs } from "./networks.ts";
@@ -204,12 +203,14 @@ function withProbePort(read: Annotations, ports: readonly number[]): readonly nu
   const key = "redirect.inbound.excludePorts";
   const origin = read.trail.origins.get(key)!;
   const value = read.text(probePortAnnotation, key);
-  const from = value === undefined ? "default" : `annotation ${probePortAnnotation}`;
-  read.trail.origins.set(key, origin === from ? origin : `${origin} + ${from}`);
-  if (value !== undefined && parseDecimal(value, 0, 0) === 0) return ports;
-  const port = value === undefined
-    ? PROBE_PROXY_PORT
-    : parsePort(value, read.name(probePortAnnotation));
+  // Kuma up to 2.8 has no such proxy: whatever listens at its port is an application of the mesh.
+  if (value === undefined) {
+    read.trail.origins.set(key, origin);
+    return ports;
+  }
+  read.trail.origins.set(key, `${origin} + annotation ${probePortAnnotation}`);
+  if (parseDecimal(value, 0, 0) === 0) return ports;
+  const port = parsePort(value, read.name(probePortAnnotation));
   const all = [...new Set([...ports, port])];
   checkLength(all.length, read.name("traffic.kuma.io/exclude-inbound-ports"));
   return all;

@@ -163,6 +163,7 @@ class Lookup {
     const backOff = this.#backOff();
     const settling = this.#elapsed() < (this.options.settleSeconds ?? 5) * 1000;
     if (error instanceof StalePodError) return settling ? backOff : undefined;
+    if (error instanceof KubeconfigError) return error.temporary ? backOff : undefined;
     if (!(error instanceof ApiError)) return undefined;
     if (error.status === 404) return settling ? backOff : undefined;
     if (error.status === 401) {
@@ -192,7 +193,7 @@ class Lookup {
   }
 
   #failure(cause: Error, outOfTime: boolean): PodLookupError {
-    const { problem, temporary, hint } = diagnose(cause);
+    const { problem, temporary, hint } = diagnose(cause, this.reference);
     const seconds = (this.#elapsed() / 1000).toFixed(1);
     const tries = `${this.#attempts} ${this.#attempts === 1 ? "attempt" : "attempts"}`;
     return new PodLookupError(
@@ -221,13 +222,22 @@ interface Diagnosis {
   readonly hint: string;
 }
 
-function diagnose(error: Error): Diagnosis {
+function diagnose(error: Error, reference: PodReference): Diagnosis {
   if (error instanceof StalePodError) {
     return {
       problem: "stale",
       temporary: true,
       hint: "The pod was deleted and created again under the same name; the runtime gives up the " +
         "old one by itself",
+    };
+  }
+  if (error instanceof KubeconfigError && error.temporary) {
+    return {
+      problem: "internal",
+      temporary: true,
+      hint:
+        "This node or the container runtime has run out of open files or memory; look for what " +
+        "takes them, and at the runtime's limits (LimitNOFILE of its systemd unit)",
     };
   }
   if (error instanceof KubeconfigError) {
@@ -237,18 +247,18 @@ function diagnose(error: Error): Diagnosis {
       hint: "install-cni writes this file; look at the log of its pod on this node",
     };
   }
-  if (error instanceof ApiError) return diagnoseApiError(error);
+  if (error instanceof ApiError) return diagnoseApiError(error, reference);
   if (error instanceof SourceUnavailableError) {
     return {
       problem: "unreachable",
       temporary: true,
-      hint: 'Set "kubernetes.kubeconfig" in the network configuration',
+      hint: 'Set "kubernetes.kubeconfig" in CNI_NETWORK_CONFIG of install-cni',
     };
   }
   return { problem: "internal", temporary: false, hint: "" };
 }
 
-function diagnoseApiError(error: ApiError): Diagnosis {
+function diagnoseApiError(error: ApiError, reference: PodReference): Diagnosis {
   switch (error.status) {
     case 401:
       return {
@@ -269,7 +279,7 @@ function diagnoseApiError(error: ApiError): Diagnosis {
       return {
         problem: "not-found",
         temporary: true,
-        hint: "The pod was deleted, or the kubeconfig is of another cluster",
+        hint: missingPodHint(reference),
       };
   }
   switch (error.kind) {
@@ -290,6 +300,14 @@ function diagnoseApiError(error: ApiError): Diagnosis {
           "the container runtime's variables HTTPS_PROXY and NO_PROXY count too",
       };
   }
+}
+
+/** Kubelet's runtimes name a pod's UID; Podman and nerdctl, which may read the same folder, do not. */
+function missingPodHint({ uid }: PodReference): string {
+  if (uid !== undefined) return "The pod was deleted, or the kubeconfig is of another cluster";
+  return "A container of Podman or nerdctl, to judge by the missing K8S_POD_UID: give them a folder " +
+    "of network configurations of their own (network_config_dir in containers.conf, cni_netconfpath " +
+    "in nerdctl.toml); else the pod was deleted, or the kubeconfig is of another cluster";
 }
 
 function certificateHint(message: string): string {

@@ -103,9 +103,11 @@ export function podSettings(): readonly PodSetting[] {
     {
       annotation: "kuma.io/application-probe-proxy-port",
       type: "port or 0",
-      default: "9001",
+      default: "-",
       treatment: "honoured",
-      meaning: "Added to the excluded inbound ports unless 0.",
+      meaning:
+        "Added to the excluded inbound ports unless 0. Kuma 2.9 and later write it on every pod; " +
+        "without it no port is added, since Kuma up to 2.8 has no such proxy.",
     },
     {
       key: "redirect.inbound.excludePortsForIPs",
@@ -207,8 +209,9 @@ export function podSettings(): readonly PodSetting[] {
       annotationDefault: "always true",
       treatment: "honoured",
       meaning:
-        "DNS to any server instead of only to the pod's resolvers, which the container runtime " +
-        'tells the plugin (`"capabilities": {"dns": true}`).',
+        "DNS to any server instead of only to the pod's resolvers. These are what the container " +
+        'runtime tells (`"capabilities": {"dns": true}`), else `kubernetes.cluster_dns` of the ' +
+        "network configuration and the pod's `dnsConfig`, as its `dnsPolicy` says.",
     },
     {
       key: "redirect.dns.skipConntrackZoneSplit",

@@ -1,4 +1,5 @@
 /** From a pod's annotations to the configuration of its redirection. */
+import type { SidecarDns } from "../kubernetes/pod.ts";
 import type { RedirectConfig, RedirectRulesVersion } from "../redirect/config.ts";
 import { ConfigError } from "./config_error.ts";
 import { parseLegacyAnnotations } from "./legacy_annotations.ts";
@@ -24,6 +25,8 @@ export const guardedSettings: readonly string[] = ["kumaDPUser", "redirect.outbo
 export interface RedirectConfigOptions extends TransparentProxyOptions {
   /** The administrator's choice of the form of the DNS-over-TCP rules. */
   readonly rulesVersion?: RedirectRulesVersion;
+  /** The DNS server inside of the pod's sidecar. */
+  readonly sidecarDns?: SidecarDns;
 }
 
 /** The configuration of a pod, and how it came about. */
@@ -39,9 +42,10 @@ export interface RedirectConfigResult {
  * Reads the redirection of a pod. The config annotation, when present and not empty, is the only
  * source; otherwise each legacy annotation counts over its own default.
  *
- * The form of the DNS-over-TCP rules is the administrator's choice, else `3` for the config
- * annotation and `2.9` for legacy annotations. A pod that carries both kinds was injected by Kuma
- * 2.9 or 2.10, which redirects DNS over TCP: `2.9`.
+ * The form of the DNS-over-TCP rules is the administrator's choice, else what the sidecar's DNS server
+ * can answer. Where that is not known it is `3` for the config annotation and `2.9` for legacy
+ * annotations; a pod that carries both kinds was injected by Kuma 2.9 or 2.10, which redirects DNS over
+ * TCP: `2.9`.
  *
  * @param annotations The pod's annotations, as its author and the control plane wrote them.
  * @param options What the administrator and the container runtime say.
@@ -88,18 +92,31 @@ function finish(
   options: RedirectConfigOptions,
   trail: { origins: Map<string, string>; warnings: string[] },
 ): RedirectConfigResult {
-  const config: RedirectConfig = { ...parsed, rulesVersion: options.rulesVersion ?? rulesVersion };
-  trail.origins.set(
-    "rulesVersion",
-    options.rulesVersion === undefined
-      ? "the kind of annotation"
-      : "network configuration redirect_rules_version",
-  );
+  const form = chooseForm(options, rulesVersion);
+  const config: RedirectConfig = { ...parsed, rulesVersion: form.rulesVersion };
+  trail.origins.set("rulesVersion", form.origin);
   checkPorts(config);
   if (config.ipFamilyMode === "ipv6") {
     trail.warnings.push("IPv4 traffic is not redirected: the IP family mode is ipv6");
   }
   return { config, ...trail };
+}
+
+/** What nobody in the sidecar answers must not be sent there: the embedded server has no TCP. */
+function chooseForm(
+  { rulesVersion, sidecarDns }: RedirectConfigOptions,
+  byAnnotation: RedirectRulesVersion,
+): { readonly rulesVersion: RedirectRulesVersion; readonly origin: string } {
+  if (rulesVersion !== undefined) {
+    return { rulesVersion, origin: "network configuration redirect_rules_version" };
+  }
+  switch (sidecarDns) {
+    case "embedded":
+      return { rulesVersion: "3", origin: "KUMA_DNS_PROXY_PORT of container kuma-sidecar" };
+    case "coredns":
+      return { rulesVersion: "2.9", origin: "KUMA_DNS_CORE_DNS_PORT of container kuma-sidecar" };
+  }
+  return { rulesVersion: byAnnotation, origin: "the kind of annotation" };
 }
 
 /** One port of the sidecar cannot serve two purposes. */

@@ -10,6 +10,7 @@ import { defaultRedirectConfig, SIDECAR_UID } from "../redirect/defaults.ts";
 import { ConfigError, quoted } from "./config_error.ts";
 import { readIgnored } from "./ignored_settings.ts";
 import { parseCidrs, parseResolvers, parseVirtualNetworks } from "./networks.ts";
+import { findResolvers, type KnownResolvers } from "./resolvers.ts";
 import { MAX_UID, parseDecimal } from "./scalars.ts";
 import { Section, type Trail } from "./section.ts";
 import { parseUidExclusions } from "./uid_exclusions.ts";
@@ -21,11 +22,9 @@ const MAX_TEXT = 65536;
 const MAX_DEPTH = 32;
 
 /** What the document alone cannot tell. */
-export interface TransparentProxyOptions {
+export interface TransparentProxyOptions extends KnownResolvers {
   /** Key paths of guarded settings that the administrator leaves to pods. */
   readonly allowPodSettings: ReadonlySet<string>;
-  /** Resolvers of the pod, from the container runtime. */
-  readonly resolvers: readonly string[];
 }
 
 /** A configuration without the form of the DNS-over-TCP rules, which the document does not hold. */
@@ -209,18 +208,20 @@ function readDns(section: Section, options: TransparentProxyOptions): RedirectCo
   }
   origins.delete("redirect.dns.resolvConfigPath");
   section.finish();
-  const { servers, unusable } = enabled && !captureAll
-    ? parseResolvers(options.resolvers)
-    : { servers: [], unusable: [] };
+  let servers: RedirectConfig["dns"]["servers"] = [];
   if (enabled && !captureAll) {
-    origins.set("redirect.dns.servers", "container runtime");
-    if (unusable.length > 0) {
-      warnings.push(`DNS to ${unusable.slice(0, 5).map(quoted)} is not redirected: no IP address`);
+    const found = findResolvers(options);
+    const parsed = parseResolvers(found.resolvers);
+    servers = parsed.servers;
+    origins.set("redirect.dns.servers", found.origin);
+    if (parsed.unusable.length > 0) {
+      const unusable = parsed.unusable.slice(0, 5).map(quoted);
+      warnings.push(`DNS to ${unusable} is not redirected: not an IP address`);
     }
-    if (servers.length === 0) {
+    if (found.gap !== undefined) warnings.push(found.gap);
+    else if (servers.length === 0) {
       warnings.push(
-        "DNS is not redirected: captureAll is off and the pod's resolvers are not known; give the " +
-          `network configuration "capabilities": {"dns": true}, or set captureAll`,
+        `DNS is not redirected: captureAll is off, and ${found.origin} names no server; set captureAll`,
       );
     }
   }

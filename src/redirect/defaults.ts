@@ -19,9 +19,6 @@ export const SIDECAR_UID = 5678;
 /** Port of the sidecar's administration interface; not redirected when only legacy annotations exist. */
 export const ENVOY_ADMIN_PORT = 9901;
 
-/** Port on which the sidecar answers an application's probes. */
-export const PROBE_PROXY_PORT = 9001;
-
 /** Syslog level of the LOG rules: 7 is "debug". */
 export const LOG_LEVEL = 7;
 

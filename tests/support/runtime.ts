@@ -12,7 +12,7 @@ export interface PodReference {
 
 /** One call of a plugin. */
 export interface PluginCall {
-  readonly command: "ADD" | "DEL" | "CHECK";
+  readonly command: "ADD" | "DEL" | "CHECK" | "STATUS";
   readonly containerId: string;
   /** Path of the pod's network namespace; empty as in containerd's second DEL. */
   readonly netns: string;
@@ -20,6 +20,10 @@ export interface PluginCall {
   /** What stands in the plugin's entry of the conflist, without `prevResult`. */
   readonly network: Readonly<Record<string, unknown>>;
   readonly prevResult?: unknown;
+  /** Instead of those that containerd sends. */
+  readonly args?: string;
+  /** `eth0` unless told. */
+  readonly interfaceName?: string;
 }
 
 /** What a plugin did. */
@@ -51,6 +55,21 @@ export function cniArgs(containerId: string, pod: PodReference): string {
     .sort((a, b) => a.order - b.order)
     .map(({ pair }) => pair)
     .join(";");
+}
+
+/**
+ * `CNI_ARGS` as thin Multus 3.9 and later hands them on: its own pairs first, in the order of its
+ * source and with its spelling of `IgnoreUnknown`, then those of the runtime again.
+ */
+export function multusArgs(containerId: string, pod: PodReference): string {
+  return [
+    "IgnoreUnknown=true",
+    `K8S_POD_NAMESPACE=${pod.namespace}`,
+    `K8S_POD_NAME=${pod.name}`,
+    `K8S_POD_INFRA_CONTAINER_ID=${containerId}`,
+    `K8S_POD_UID=${pod.uid}`,
+    cniArgs(containerId, pod),
+  ].join(";");
 }
 
 /** The result of the plugins before this one: a pod with an IPv4 and an IPv6 address. */
@@ -105,9 +124,9 @@ export async function callPlugin(plugin: string, call: PluginCall): Promise<Plug
       CNI_COMMAND: call.command,
       CNI_CONTAINERID: call.containerId,
       CNI_NETNS: call.netns,
-      CNI_IFNAME: "eth0",
+      CNI_IFNAME: call.interfaceName ?? "eth0",
       CNI_PATH: "/opt/cni/bin",
-      CNI_ARGS: cniArgs(call.containerId, call.pod),
+      CNI_ARGS: call.args ?? cniArgs(call.containerId, call.pod),
     },
     stdin: "piped",
     stdout: "piped",
