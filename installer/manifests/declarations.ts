@@ -20,6 +20,7 @@ import {
   wholeNumber,
 } from "./kinds.ts";
 import {
+  addresses,
   affinity,
   containerSecurity,
   namespacePatterns,
@@ -123,6 +124,12 @@ export const valueDeclarations = {
     [],
     "Namespaces whose pods are passed through without a look-up, besides kube-system and cni.namespace",
     "ConfigMap: kubernetes.exclude_namespaces",
+  ),
+  "cni.clusterDns": value(
+    addresses,
+    [],
+    "The cluster's DNS servers, as kubelet's clusterDNS, for runtimes that do not tell a pod's resolvers",
+    "ConfigMap: kubernetes.cluster_dns",
   ),
   "cni.namespace": value(
     label,

@@ -126,3 +126,9 @@ export const namespacePatterns: Kind<readonly string[]> = listOf(
   ),
   "a list of namespaces",
 );
+
+/** IP addresses; what the pattern lets through beyond them, the plugin's own reader refuses. */
+export const addresses: Kind<readonly string[]> = listOf(
+  textLike("an IP address", "^([0-9]{1,3}(\\.[0-9]{1,3}){3}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$"),
+  "a list of IP addresses",
+);

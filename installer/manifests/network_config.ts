@@ -11,11 +11,13 @@ export function excludedNamespaces(values: Values): string[] {
 /** The plugin's configuration with install-cni's placeholders. */
 export function networkConfig(values: Values): Tree {
   const engine = values.get("cni.engine");
+  const clusterDns = values.get("cni.clusterDns");
   const included = values.get("namespaceAllowList");
   return {
     cniVersion: "0.3.1",
     ...(engine === "auto" ? {} : { engine }),
     kubernetes: {
+      ...(clusterDns.length === 0 ? {} : { cluster_dns: clusterDns }),
       cni_bin_dir: values.get("cni.binDir"),
       exclude_namespaces: excludedNamespaces(values),
       ...(included.length === 0 ? {} : { include_namespaces: included }),

@@ -1,4 +1,5 @@
 /** Values of one installation: laid over the defaults and checked against their declarations. */
+import { nearestName } from "../../src/text/nearest.ts";
 import {
   type Condition,
   declaredValues,
@@ -131,7 +132,7 @@ function unknownKey(tree: Tree, prefix: string): string | undefined {
       if (below !== undefined) return below;
       // Helm hands all of "global" to each chart, whoever its keys are for.
     } else if (prefix !== "global.") {
-      const nearest = nearestName(path);
+      const nearest = nearestValue(path);
       return `${path} is not a value of kuma-cni` +
         (nearest === undefined ? "; --help lists all" : `, did you mean ${nearest}?`);
     }
@@ -139,33 +140,11 @@ function unknownKey(tree: Tree, prefix: string): string | undefined {
   return undefined;
 }
 
-function nearestName(path: string): ValueName | undefined {
-  const ranked = declaredValues()
-    .map(([name]) => ({ name, distance: nameDistance(path, name) }))
-    .sort((a, b) => a.distance - b.distance);
-  const [best] = ranked;
-  return best !== undefined && best.distance <= Math.max(3, path.length / 3)
-    ? best.name
-    : undefined;
-}
-
-/** A key in the wrong place is as near as one with another spelling. */
-function nameDistance(path: string, name: string): number {
-  const last = (text: string) => text.slice(text.lastIndexOf(".") + 1).toLowerCase();
-  const whole = editDistance(path.toLowerCase(), name.toLowerCase());
-  return Math.min(whole, 1 + editDistance(last(path), last(name)));
-}
-
-/** Number of letters to insert, drop or replace. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
+/** A right key in the wrong place is as likely as a mistyped one. */
+function nearestValue(path: string): string | undefined {
+  const names = declaredValues().map(([name]) => name);
+  const lastPart = (name: string) => name.slice(name.lastIndexOf(".") + 1);
+  const byLastPart = new Map(names.map((name) => [lastPart(name), name]));
+  const found = nearestName(lastPart(path), byLastPart.keys());
+  return nearestName(path, names) ?? (found === undefined ? undefined : byLastPart.get(found));
 }

@@ -94,6 +94,7 @@ const choices: Partial<Record<ValueName, fc.Arbitrary<unknown>>> = {
   "cni.logLevel": fc.constantFrom("off", "info", "debug"),
   "cni.engine": fc.constantFrom("auto", "nftables", "iptables"),
   "cni.excludeNamespaces": fc.array(fc.oneof(word, fc.constantFrom("openshift-*", "kube-system"))),
+  "cni.clusterDns": fc.constantFrom([], ["10.96.0.10"], ["fd00::a", "10.96.0.10"]),
   "cni.namespace": fc.oneof(word, fc.constant("kube-system")),
   "cni.nodeSelector": fc.oneof(texts, fc.constant({ "kubernetes.io/os": null }), fc.constant(null)),
   "cni.tolerations": fc.array(toleration, { maxLength: 3 }),

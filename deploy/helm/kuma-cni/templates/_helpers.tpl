@@ -28,6 +28,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $cni := .Values.cni }}
 {{- $excluded := concat (list "kube-system" $cni.namespace) ($cni.excludeNamespaces | default list) | uniq }}
 {{- $kubernetes := dict "kubeconfig" "__KUBECONFIG_FILEPATH__" "cni_bin_dir" $cni.binDir "exclude_namespaces" $excluded }}
+{{- with $cni.clusterDns }}{{ $_ := set $kubernetes "cluster_dns" . }}{{ end }}
 {{- with .Values.namespaceAllowList }}{{ $_ := set $kubernetes "include_namespaces" . }}{{ end }}
 {{- $config := dict "cniVersion" "0.3.1" "name" "kuma-cni" "type" "kuma-cni" "log_level" $cni.logLevel "kubernetes" $kubernetes }}
 {{- if ne $cni.engine "auto" }}{{ $_ := set $config "engine" $cni.engine }}{{ end }}
