@@ -65,8 +65,11 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
       "--allow-write",
       // The kubeconfig names the API server.
       "--allow-net",
-      // The CNI parameters; PATH, where the iptables engine looks for its tools; whether there is a proxy.
-      "--allow-env=CNI_*,PATH,HTTPS_PROXY,https_proxy,ALL_PROXY,all_proxy",
+      // The CNI parameters; PATH, where the iptables engine looks for its tools; which proxy leads to
+      // the API server; and what would let another authority count beside the kubeconfig's.
+      "--allow-env=CNI_*,PATH," +
+      "HTTP_PROXY,http_proxy,HTTPS_PROXY,https_proxy,ALL_PROXY,all_proxy,NO_PROXY,no_proxy," +
+      "DENO_CERT,DENO_TLS_CA_STORE,SSL_CERT_DIR,SSL_CERT_FILE",
     ],
   },
   "install-cni": {

@@ -135,6 +135,27 @@ const lookupTroubles: {
     arrange: ({ api }) => api.inject({ kind: "trickle", bytes: 1, milliseconds: 20 }),
   },
   {
+    name: "sends interim answers without end",
+    code: 11,
+    text: /more than 16 interim answers/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) =>
+      api.inject({ kind: "endless", first: "", then: "HTTP/1.1 100 Continue\r\n\r\n" }),
+  },
+  {
+    name: "sends chunks of one byte without end",
+    code: 11,
+    text: /within/,
+    withinMilliseconds: 2000,
+    arrange: ({ api }) =>
+      api.inject({
+        kind: "endless",
+        first: "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" +
+          "transfer-encoding: chunked\r\n\r\n",
+        then: "1\r\n \r\n",
+      }),
+  },
+  {
     name: "is down",
     code: 11,
     text: /refused/,
@@ -176,6 +197,16 @@ const lookupTroubles: {
         kind: "body",
         body: JSON.stringify(plainPod({ namespace: "demo", name: "other" })),
       }),
+  },
+  {
+    name: "answers a pod that is not UTF-8",
+    code: 100,
+    text: /not UTF-8/,
+    arrange: ({ api, pod }) => {
+      const body = new TextEncoder().encode(JSON.stringify(pod));
+      body[body.indexOf("t".charCodeAt(0), 200)] = 0xff;
+      api.inject({ kind: "body", body });
+    },
   },
   {
     name: "refuses the right",
@@ -355,3 +386,25 @@ Deno.test("CHECK shows foreign rules in bounded length", async () => {
   assert.match(details, /and 10 more/);
   assert.ok(stdout.length < 10_000, `${stdout.length} characters`);
 });
+
+const oddKubeconfigs: Record<string, (path: string) => void> = {
+  "a FIFO": (path) => void new Deno.Command("mkfifo", { args: [path] }).outputSync(),
+  "a link to /dev/zero": (path) => Deno.symlinkSync("/dev/zero", path),
+  "a folder": (path) => Deno.mkdirSync(path),
+  "of a TiB": (path) => {
+    Deno.writeTextFileSync(path, "");
+    Deno.truncateSync(path, 2 ** 40);
+  },
+};
+
+for (const [what, make] of Object.entries(oddKubeconfigs)) {
+  Deno.test(`a kubeconfig that is ${what} ends ADD at once`, async () => {
+    await using scene = await Scene.make();
+    Deno.removeSync(scene.kubeconfig);
+    make(scene.kubeconfig);
+    await assertFails(scene, {
+      code: 100,
+      text: /kubeconfig": the file cannot be read: .* it is (a |larger)/,
+    });
+  });
+}

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Engine } from "../src/engine/engine.ts";
-import { readNamespaceFacts } from "../src/engine/facts.ts";
+import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
 import { IptablesEngine } from "../src/engine/iptables/iptables_engine.ts";
 import type { Layout } from "../src/engine/nftables/plan.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";

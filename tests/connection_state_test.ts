@@ -5,10 +5,14 @@ import { ApiError } from "../src/kubernetes/errors.ts";
 import type { ClusterAccess } from "../src/kubernetes/kubeconfig.ts";
 import { parsePod } from "../src/kubernetes/pod.ts";
 import { watch } from "../src/kubernetes/watch.ts";
+import { libc } from "../src/linux/libc.ts";
 import { ApiServer, htmlFault } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
 import { brokenListener } from "./support/http_server.ts";
 import { plainPod } from "./support/pods.ts";
+
+// Loaded once for the process and never unloaded, which a test must not be blamed for.
+libc();
 
 const pod = { namespace: "demo", name: "plain-1" };
 const authority = await makeAuthority();

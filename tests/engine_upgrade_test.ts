@@ -8,7 +8,9 @@ import { restoreText } from "../src/redirect/iptables_text.ts";
 import { type Engine, EngineError } from "../src/engine/engine.ts";
 import { IptablesEngine } from "../src/engine/iptables/iptables_engine.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
-import { applyWithSelectedEngine, selectEngine } from "../src/engine/select.ts";
+import { selectEngine } from "../src/engine/choice/select.ts";
+import { applyWithSelectedEngine } from "../src/engine/choice/work.ts";
+import { surveyNamespace } from "../src/engine/iptables/survey.ts";
 import { createNamespace, setLinkUp } from "../src/linux/topology.ts";
 import {
   BACKENDS,
@@ -36,11 +38,11 @@ function compile(
 
 /** What a step installs with; `reference` is the other implementation, which used iptables. */
 const installers: Record<string, (ruleset: Ruleset) => void> = {
-  nftables: (ruleset) => void applyWithSelectedEngine("nftables", ruleset),
+  nftables: (ruleset) => void applyWithSelectedEngine("nftables", () => ruleset),
   "iptables-nft": (ruleset) =>
-    void applyWithSelectedEngine("iptables", ruleset, { backend: "nft" }),
+    void applyWithSelectedEngine("iptables", () => ruleset, { backend: "nft" }),
   "iptables-legacy": (ruleset) =>
-    void applyWithSelectedEngine("iptables", ruleset, { backend: "legacy" }),
+    void applyWithSelectedEngine("iptables", () => ruleset, { backend: "legacy" }),
   "reference-nft": (ruleset) => installAsReference(ruleset, "nft"),
   "reference-legacy": (ruleset) => installAsReference(ruleset, "legacy"),
 };
@@ -127,7 +129,9 @@ Deno.test("auto takes nftables in a namespace that nobody has touched, without a
     for (const family of FAMILIES) {
       for (const kind of ["save", "restore"] as const) folder.replace(family, kind, "touch $0.ran");
     }
-    const result = applyWithSelectedEngine("auto", compile("3"), { toolFolders: [folder.path] });
+    const result = applyWithSelectedEngine("auto", () => compile("3"), {
+      toolFolders: [folder.path],
+    });
     assert.equal(result.engine, "nftables");
     assert.deepEqual(result.replaced, []);
     assert.equal(result.reason, "no iptables rules of others are in the way");
@@ -141,10 +145,10 @@ Deno.test("auto takes nftables over the reference's rules, which are removed the
     using namespace = createNamespace();
     namespace.run(() => {
       installAsReference(compile("2.9"), backend);
-      const result = applyWithSelectedEngine("auto", compile("3"));
+      const result = applyWithSelectedEngine("auto", () => compile("3"));
       assert.equal(result.engine, "nftables");
       assert.deepEqual(result.replaced, ["iptables"]);
-      assert.deepEqual(applyWithSelectedEngine("auto", compile("3")).replaced, []);
+      assert.deepEqual(applyWithSelectedEngine("auto", () => compile("3")).replaced, []);
       assert.equal(/KUMA/.test(saved("ipv4", backend) + saved("ipv6", backend)), false);
     });
   }
@@ -157,7 +161,7 @@ for (const backend of BACKENDS) {
       return namespace.run(() => {
         installAsReference(compile("2.9"), backend);
         tool(toolName("ipv6", backend), ["-t", table, ...rule]);
-        const { engine, reason } = selectEngine("auto");
+        const { engine, reason } = selectEngine("auto", surveyNamespace());
         return `${engine.name}: ${reason}`;
       });
     };
@@ -177,12 +181,35 @@ Deno.test("auto falls back to nftables where the tools that it wants are missing
   try {
     namespace.run(() => {
       tool("iptables-nft", ["-t", "nat", "-N", "DOCKER_OUTPUT"]);
-      const result = applyWithSelectedEngine("auto", compile("3"), { toolFolders: [folder] });
+      const result = applyWithSelectedEngine("auto", () => compile("3"), { toolFolders: [folder] });
       assert.equal(result.engine, "nftables");
       assert.match(result.reason, /DOCKER_OUTPUT, but iptables cannot be used: .* in \/tmp\//);
     });
   } finally {
     Deno.removeSync(folder);
+  }
+});
+
+Deno.test("auto takes nftables on a host without ip6tables for rules of IPv6, else iptables", () => {
+  for (const kind of ["save", "restore"] as const) {
+    using folder = new ToolFolder("nft");
+    Deno.removeSync(`${folder.path}/${toolName("ipv6", "nft", kind)}`);
+    for (const address of [false, true]) {
+      using namespace = createNamespace();
+      namespace.run(() => {
+        if (address) setLinkUp("lo");
+        tool("iptables-nft", ["-t", "nat", "-A", "OUTPUT", "-d", "10.9.9.9", "-j", "RETURN"]);
+        const options = { toolFolders: [folder.path] };
+        const both = applyWithSelectedEngine("auto", () => compile("3"), options);
+        assert.equal(both.engine, "nftables");
+        assert.match(both.reason, /in table nat, but iptables cannot be used: .*No "ip6tables-/);
+        assert.deepEqual(new NftablesEngine().verify(compile("3")), []);
+        const ipv4 = { ipFamilyMode: "ipv4" } as const;
+        const one = applyWithSelectedEngine("auto", () => compile("3", ipv4), options);
+        assert.equal(one.engine, "iptables");
+        assert.deepEqual(one.replaced, ["nftables"]);
+      });
+    }
   }
 });
 
@@ -193,7 +220,7 @@ Deno.test("earlier rules that cannot be removed are an error, and the new rules 
     namespace.run(() => {
       installAsReference(compile("2.9"), "legacy");
       assert.throws(
-        () => applyWithSelectedEngine("auto", compile("3"), { toolFolders: [folder] }),
+        () => applyWithSelectedEngine("auto", () => compile("3"), { toolFolders: [folder] }),
         (error) =>
           error instanceof EngineError &&
           /^The rules of engine "nftables" are installed, but .* legacy tables/.test(error.message),

@@ -3,9 +3,9 @@
  * sent for real, end at the same port because of the same rules.
  */
 import assert from "node:assert/strict";
-import { readNamespaceFacts } from "../src/engine/facts.ts";
+import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
-import { parseRedirectInput } from "../installer/commands/redirect_input.ts";
+import { parseRedirectInputs } from "../installer/commands/redirect_input.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { evaluate, type Evaluation } from "../src/redirect/evaluate.ts";
 import { agreementLaboratory, type SourcedProbe } from "./support/arbitrary_redirect.ts";
@@ -98,7 +98,10 @@ async function explain(
 
 for (const family of ["ipv4", "ipv6"] as const) {
   Deno.test(`explain says what the kernel does with ${family} packets`, async () => {
-    const input = parseRedirectInput(CONFIG, "x", { allowPodSettings: new Set(), resolvers: [] });
+    const [input] = parseRedirectInputs(CONFIG, "x", {
+      allowPodSettings: new Set(),
+      resolvers: [],
+    });
     assert.ok(input.kind === "redirect");
     using lab = agreementLaboratory(input.config.sidecarUid);
     const ruleset = lab.inPod(() => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { readNamespaceFacts } from "../src/engine/facts.ts";
+import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
 import { createNamespace } from "../src/linux/topology.ts";
+import { tool } from "./support/iptables.ts";
 import { nftScript } from "./support/nft.ts";
 
 Deno.test("facts of an empty namespace", () => {
@@ -27,15 +28,12 @@ Deno.test("Docker's chain is found in the nat table of each family alone", () =>
   assert.deepEqual(docker(), { ipv4: true, ipv6: true });
 });
 
-Deno.test("legacy iptables is asked only for families where nf_tables has no such chain", () => {
+Deno.test("Docker's chain is found in the legacy nat table, too", () => {
   using namespace = createNamespace();
-  nftScript(namespace, "table ip nat { chain DOCKER_OUTPUT {}; }");
-  const asked: string[] = [];
-  const facts = namespace.run(() =>
-    readNamespaceFacts({ legacyDockerOutput: (family) => asked.push(family) > 0 })
-  );
-  assert.deepEqual(asked, ["ipv6"]);
-  assert.deepEqual(facts.dockerOutput, { ipv4: true, ipv6: true });
+  namespace.run(() => {
+    tool("ip6tables-legacy", ["-t", "nat", "-N", "DOCKER_OUTPUT"]);
+    assert.deepEqual(readNamespaceFacts().dockerOutput, { ipv4: false, ipv6: true });
+  });
 });
 
 Deno.test("a loopback interface of another name is found", () => {

@@ -1,7 +1,7 @@
 /** A pod that may change its own network fills it with objects: that costs the pod, not the node. */
 import assert from "node:assert/strict";
 import { EngineError } from "../src/engine/engine.ts";
-import { applyWithSelectedEngine } from "../src/engine/select.ts";
+import { applyWithSelectedEngine } from "../src/engine/choice/work.ts";
 import { createNamespace, type NamedNamespace } from "../src/linux/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
@@ -18,7 +18,7 @@ const ruleset = compileRuleset(defaultRedirectConfig, {
 function assertRefusedInTime(namespace: NamedNamespace): void {
   const started = performance.now();
   assert.throws(
-    () => namespace.run(() => applyWithSelectedEngine("auto", ruleset)),
+    () => namespace.run(() => applyWithSelectedEngine("auto", () => ruleset)),
     (error) => error instanceof EngineError && /EMSGSIZE.*8388608/.test(error.message),
   );
   const milliseconds = performance.now() - started;
@@ -50,6 +50,6 @@ Deno.test("a namespace with many foreign rules, but not too many, gets ours", ()
   using pod = createNamespace();
   const rule = "  tcp dport 80 counter accept\n";
   nftScript(pod, `table ip filter {\n chain filler {\n${rule.repeat(5000)} }\n}\n`);
-  pod.run(() => applyWithSelectedEngine("auto", ruleset));
+  pod.run(() => applyWithSelectedEngine("auto", () => ruleset));
   assert.ok(listRuleset(pod).includes("table inet kuma_mesh"));
 });

@@ -329,7 +329,7 @@ Deno.test("check tells what is missing and changes nothing", async () => {
   await using host = new InstallerHost();
   host.writeConf(list, primaryList);
   const before = host.snapshot();
-  const { code, stdout } = await host.run(["check"]);
+  const { code, stdout } = await host.run(["check", "-o", "json"]);
   equal(code, 1);
   const result = JSON.parse(stdout);
   equal(result.installed, false);

@@ -5,6 +5,9 @@ import { compileRuleset } from "../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import { EngineError } from "../src/engine/engine.ts";
 import { IptablesEngine } from "../src/engine/iptables/iptables_engine.ts";
+import { applyWithSelectedEngine } from "../src/engine/choice/work.ts";
+import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
+import { listAddresses } from "../src/linux/addresses.ts";
 import { runProgram } from "../src/linux/process.ts";
 import { createNamespace } from "../src/linux/topology.ts";
 import {
@@ -536,6 +539,47 @@ Deno.test("iptables: a missing ip6tables is an error before anything changes", (
     const late = engineError(() => engine.apply(compile(dnsConfig, false))).message;
     assert.match(late, /No "ip6tables-restore" and "ip6tables-save" for the nft backend/);
   });
+});
+
+for (const backend of BACKENDS) {
+  Deno.test(`iptables ${backend}: IPv6 rules are there before any IPv6 address is`, () => {
+    using namespace = createNamespace();
+    namespace.run(() => {
+      assert.deepEqual(listAddresses("ipv6"), []);
+      const { result, facts } = applyHere(backend);
+      assert.equal(facts.ipv6, true);
+      assert.deepEqual(result.families, ["ipv4", "ipv6"]);
+      assert.match(saved("ipv6", backend), /-A PREROUTING .*-j KUMA_MESH_INBOUND/);
+      assert.ok(listAddresses("ipv6").some(({ address }) => address === "::6"));
+    });
+  });
+}
+
+/** Applies as the plugin does, in the thread's namespace. */
+function applyHere(backend: TestBackend) {
+  const facts = readNamespaceFacts();
+  const compileHere = () => compileRuleset(defaultRedirectConfig, facts);
+  return { facts, result: applyWithSelectedEngine("iptables", compileHere, { backend }) };
+}
+
+Deno.test("iptables: without tools, rules without comments are not removed beside those of others", () => {
+  using namespace = createNamespace();
+  const folder = Deno.makeTempDirSync();
+  try {
+    namespace.run(() => {
+      const ruleset = compile({ ...dnsConfig, comments: false });
+      new IptablesEngine({ backend: "nft" }).apply(ruleset);
+      const before = saved("ipv4", "nft");
+      const without = new IptablesEngine({ toolFolders: [folder] });
+      assert.match(
+        engineError(() => without.remove()).message,
+        /^Cannot remove earlier rules that carry no comments .* install the package "iptables"/,
+      );
+      assert.equal(saved("ipv4", "nft"), before);
+    });
+  } finally {
+    Deno.removeSync(folder);
+  }
 });
 
 Deno.test("iptables: the lock that all namespaces share does not delay", () => {

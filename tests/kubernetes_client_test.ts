@@ -50,6 +50,14 @@ async function failureOf(work: Promise<unknown>): Promise<ApiError> {
   assert.fail("The request succeeded");
 }
 
+/** A pod whose sidecar is injected, were it not for a byte in the middle of the word `true`. */
+function withoutUtf8(pod: unknown): Uint8Array<ArrayBuffer> {
+  const text = JSON.stringify(pod);
+  const bytes = new TextEncoder().encode(text);
+  bytes[text.indexOf('"kuma.io/sidecar-injected":"true"') + 31] = 0xff;
+  return bytes;
+}
+
 /** How the client checks the server, each by its own way through the code. */
 const ways: Record<string, (server: ApiServer) => ClusterAccess> = {
   "verified": (server) => accessTo(server),
@@ -78,7 +86,9 @@ for (const [way, access] of Object.entries(ways)) {
 
   Deno.test(`tells what is wrong, ${way}`, async (t) => {
     await using server = await start();
-    using client = new KubernetesClient(access(server), {
+    using client = new KubernetesClient(access(server), { direct });
+    // A busy machine may take long for an answer that comes.
+    using hurried = new KubernetesClient(access(server), {
       direct,
       requestTimeoutMilliseconds: 200,
     });
@@ -100,6 +110,13 @@ for (const [way, access] of Object.entries(ways)) {
       ["list", { kind: "body", body: "[]" }, "content", false, /not an object$/],
       ["null", { kind: "body", body: "null" }, "content", false, /not an object$/],
       ["empty", { kind: "body", body: "" }, "content", false, /not JSON/],
+      [
+        "not UTF-8",
+        { kind: "body", body: withoutUtf8(injectedPod({ uid: "uid-1" })) },
+        "content",
+        false,
+        /the answer is not JSON: it is not UTF-8$/,
+      ],
       ["other kind", { kind: "body", body: '{"kind":"Node"}' }, "content", false, /is "Node"/],
       ["no kind", { kind: "body", body: "{}" }, "content", false, /"kind" is missing/],
       [
@@ -130,7 +147,7 @@ for (const [way, access] of Object.entries(ways)) {
       await t.step(name, async () => {
         server.clearFaults();
         server.inject(fault);
-        const error = await failureOf(client.getPod(app));
+        const error = await failureOf((kind === "timeout" ? hurried : client).getPod(app));
         assert.match(error.message, message);
         assert(
           error.message.startsWith(`Could not get pod "demo/app-1" from ${server.url}: `),
@@ -162,6 +179,31 @@ for (const [way, access] of Object.entries(ways)) {
     });
   });
 }
+
+Deno.test("a redirect is not followed: it would carry the token elsewhere", async (t) => {
+  await using server = await start();
+  await using elsewhere = await start();
+  for (const [way, access] of Object.entries(ways)) {
+    for (const code of [301, 302, 307, 308]) {
+      await t.step(`${code}, ${way}`, async () => {
+        server.clearFaults();
+        server.inject({
+          kind: "body",
+          status: code,
+          body: "{}",
+          headers: { location: `${elsewhere.url}/api/v1/namespaces/demo/pods/app-1` },
+        });
+        using client = new KubernetesClient(
+          { ...access(server), token: elsewhere.token },
+          { direct: way === "on a connection of its own" },
+        );
+        const error = await failureOf(client.getPod(app));
+        assert.deepEqual([error.kind, error.status], ["status", code], error.message);
+      });
+    }
+  }
+  assert.equal(elsewhere.requests.length, 0);
+});
 
 Deno.test("the server's wish for a wait is read from header and body", async () => {
   await using server = await start();

@@ -231,15 +231,19 @@ Deno.test("nonsense instead of a list or of events is an interruption", async ()
   ] as const;
   await using bed = await Bed.start(["a"], {}, (server) => {
     for (const fault of faulty) server.inject(fault, { times: 1, verb: "list" });
-    for (const body of ["nonsense\n", '{"type":"ADDED"}\n', '{"type":"AD', "[]\n"]) {
+    const event = `{"type":"ADDED","object":${JSON.stringify(plainPod({ name: "x" }))}}\n`;
+    const notUtf8 = new TextEncoder().encode(event);
+    notUtf8[event.indexOf('"x"') + 1] = 0xff;
+    for (const body of ["nonsense\n", '{"type":"ADDED"}\n', '{"type":"AD', "[]\n", notUtf8]) {
       server.inject({ kind: "body", body }, { times: 1, verb: "watch" });
     }
   });
   await bed.settled("a");
   const interruptions = bed.notices.filter((text) => text.startsWith("interrupted"));
-  assert.equal(interruptions.length, faulty.length + 4, bed.notices.join("\n"));
+  assert.equal(interruptions.length, faulty.length + 5, bed.notices.join("\n"));
   assert.match(interruptions[0]!, /the answer is no list$/);
   assert.match(interruptions[2]!, /no event: "nonsense"$/);
+  assert.match(interruptions[6]!, /it is not UTF-8$/);
 });
 
 Deno.test("a server that ends every watch at once is not asked in a tight loop", async () => {

@@ -10,7 +10,7 @@ import { memberAt, resolveValues, setAt } from "../installer/manifests/values.ts
 import { isTree, type Tree } from "../installer/manifests/tree.ts";
 import { declarations } from "../installer/settings/declarations.ts";
 import { parseSettings } from "../installer/settings/settings.ts";
-import { parseNetworkConfig, readSettings } from "../src/cni/network_config.ts";
+import { readPluginSettings } from "../src/cni/plugin_settings.ts";
 import {
   generatedFiles,
   platformRows,
@@ -195,9 +195,10 @@ Deno.test("install-cni and the plugin understand what the objects tell them, on 
     const settings = parseSettings(({ variable }) => environment.get(variable));
     equal(settings.netDir, values.get("cni.netDir"), name);
     equal(settings.chained, values.get("cni.chained"), name);
-    const plugin = readSettings(
-      parseNetworkConfig(new TextEncoder().encode(config.replace("__KUBECONFIG_FILEPATH__", "/k"))),
+    const { settings: plugin, unknown } = readPluginSettings(
+      JSON.parse(config.replace("__KUBECONFIG_FILEPATH__", "/k")),
     );
+    deepEqual(unknown, [], name);
     equal(plugin.cniBinDir, values.get("cni.binDir"), name);
     ok(plugin.excludeNamespaces.includes(values.get("cni.namespace")), name);
   }

@@ -209,6 +209,53 @@ Deno.test("without the right to list, pods are asked for live and the right is t
   await followed.until("the right is found to be there", () => cache.live);
 });
 
+for (const verb of ["list", "watch"]) {
+  Deno.test(`a node that may not ${verb} pods asks again after ten minutes`, async () => {
+    const pod = injectedPod({ name: "a", uid: crypto.randomUUID() });
+    const waits: number[] = [];
+    const observer = {
+      interrupted: (_error: Error, milliseconds: number) => waits.push(milliseconds),
+    };
+    await using followed = await Followed.start([pod], { observer }, (api) => {
+      api.forbid(verb, "pods");
+    });
+    await followed.until("the refusal has come", () => waits.length > 0);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.deepEqual(waits, [600_000], "2,000 nodes must not ask all day");
+    assert.equal(followed.cache.live, false);
+    const { requests } = followed.api;
+    assert.equal(requests.filter((request) => request.verb === verb).length, 1);
+  });
+}
+
+Deno.test("a late word that a predecessor is gone does not take its successor", async () => {
+  const before = injectedPod({ name: "a", uid: crypto.randomUUID() });
+  const after = injectedPod({ name: "a", uid: crypto.randomUUID() });
+  const other = injectedPod({ name: "b", uid: crypto.randomUUID() });
+  const event = (type: string, pod: PodObject) => `${JSON.stringify({ type, object: pod })}\n`;
+  await using followed = await Followed.start([before], {}, (api) => {
+    const body = event("ADDED", after) + event("DELETED", before) + event("ADDED", other);
+    api.inject({ kind: "body", body }, { verb: "watch", times: 1 });
+    api.inject({ kind: "hang" }, { verb: "watch" });
+  });
+  const { cache } = followed;
+  await followed.until("all events are seen", () => cache.cached(ask(other)) !== undefined);
+  assert.equal(cache.cached(ask(after))?.uid, after.metadata.uid);
+  assert.equal(cache.cached(ask(before)), undefined);
+});
+
+Deno.test("a watch that runs again after an outage is live again, also when nothing happens", async () => {
+  const pod = injectedPod({ name: "a", uid: crypto.randomUUID() });
+  await using followed = await Followed.start([pod]);
+  const { cache, api } = followed;
+  await followed.until("the watch runs", () => cache.live && api.watches === 1);
+  api.inject({ kind: "status", code: 503 }, { times: 2 });
+  api.closeConnections();
+  await followed.until("the outage is seen", () => !cache.live);
+  await followed.until("it is over", () => cache.live);
+  assert.equal(cache.ageSeconds, 0);
+});
+
 Deno.test("a rotated token is used for the next request", async () => {
   const pod = injectedPod({ name: "a", uid: crypto.randomUUID() });
   await using followed = await Followed.start([pod]);

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+// @ts-types="../src/types/std_yaml_parse.d.ts"
+import { parse as parseYaml } from "@std/yaml/parse";
 import { formatRules } from "../installer/commands/rules.ts";
-import { parseRedirectInput } from "../installer/commands/redirect_input.ts";
+import { parseRedirectInputs } from "../installer/commands/redirect_input.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import type { NamespaceFacts } from "../src/redirect/ruleset.ts";
 
@@ -142,7 +144,7 @@ const facts: NamespaceFacts = {
 };
 
 Deno.test("each output form, engine and family of the rules", () => {
-  const input = parseRedirectInput(JSON.stringify(meshed), "x", options);
+  const [input] = parseRedirectInputs(JSON.stringify(meshed), "x", options);
   assert.ok(input.kind === "redirect");
   const format = (output: Parameters<typeof formatRules>[2]) =>
     formatRules(input, compileRuleset(input.config, facts), output);
@@ -157,7 +159,7 @@ Deno.test("each output form, engine and family of the rules", () => {
 });
 
 Deno.test("a pod that is left alone has a reason in each form", () => {
-  const input = parseRedirectInput(JSON.stringify(pod({})), "x", options);
+  const [input] = parseRedirectInputs(JSON.stringify(pod({})), "x", options);
   assert.ok(input.kind === "skip");
   assert.match(formatRules(input, undefined, { output: "text" }), /^Pod .*: left alone\. /);
   assert.match(formatRules(input, undefined, { output: "nft" }), /^# Pod .*: left alone\. /);
@@ -166,9 +168,84 @@ Deno.test("a pod that is left alone has a reason in each form", () => {
 });
 
 Deno.test("a mapping of warnings is shown before the rules", () => {
-  const input = parseRedirectInput("dryRun: true\nredirect: {inbound: {port: 1}}", "x", options);
+  const [input] = parseRedirectInputs("dryRun: true\nredirect: {inbound: {port: 1}}", "x", options);
   assert.ok(input.kind === "redirect");
   const text = formatRules(input, compileRuleset(input.config, facts), { output: "text" });
   assert.match(text, /Warnings\n {2}! x: dryRun has no effect: /);
   assert.match(text, /redirect\.inbound\.port +1 +from x: redirect\.inbound\.port\n/);
+});
+
+Deno.test("each pod of a list and of a stream of documents gets its answer", async () => {
+  const list = { apiVersion: "v1", kind: "List", items: [meshed, pod({}), { kind: "Service" }] };
+  const both = await run(["rules", "-"], JSON.stringify(list));
+  assert.equal(both.code, 0, both.stderr);
+  assert.match(both.stdout, /^Pod default\/web-: redirected\n[^]*\nPod default\/web-: left alone/);
+  assert.equal(both.stderr, 'Warning: Objects of kind "Service" are left out\n');
+
+  const stream = `${JSON.stringify(meshed)}\n---\n---\nredirect: {inbound: {port: 1}}\n`;
+  const parsed = JSON.parse((await run(["rules", "-", "-o", "json"], stream)).stdout);
+  assert.deepEqual(parsed.map(({ title }: { title: string }) => title), [
+    "Pod default/web-",
+    "Configuration standard input",
+  ]);
+  assert.equal(parsed[1].config.inbound.port, 1);
+  const packets = await run(["explain", "-", "--from", "10.0.0.1", "--to", "8080"], stream);
+  assert.equal(packets.stdout.match(/ends at port/g)?.length, 2, packets.stderr);
+
+  const one = await run(["apply", "-", "--netns", "/proc/self/ns/net"], stream);
+  assert.equal(one.code, 1);
+  assert.match(
+    one.stderr,
+    /^install-cni: Standard input has 2 pods or configurations, expected one/,
+  );
+});
+
+Deno.test("YAML says what JSON says", async () => {
+  const json = await run(["rules", "-", "-o", "json"], JSON.stringify(meshed));
+  const yaml = await run(["rules", "-", "--output", "yaml"], JSON.stringify(meshed));
+  assert.deepEqual(parseYaml(yaml.stdout), JSON.parse(json.stdout));
+  assert.match(yaml.stdout, /^title: Pod default\/web-\n/);
+});
+
+Deno.test("options that contradict each other are told", async () => {
+  for (
+    const [args, message] of [
+      [["--engine", "iptables", "-o", "nft"], /--engine iptables is for --output text/],
+      [["--family", "ipv6", "--no-ipv6"], /--family ipv6 asks for rules that --no-ipv6 leaves out/],
+    ] as const
+  ) {
+    const { code, stdout, stderr } = await run(["rules", "-", ...args], JSON.stringify(meshed));
+    assert.deepEqual([code, stdout], [1, ""]);
+    assert.match(stderr, message);
+  }
+});
+
+Deno.test("a mistyped annotation is told with the one that is meant", async () => {
+  const typo = pod({
+    "kuma.io/sidecar-injected": "true",
+    "traffic.kuma.io/exclude-outbound-port": "3306",
+    "traffic.kuma.io/transparent-proxy-configmap-name": "known",
+    "kuma.io/mesh": "default",
+  });
+  const { stdout } = await run(["rules", "-"], JSON.stringify(typo));
+  assert.deepEqual(stdout.match(/^(?: {2})! .*$/gm), [
+    "  ! Annotation traffic.kuma.io/exclude-outbound-port is not known and has no effect; " +
+    "did you mean traffic.kuma.io/exclude-outbound-ports?",
+  ]);
+});
+
+Deno.test("a reader that goes away is met with silence", async () => {
+  const command = `"$0" run -A --quiet "$1" rules - --all | head -1; echo "\${PIPESTATUS[0]}"`;
+  const child = new Deno.Command("bash", {
+    args: ["-c", `sleep 0; ${command}`, Deno.execPath(), main],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  // Far more than a pipe holds, so that something is left to write when the reader has gone.
+  const many = { kind: "List", items: Array.from({ length: 200 }, () => meshed) };
+  await new Blob([JSON.stringify(many)]).stream().pipeTo(child.stdin);
+  const { stdout, stderr } = await child.output();
+  assert.equal(new TextDecoder().decode(stderr), "");
+  assert.equal(new TextDecoder().decode(stdout), "Pod default/web-: redirected\n141\n");
 });

@@ -2,38 +2,61 @@
  * `install-cni check`: tells whether everything is installed, or with `--netns` whether a pod's rules
  * are; changes nothing.
  */
-import type { Command } from "@commander-js/extra-typings";
+import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
+import type { Observed } from "../host/observe.ts";
 import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
+import type { Plan } from "../plan/steps.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { findingsOf, objectOf } from "./check_findings.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { checkRulesOf, engineOption } from "./engine.ts";
+import { type Finding, findingsText } from "./findings.ts";
+import { formatData, outputOption } from "./output.ts";
 import {
   allowPodSettingOption,
   orFail,
   resolverOption,
   rulesVersionOption,
 } from "./redirect_options.ts";
+import { print, styleOf } from "./terminal.ts";
+
+/** Milliseconds between two looks while waiting. */
+const lookEvery = 500;
+
+const examples = `
+Examples:
+  install-cni check                                 is everything installed on this node?
+  install-cni check --wait 60                       wait until it is, a minute at most
+  install-cni check -o json                         for programs
+  install-cni check pod.yaml --netns /run/netns/x   are a pod's rules as they should be?
+
+Exit code: 0 when everything is as it should be, else 1.
+`;
 
 /** Adds the command. */
 export function register(program: Command): void {
   const command = program.command("check")
-    .description(
-      "Print as JSON whether everything is installed, or with --netns whether a pod's rules are; " +
-        "exit code 0 if so, else 1",
-    )
+    .description("Tell whether everything is installed, or with --netns whether a pod's rules are")
     .argument(
       "[input]",
       'with --netns: pod manifest or transparent proxy configuration; "-" = stdin',
     )
     .option("--netns <path>", "compare the rules in this network namespace with those of the input")
+    .addOption(outputOption(["text", "json", "yaml"]))
+    .addOption(
+      new Option("--wait <seconds>", "look again until everything is installed, for so long")
+        .argParser(secondsOf).conflicts("netns"),
+    )
     .addOption(engineOption())
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
-    .addOption(allowPodSettingOption());
+    .addOption(allowPodSettingOption())
+    .addHelpText("after", examples);
   addSettings(command as unknown as Command);
   command.action((input, values, command) => {
     if (values.netns === undefined && input === undefined) {
-      return check(command as unknown as Command);
+      return check(command as unknown as Command, values.output, values.wait ?? 0);
     }
     return orFail(command, async () => {
       if (values.netns === undefined || input === undefined) {
@@ -42,13 +65,23 @@ export function register(program: Command): void {
         );
       }
       const { equal, text } = await checkRulesOf(values.netns, input, values);
-      console.log(text);
+      print(text);
       if (!equal) Deno.exit(1);
     });
   });
 }
 
-async function check(command: Command): Promise<void> {
+function secondsOf(text: string): number {
+  const seconds = Number(text);
+  if (/^[0-9]+(\.[0-9]+)?$/.test(text) && seconds <= 86400) return seconds;
+  throw new InvalidArgumentError("Expected a number of seconds, a day at most.");
+}
+
+async function check(
+  command: Command,
+  output: "text" | "json" | "yaml",
+  wait: number,
+): Promise<void> {
   const settings = settingsOf(command);
   const reconciler = new Reconciler(
     settings,
@@ -56,28 +89,49 @@ async function check(command: Command): Promise<void> {
     sourceDirOf(settings),
     loggerOf(settings),
   );
-  const { seen, plan } = await reconciler.look();
-  const installed = plan.steps.length === 0 && plan.waitingFor === undefined &&
-    plan.blocked === undefined;
-  console.log(JSON.stringify(
-    {
-      installed,
-      target: plan.target ?? null,
-      waitingFor: plan.waitingFor ?? null,
-      blocked: plan.blocked ?? null,
-      warnings: plan.warnings,
-      missing: plan.steps.map((step) => ({
-        cause: step.cause,
-        file: step.kind === "install-plugin"
-          ? `${settings.mountedBinDir}/kuma-cni`
-          : `${settings.mountedNetDir}/${step.name}`,
-      })),
-      plugin: seen.plugin.kind,
-      kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
-      configurationFiles: seen.files.map(({ name }) => name),
-    },
-    null,
-    2,
-  ));
-  Deno.exit(installed ? 0 : 1);
+  const deadline = performance.now() + wait * 1000;
+  let { seen, plan } = await reconciler.look();
+  while (!isInstalled(plan) && performance.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, lookEvery));
+    ({ seen, plan } = await reconciler.look());
+  }
+  const findings = findingsOf(settings, seen, plan);
+  print(
+    output === "text"
+      ? checkText(findings, isInstalled(plan))
+      : formatData(dataOf(settings, seen, plan, findings), output),
+  );
+  Deno.exit(isInstalled(plan) ? 0 : 1);
+}
+
+function isInstalled(plan: Plan): boolean {
+  return plan.steps.length === 0 && plan.waitingFor === undefined && plan.blocked === undefined;
+}
+
+function checkText(findings: readonly Finding[], installed: boolean): string {
+  const style = styleOf();
+  const end = installed
+    ? style.green("Installed: meshed pods that start now are captured")
+    : style.red("Not installed: meshed pods that start now may not be captured");
+  return `${findingsText(findings, style)}\n${end}\n`;
+}
+
+function dataOf(
+  settings: Settings,
+  seen: Observed,
+  plan: Plan,
+  findings: readonly Finding[],
+): unknown {
+  return {
+    installed: isInstalled(plan),
+    target: plan.target ?? null,
+    waitingFor: plan.waitingFor ?? null,
+    blocked: plan.blocked ?? null,
+    warnings: plan.warnings,
+    missing: plan.steps.map((step) => ({ cause: step.cause, file: objectOf(settings, step) })),
+    plugin: seen.plugin.kind,
+    kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
+    configurationFiles: seen.files.map(({ name }) => name),
+    findings,
+  };
 }

@@ -5,19 +5,21 @@ import { writeToStderr } from "../../src/log/stderr.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { folderOf } from "../host/host_files.ts";
 import { type Declaration, declarations, type Settings } from "../settings/declarations.ts";
-import { allowedValues, flagOf, parseSettings, SettingsError } from "../settings/settings.ts";
+import { kinds } from "../settings/kinds.ts";
+import { flagOf, parseSettings, SettingsError } from "../settings/settings.ts";
 
 /** Adds the flags of all settings to a command. */
 export function addSettings(command: Command): void {
   for (const declaration of Object.values(declarations)) {
-    command.addOption(new Option(`${flagOf(declaration)} <value>`, helpOf(declaration)) as never);
+    const flags = `${flagOf(declaration)} <${kinds[declaration.kind].placeholder}>`;
+    const option = new Option(flags, helpOf(declaration)).helpGroup("Settings:");
+    command.addOption(option as never);
   }
 }
 
-function helpOf(declaration: Declaration): string {
-  const preset = declaration.default === "" ? "" : `; default: ${declaration.default}`;
-  return `${declaration.help} (${allowedValues(declaration)}${preset}; ` +
-    `env: ${declaration.variable})`;
+function helpOf({ default: preset, help, variable }: Declaration): string {
+  const start = preset === "" ? "" : `default: ${preset}; `;
+  return `${help} (${start}env: ${variable})`;
 }
 
 /**

@@ -1,6 +1,6 @@
 /** `install-cni apply` and `remove`, and the check of rules: engines worked by hand. */
 import { type Command, Option } from "@commander-js/extra-typings";
-import type { EngineSetting } from "../../src/engine/select.ts";
+import type { EngineSetting } from "../../src/engine/choice/select.ts";
 import { readRedirectInput, type RedirectInput } from "./redirect_input.ts";
 import {
   allowPodSettingOption,

@@ -3,16 +3,20 @@ import { type Command, Option } from "@commander-js/extra-typings";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import { evaluate } from "../../src/redirect/evaluate.ts";
 import { explainPacket, outcomeText, packetText } from "../../src/redirect/explain.ts";
-import { readPacket } from "./packet_options.ts";
-import { readRedirectInput } from "./redirect_input.ts";
+import { formatData, outputOption } from "./output.ts";
+import { type PacketWords, readPacket } from "./packet_options.ts";
+import { readRedirectInputs, type RedirectInput } from "./redirect_input.ts";
 import {
   allowPodSettingOption,
   configOptionsOf,
   factsOf,
+  INPUT_HELP,
   orFail,
+  type RedirectOptionValues,
   resolverOption,
   rulesVersionOption,
 } from "./redirect_options.ts";
+import { print, type Style, styleOf, warn } from "./terminal.ts";
 
 const examples = `
 Examples:
@@ -27,10 +31,7 @@ Examples:
 export function register(program: Command): void {
   program.command("explain")
     .description("Walk a packet through the rules of a pod")
-    .argument(
-      "<input>",
-      'pod manifest or transparent proxy configuration, YAML or JSON; "-" = stdin',
-    )
+    .argument("<input>", INPUT_HELP)
     .requiredOption(
       "--from <sender>",
       '"uid=1000", "root", "app" (UID 1000), "sidecar", "nobody" (no socket) or an address',
@@ -42,10 +43,7 @@ export function register(program: Command): void {
       new Option("--state <state>", "state of the packet's connection")
         .choices(["new", "established", "related", "invalid", "untracked"] as const),
     )
-    .addOption(
-      new Option("--output <format>", "format").choices(["text", "json"] as const)
-        .default("text" as const),
-    )
+    .addOption(outputOption(["text", "json", "yaml"]))
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
     .addOption(allowPodSettingOption())
@@ -55,37 +53,56 @@ export function register(program: Command): void {
     .addHelpText("after", examples)
     .action((path, values, command) =>
       orFail(command, async () => {
-        const input = await readRedirectInput(path, configOptionsOf(values));
-        if (input.kind === "skip") {
-          const { title, code, reason } = input;
-          return print(
-            values.output === "json"
-              ? json({ title, decision: "skip", code, reason })
-              : `${title}: left alone, no packet is redirected. ${reason}\n`,
-          );
+        const inputs = await readRedirectInputs(path, configOptionsOf(values), warn);
+        const { output } = values;
+        if (output !== "text") {
+          const data = inputs.map((input) => dataOf(input, values));
+          return print(formatData(data.length === 1 ? data[0] : data, output));
         }
-        const { config, title } = input;
-        const packet = readPacket({ ...values, podIps: values.podIp }, config.sidecarUid);
-        const ruleset = compileRuleset(config, factsOf(values));
-        const evaluation = evaluate(ruleset, packet, values.loopback);
-        await print(
-          values.output === "json"
-            ? json({
-              title,
-              packet,
-              summary: `${packetText(packet)}: ${outcomeText(evaluation, config)}`,
-              ...evaluation,
-            })
-            : explainPacket(packet, evaluation, config),
-        );
+        const style = styleOf();
+        print(inputs.map((input) => painted(textOf(input, values), style)).join("\n"));
       })
     );
 }
 
-function json(value: unknown): string {
-  return JSON.stringify(value, null, 2) + "\n";
+interface Values extends RedirectOptionValues, Omit<PacketWords, "podIps"> {
+  readonly podIp: string[];
 }
 
-async function print(text: string): Promise<void> {
-  await new Blob([text]).stream().pipeTo(Deno.stdout.writable, { preventClose: true });
+/** Walks the packet through a pod's rules. */
+function walk(input: RedirectInput & { readonly kind: "redirect" }, values: Values) {
+  const { config } = input;
+  const packet = readPacket({ ...values, podIps: values.podIp }, config.sidecarUid);
+  const evaluation = evaluate(compileRuleset(config, factsOf(values)), packet, values.loopback);
+  return { packet, evaluation };
+}
+
+function dataOf(input: RedirectInput, values: Values): unknown {
+  if (input.kind === "skip") {
+    const { title, code, reason } = input;
+    return { title, decision: "skip", code, reason };
+  }
+  const { packet, evaluation } = walk(input, values);
+  return {
+    title: input.title,
+    packet,
+    summary: `${packetText(packet)}: ${outcomeText(evaluation, input.config)}`,
+    ...evaluation,
+  };
+}
+
+function textOf(input: RedirectInput, values: Values): string {
+  const { title } = input;
+  if (input.kind === "skip") {
+    return `${title}: left alone, no packet is redirected. ${input.reason}\n`;
+  }
+  const { packet, evaluation } = walk(input, values);
+  return explainPacket(packet, evaluation, input.config);
+}
+
+/** Marks the packet and the rules that it met. */
+function painted(text: string, style: Style): string {
+  return text.split("\n").map((line, index) =>
+    index === 0 ? style.bold(line) : line.startsWith("  =>") ? style.green(line) : line
+  ).join("\n");
 }

@@ -1,7 +1,8 @@
-/** `install-cni` without a command: the DaemonSet's program. */
+/** `install-cni install`, and `install-cni` without a command: the DaemonSet's program. */
 import type { Command } from "@commander-js/extra-typings";
 import { messageOf } from "../../src/log/message_of.ts";
 import { MemoryService } from "../agent/memory.ts";
+import { nearestName } from "../../src/text/nearest.ts";
 import { AgentService } from "../agent/service.ts";
 import { ownPod } from "../cluster/own_pod.ts";
 import { pluginType } from "../conflist/conflist.ts";
@@ -10,6 +11,7 @@ import { exists } from "../host/paths.ts";
 import { InstallerAgent } from "../loop/agent_loop.ts";
 import { UninstallError } from "../loop/uninstall.ts";
 import type { Settings } from "../settings/declarations.ts";
+import { defaultCommand } from "./completion.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 
 /** Exit codes, as the reference installer has them. */
@@ -17,10 +19,28 @@ const exitCodes = { install: 3, readyFile: 4, stay: 5 } as const;
 /** How long a single installation waits for a primary plugin, as the reference installer does. */
 const oncePatience = 5 * 60_000;
 
-/** Makes the program itself do the installing. */
+/** Adds the command, which runs when none is named. */
 export function register(program: Command): void {
-  addSettings(program);
-  program.action((_, command) => install(command as unknown as Command));
+  const command = program.command(defaultCommand, { isDefault: true })
+    .description("Install the plugin and keep it installed; what runs when no command is named")
+    .argument("[words...]", "nothing")
+    .usage("[options]");
+  command.registeredArguments[0]!.description = "";
+  addSettings(command as unknown as Command);
+  command.action((words, _, command) => {
+    const [word] = words;
+    if (word !== undefined) command.error(unknownCommand(word, program), { exitCode: 1 });
+    return install(command as unknown as Command);
+  });
+}
+
+/** Whatever is not a command would be an argument of this one, which runs when none is named. */
+function unknownCommand(word: string, program: Command): string {
+  const commands = program.commands.map((command) => command.name());
+  const nearest = nearestName(word, commands);
+  const guess = nearest === undefined ? "" : `. Did you mean "${nearest}"?`;
+  return `install-cni: Unknown command ${JSON.stringify(word.slice(0, 80))}${guess}\n` +
+    `Commands: ${commands.join(", ")}`;
 }
 
 async function install(command: Command): Promise<void> {

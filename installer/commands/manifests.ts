@@ -11,6 +11,7 @@ import { stepsFor } from "../manifests/steps.ts";
 import { isTree, type Tree, ValuesError } from "../manifests/tree.ts";
 import { resolveValues } from "../manifests/values.ts";
 import { clusterClient } from "./cluster_access.ts";
+import { formatData, outputOption } from "./output.ts";
 import { orFail } from "./redirect_options.ts";
 
 const examples = `
@@ -40,10 +41,8 @@ export function register(program: Command): void {
   const command = program.command("manifests")
     .description("Print the Kubernetes objects of an installation, for kubectl apply -f -")
     .addOption(
-      new Option(
-        "--platform <name>",
-        `values of an environment: auto, ${platforms.map(({ name }) => name).join(", ")}`,
-      ),
+      new Option("--platform <name>", "values of an environment, or of the one that is found")
+        .choices(["auto", ...platforms.map(({ name }) => name)]),
     )
     .addOption(
       new Option(
@@ -59,10 +58,7 @@ export function register(program: Command): void {
     .addOption(repeatable("--set-string <values>", "values that stay text (repeatable)"))
     .addOption(repeatable("--set-json <values>", "values in JSON (repeatable)"))
     .addOption(repeatable("--set-file <values>", "values that are the text of a file (repeatable)"))
-    .addOption(
-      new Option("--output <format>", "objects, or only the values that they are made of")
-        .choices(["yaml", "json", "values"] as const).default("yaml" as const),
-    );
+    .addOption(outputOption(["yaml", "json", "values"]));
   for (const [name, { flag, help, kind }] of declaredValues()) {
     if (flag === undefined) continue;
     const argument = kind.schema.type === "boolean" ? "[value]" : "<value>";
@@ -103,9 +99,7 @@ async function run(options: ManifestsOptions & Tree): Promise<void> {
   if (options.output === "values") {
     await write(valuesFile(given));
   } else if (options.output === "json") {
-    await write(
-      JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }, undefined, 2) + "\n",
-    );
+    await write(formatData({ apiVersion: "v1", kind: "List", items: objects }, "json"));
   } else {
     await write(yamlText(objects, notes));
   }
@@ -147,8 +141,7 @@ async function clusterObjects(file: string | undefined): Promise<unknown[]> {
     );
   }
   using client = clusterClient();
-  // Ten thousand nodes of some kilobytes each.
-  const request = { maximumBytes: 256 * 1024 * 1024 };
+  const request = { maximumBytes };
   const lists = await Promise.all([
     client.getJson("/api/v1/nodes", { ...request, what: "nodes" }),
     client.getJson("/apis/apps/v1/daemonsets", { ...request, what: "DaemonSets" }),
@@ -180,15 +173,23 @@ function flagsOf(options: Tree): { name: ValueName; value: string }[] {
   });
 }
 
+/** Most that is read of one file: the objects of a large cluster. */
+const maximumBytes = 256 * 1024 * 1024;
+
 function readText(path: string): string {
   try {
-    if (path !== "-") return Deno.readTextFileSync(path);
-    const chunks: Uint8Array[] = [];
+    using file = path === "-" ? undefined : Deno.openSync(path);
+    const source = file ?? Deno.stdin;
+    const decoder = new TextDecoder();
     const buffer = new Uint8Array(64 * 1024);
-    for (let n = Deno.stdin.readSync(buffer); n !== null; n = Deno.stdin.readSync(buffer)) {
-      chunks.push(buffer.slice(0, n));
+    let text = "";
+    for (let read = 0;;) {
+      const count = source.readSync(buffer);
+      if (count === null) return text + decoder.decode();
+      read += count;
+      if (read > maximumBytes) throw new Error(`it has more than ${maximumBytes} bytes`);
+      text += decoder.decode(buffer.subarray(0, count), { stream: true });
     }
-    return new TextDecoder().decode(Uint8Array.from(chunks.flatMap((chunk) => [...chunk])));
   } catch (error) {
     throw new ValuesError(
       `Cannot read "${path}": ${error instanceof Error ? error.message : error}`,

@@ -1,6 +1,6 @@
 /** What the commands about rules read: a pod's manifest or a transparent proxy configuration. */
 // @ts-types="../../src/types/std_yaml_parse.d.ts"
-import { parse } from "@std/yaml/parse";
+import { parseAll } from "@std/yaml/parse";
 import { parsePod } from "../../src/kubernetes/pod.ts";
 import { decideForPod } from "../../src/pod/decide.ts";
 import type { Skip } from "../../src/pod/decision.ts";
@@ -10,11 +10,15 @@ import {
   type RedirectConfigResult,
   transparentProxyConfigOf,
 } from "../../src/pod/redirect_config.ts";
+import { unknownAnnotations } from "./unknown_annotations.ts";
 
 /** A decision, and how it came about. */
 export type RedirectInput =
   | ({ readonly kind: "redirect"; readonly title: string } & RedirectConfigResult)
   | ({ readonly title: string } & Skip);
+
+/** One decision at least. */
+export type RedirectInputs = readonly [RedirectInput, ...RedirectInput[]];
 
 /** Longest input that is read, in bytes. */
 const MAX_INPUT = 4 * 1024 * 1024;
@@ -26,17 +30,21 @@ const EXPECTED = 'expected a Pod as the injector leaves it ("kubectl get pod NAM
   "transparent proxy configuration";
 
 /**
- * Reads and decides about an input.
+ * Reads an input and decides about each pod and configuration in it: documents of a YAML stream, and
+ * items of a `List` as kubectl prints it.
  *
  * @param path A file, or `-` for standard input.
  * @param options What the network configuration and the container runtime would say.
- * @throws {Error} when it cannot be read or is neither a pod nor a configuration.
+ * @param say Takes a sentence about what was left out; by default nothing hears it.
+ * @returns One decision at least.
+ * @throws {Error} when it cannot be read or has neither a pod nor a configuration.
  * @throws {ConfigError} when it states what cannot or may not be done.
  */
-export async function readRedirectInput(
+export async function readRedirectInputs(
   path: string,
   options: RedirectConfigOptions,
-): Promise<RedirectInput> {
+  say: (sentence: string) => void = () => {},
+): Promise<RedirectInputs> {
   const name = path === "-" ? STDIN : path;
   let text;
   try {
@@ -44,7 +52,26 @@ export async function readRedirectInput(
   } catch (error) {
     throw new Error(`Cannot read ${name}: ${error instanceof Error ? error.message : error}`);
   }
-  return parseRedirectInput(text, name, options);
+  return parseRedirectInputs(text, name, options, say);
+}
+
+/**
+ * Reads an input that holds one pod or one configuration, and decides about it.
+ *
+ * @throws As {@linkcode readRedirectInputs}, and {Error} when there are several.
+ */
+export async function readRedirectInput(
+  path: string,
+  options: RedirectConfigOptions,
+): Promise<RedirectInput> {
+  const [input, ...others] = await readRedirectInputs(path, options);
+  if (others.length > 0) {
+    throw new Error(
+      `${capitalized(path === "-" ? STDIN : path)} has ${others.length + 1} pods or ` +
+        "configurations, expected one",
+    );
+  }
+  return input;
 }
 
 async function readFile(path: string): Promise<string> {
@@ -66,46 +93,80 @@ async function readBounded(stream: ReadableStream<Uint8Array>): Promise<string> 
 /**
  * Decides about a text: a mapping with `kind: Pod` is a pod, one without `kind` a configuration.
  *
- * @param text YAML or JSON.
+ * @param text YAML or JSON, one document or several.
  * @param name Its name in messages.
- * @throws As {@linkcode readRedirectInput}.
+ * @throws As {@linkcode readRedirectInputs}.
  */
-export function parseRedirectInput(
+export function parseRedirectInputs(
   text: string,
   name: string,
   options: RedirectConfigOptions,
-): RedirectInput {
-  let document;
+  say: (sentence: string) => void = () => {},
+): RedirectInputs {
+  let documents;
   try {
-    document = parse(text, { schema: "core", onWarning: () => {} });
+    documents = parseAll(text, { schema: "core", onWarning: () => {} });
   } catch (error) {
     // Behind the first line the parser shows the place in the text.
     const reason = error instanceof Error ? error.message.split(":\n")[0] : error;
     throw new Error(`Cannot parse ${name}: ${reason}`);
   }
-  if (document === undefined || document === null) {
-    throw new Error(
-      `${capitalized(name)} is empty${
-        name === STDIN ? ", perhaps since the command before the pipe failed" : ""
-      }; ${EXPECTED}`,
-    );
+  const things = documents.filter((document) => document !== undefined && document !== null)
+    .flatMap((document) => {
+      const items = String(member(document, "kind")).endsWith("List")
+        ? member(document, "items")
+        : undefined;
+      return Array.isArray(items) ? items : [document];
+    });
+  if (things.length === 0) {
+    const guess = name === STDIN ? ", perhaps since the command before the pipe failed" : "";
+    throw new Error(`${capitalized(name)} is empty${guess}; ${EXPECTED}`);
   }
+  const isOurs = (thing: unknown) => ["Pod", undefined].includes(member(thing, "kind") as string);
+  const ours = things.length === 1 ? things : things.filter(isOurs);
+  const kinds = [...new Set(things.filter((thing) => !isOurs(thing)).map(kindText))].join(", ");
+  const [first, ...rest] = ours;
+  if (first === undefined) {
+    throw new Error(`${capitalized(name)} has no pod among objects of kind ${kinds}; ${EXPECTED}`);
+  }
+  if (ours.length < things.length) say(`Objects of kind ${kinds} are left out`);
+  const decide = (thing: unknown) =>
+    decideAbout(thing, things.length === 1 ? text : undefined, name, options);
+  return [decide(first), ...rest.map(decide)];
+}
+
+/** @param text The document as it was written; `undefined`: one of several. */
+function decideAbout(
+  document: unknown,
+  text: string | undefined,
+  name: string,
+  options: RedirectConfigOptions,
+): RedirectInput {
   const kind = member(document, "kind");
   if (kind === undefined) {
     checkConfiguration(document, name);
     return {
       kind: "redirect",
       title: `Configuration ${name}`,
-      ...transparentProxyConfigOf(text, options, { source: name, rulesVersion: "3" }),
+      ...transparentProxyConfigOf(text ?? JSON.stringify(document), options, {
+        source: name,
+        rulesVersion: "3",
+      }),
     };
   }
   if (kind !== "Pod") {
-    throw new Error(`${capitalized(name)} is of kind ${JSON.stringify(kind)}; ${EXPECTED}`);
+    throw new Error(`${capitalized(name)} is of kind ${kindText(document)}; ${EXPECTED}`);
   }
   const pod = parsePod(withIdentity(document as Record<string, unknown>));
   const title = `Pod ${pod.namespace}/${pod.name}`;
   const decision = decideForPod(pod, options);
-  return { title, ...decision };
+  if (decision.kind === "skip") return { title, ...decision };
+  const warnings = [...decision.warnings, ...unknownAnnotations(pod.annotations)];
+  return { title, ...decision, warnings };
+}
+
+function kindText(document: unknown): string {
+  return JSON.stringify(member(document, "kind"))?.slice(0, 80) ?? "none";
 }
 
 /**

@@ -4,6 +4,10 @@ import { guardedSettings, type RedirectConfigOptions } from "../../src/pod/redir
 import type { RedirectRulesVersion } from "../../src/redirect/config.ts";
 import type { NamespaceFacts } from "../../src/redirect/ruleset.ts";
 
+/** What an input of the commands about rules is. */
+export const INPUT_HELP =
+  'pod manifests or transparent proxy configurations, YAML or JSON; "-" = stdin';
+
 /** Values of the options, as commander gives them. */
 export interface RedirectOptionValues {
   readonly rulesVersion?: RedirectRulesVersion | undefined;

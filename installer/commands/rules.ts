@@ -10,20 +10,23 @@ import {
 } from "../../src/redirect/describe.ts";
 import { saveText } from "../../src/redirect/iptables_text.ts";
 import { nftText } from "../../src/redirect/nft_text.ts";
-import type { Ruleset } from "../../src/redirect/ruleset.ts";
-import { readRedirectInput, type RedirectInput } from "./redirect_input.ts";
+import type { NamespaceFacts, Ruleset } from "../../src/redirect/ruleset.ts";
+import { formatData, outputOption } from "./output.ts";
+import { readRedirectInputs, type RedirectInput, type RedirectInputs } from "./redirect_input.ts";
 import {
   allowPodSettingOption,
   configOptionsOf,
   factsOf,
+  INPUT_HELP,
   orFail,
   resolverOption,
   rulesVersionOption,
 } from "./redirect_options.ts";
+import { print, type Style, styleOf, warn } from "./terminal.ts";
 
 /** How the rules are printed. */
 export interface RulesOutput {
-  readonly output: "text" | "json" | "iptables-save" | "nft";
+  readonly output: "text" | "json" | "yaml" | "iptables-save" | "nft";
   /** Print rules in the syntax of this engine instead of words. */
   readonly engine?: "nftables" | "iptables" | undefined;
   readonly family?: "ipv4" | "ipv6" | undefined;
@@ -35,10 +38,7 @@ export interface RulesOutput {
 export function register(program: Command): void {
   program.command("rules")
     .description("Print the decision about a pod, its effective settings and its rules")
-    .argument(
-      "<input>",
-      'pod manifest or transparent proxy configuration, YAML or JSON; "-" = stdin',
-    )
+    .argument("<input>", INPUT_HELP)
     .addOption(
       new Option("--engine <name>", "print rules as this engine has them, not in words")
         .choices(["nftables", "iptables"] as const),
@@ -47,10 +47,7 @@ export function register(program: Command): void {
       new Option("--family <family>", "rules of one IP family only")
         .choices(["ipv4", "ipv6"] as const),
     )
-    .addOption(
-      new Option("--output <format>", "format")
-        .choices(["text", "json", "iptables-save", "nft"] as const).default("text" as const),
-    )
+    .addOption(outputOption(["text", "json", "yaml", "iptables-save", "nft"]))
     .option("--all", "list also the settings that have their defaults", false)
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
@@ -60,17 +57,45 @@ export function register(program: Command): void {
     .option("--loopback <name>", "name of the loopback interface", "lo")
     .action((path, values, command) =>
       orFail(command, async () => {
-        const input = await readRedirectInput(path, configOptionsOf(values));
-        const ruleset = input.kind === "skip"
-          ? undefined
-          : compileRuleset(input.config, factsOf(values));
-        await write(formatRules(input, ruleset, values));
+        refuseContradiction(values);
+        const inputs = await readRedirectInputs(path, configOptionsOf(values), warn);
+        const facts = factsOf(values);
+        print(formatAll(inputs, facts, values));
       })
     );
 }
 
-async function write(text: string): Promise<void> {
-  await new Blob([text]).stream().pipeTo(Deno.stdout.writable, { preventClose: true });
+/** Options that contradict each other would silently win one over the other. */
+function refuseContradiction(
+  { engine, family, ipv6, output }: RulesOutput & { readonly ipv6: boolean },
+): void {
+  if (engine !== undefined && output !== "text") {
+    throw new Error(
+      `--engine ${engine} is for --output text, and the output is ${output}; give one of them`,
+    );
+  }
+  if (family === "ipv6" && !ipv6) {
+    throw new Error("--family ipv6 asks for rules that --no-ipv6 leaves out; give one of them");
+  }
+}
+
+function formatAll(
+  inputs: RedirectInputs,
+  facts: NamespaceFacts,
+  values: RulesOutput,
+): string {
+  const rulesetOf = (input: RedirectInput) =>
+    input.kind === "skip" ? undefined : compileRuleset(input.config, facts);
+  const { output } = values;
+  if (output === "json" || output === "yaml") {
+    const data = inputs.map((input) => dataOf(input, rulesetOf(input), values));
+    return formatData(data.length === 1 ? data[0] : data, output);
+  }
+  const style = styleOf();
+  return inputs.map((input) => {
+    const text = formatRules(input, rulesetOf(input), values);
+    return output === "text" && values.engine === undefined ? painted(text, style) : text;
+  }).join("\n");
 }
 
 /**
@@ -86,30 +111,16 @@ export function formatRules(
   ruleset: Ruleset | undefined,
   { output, engine, family, all = false }: RulesOutput,
 ): string {
+  if (output === "json" || output === "yaml") {
+    return formatData(dataOf(input, ruleset, { family }), output);
+  }
   if (input.kind === "skip" || ruleset === undefined) return formatSkip(input, output);
-  const shown: Ruleset = {
-    ...ruleset,
-    families: ruleset.families.filter((entry) => family === undefined || entry.family === family),
-  };
-  const { title, config, origins, warnings } = input;
+  const shown = ofFamily(ruleset, family);
   switch (output) {
     case "iptables-save":
       return iptablesText(shown);
     case "nft":
       return nftText(planTables(shown, "inet"), { comments: shown.comments });
-    case "json":
-      return JSON.stringify(
-        {
-          title,
-          decision: "redirect",
-          warnings,
-          settings: effectiveSettings(config, origins),
-          config,
-          ruleset: shown,
-        },
-        null,
-        2,
-      ) + "\n";
     case "text":
       if (engine === undefined) {
         return describeRules({ ...input, ruleset: shown, allSettings: all });
@@ -129,12 +140,44 @@ function iptablesText({ families, comments }: Ruleset): string {
     .join("");
 }
 
+function ofFamily(ruleset: Ruleset, family: RulesOutput["family"]): Ruleset {
+  if (family === undefined) return ruleset;
+  return { ...ruleset, families: ruleset.families.filter((entry) => entry.family === family) };
+}
+
+function dataOf(
+  input: RedirectInput,
+  ruleset: Ruleset | undefined,
+  { family }: Pick<RulesOutput, "family">,
+): unknown {
+  if (input.kind === "skip" || ruleset === undefined) {
+    const { title, ...decision } = input;
+    return { title, decision: "skip", ...decision, kind: undefined };
+  }
+  const { title, config, origins, warnings } = input;
+  return {
+    title,
+    decision: "redirect",
+    warnings,
+    settings: effectiveSettings(config, origins),
+    config,
+    ruleset: ofFamily(ruleset, family),
+  };
+}
+
 function formatSkip(input: RedirectInput, output: RulesOutput["output"]): string {
   if (input.kind !== "skip") throw new TypeError("A redirected pod has rules");
-  const { title, code, reason } = input;
-  if (output === "json") {
-    return JSON.stringify({ title, decision: "skip", code, reason }, null, 2) + "\n";
-  }
-  const line = `${title}: left alone. ${reason}`;
+  const line = `${input.title}: left alone. ${input.reason}`;
   return output === "text" ? `${line}\n` : `# ${line}\n`;
+}
+
+/** Marks headings and warnings of a text for people. */
+function painted(text: string, style: Style): string {
+  return text.split("\n").map((line, index) =>
+    index === 0 || /^(Settings|Warnings|Rules, )/.test(line)
+      ? style.bold(line)
+      : line.startsWith("  ! ")
+      ? style.yellow(line)
+      : line
+  ).join("\n");
 }

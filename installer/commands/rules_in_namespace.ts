@@ -1,12 +1,13 @@
 /** An engine worked by hand on one network namespace: what `apply`, `check` and `remove` do. */
-import type { Difference } from "../../src/engine/engine.ts";
-import { readNamespaceFacts } from "../../src/engine/facts.ts";
+import type { EngineSetting } from "../../src/engine/choice/select.ts";
 import {
   applyWithSelectedEngine,
-  type EngineSetting,
+  findRules,
+  removeAllRules,
   type SelectedApplyResult,
-  selectEngine,
-} from "../../src/engine/select.ts";
+  verifyRules,
+} from "../../src/engine/choice/work.ts";
+import type { Difference } from "../../src/engine/engine.ts";
 import {
   isCurrentNetworkNamespace,
   withNetworkNamespace,
@@ -36,7 +37,7 @@ export function applyRules(
 ): SelectedApplyResult {
   return inOtherNamespace(
     netns,
-    () => applyWithSelectedEngine(engine, compileRuleset(config, readNamespaceFacts())),
+    () => applyWithSelectedEngine(engine, (facts) => compileRuleset(config, facts)),
   );
 }
 
@@ -53,20 +54,15 @@ export function checkRules(
   config: RedirectConfig | undefined,
   setting: EngineSetting,
 ): RulesCheck {
-  return inOtherNamespace(netns, () => {
-    const { engine, others } = selectEngine(setting);
-    const nothing = { families: [], comments: false, ipv6PassthroughAddress: false };
-    if (config === undefined) {
-      const differences = [engine, ...others].flatMap((one) => one.verify(nothing));
-      return { engine: "any engine", differences };
-    }
-    const ruleset = compileRuleset(config, readNamespaceFacts());
-    // Rules that are there, though not quite right, say more than those of an engine that has none.
-    const holder = setting === "auto"
-      ? [engine, ...others].find((one) => one.verify(nothing).length > 0) ?? engine
-      : engine;
-    return { engine: holder.name, differences: holder.verify(ruleset) };
-  });
+  return inOtherNamespace(
+    netns,
+    (): RulesCheck =>
+      config === undefined ? { engine: "any engine", differences: findRules() } : verifyRules(
+        setting,
+        (facts) => compileRuleset(config, facts),
+        setting === "auto" ? "any engine" : "the chosen engine",
+      ),
+  );
 }
 
 /**
@@ -77,10 +73,7 @@ export function checkRules(
  * @throws as {@linkcode applyRules}
  */
 export function removeRules(netns: string): string[] {
-  return inOtherNamespace(netns, () => {
-    const { engine, others } = selectEngine("nftables");
-    return [engine, ...others].filter((one) => one.remove()).map(({ name }) => name);
-  });
+  return inOtherNamespace(netns, () => removeAllRules());
 }
 
 /** Works in a namespace that must not be this process's own, which is the node's as a rule. */

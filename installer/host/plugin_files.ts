@@ -152,6 +152,10 @@ export class PluginFiles {
         `Cannot find the plugin "${program}"; it belongs to the image, or set CNI_SOURCE_DIR`,
       );
     }
+    // Opening a FIFO would wait for ever.
+    if (status.kind !== "file") {
+      throw new Error(`Cannot use the plugin "${program}": it is not a regular file`);
+    }
     const target = `${binDir}/${pluginType}`;
     const mode = (status.mode & 0o755) | 0o111;
     const libraries = this.#libraries(`${sourceDir}/${pluginType}.lib`, "");

@@ -10,6 +10,8 @@ export type Parsed<T> = { readonly value: T } | { readonly reason: string };
 interface Kind<T> {
   /** What is allowed, in words. */
   readonly allowed: string;
+  /** What stands for a value in a line of help. */
+  readonly placeholder: string;
   parse(text: string): Parsed<T>;
 }
 
@@ -17,12 +19,14 @@ const wrong = { reason: "" };
 
 const text: Kind<string> = {
   allowed: "text",
+  placeholder: "text",
   parse: (value) => ({ value }),
 };
 
 // The reference installer's forms, those of Go's strconv.ParseBool.
 const boolean: Kind<boolean> = {
   allowed: "true or false (also 1, t, T, TRUE, True, 0, f, F, FALSE, False)",
+  placeholder: "true|false",
   parse(value) {
     if (/^(1|t|T|TRUE|true|True)$/.test(value)) return { value: true };
     if (/^(0|f|F|FALSE|false|False)$/.test(value)) return { value: false };
@@ -32,6 +36,7 @@ const boolean: Kind<boolean> = {
 
 const seconds: Kind<number> = {
   allowed: "a number of seconds greater than 0",
+  placeholder: "seconds",
   parse(value) {
     const number = Number(value);
     const isRight = /^[0-9]+(\.[0-9]+)?$/.test(value) && number > 0 && number <= 86400;
@@ -41,17 +46,20 @@ const seconds: Kind<number> = {
 
 const port: Kind<number> = {
   allowed: "a number from 0 to 65535",
+  placeholder: "port",
   parse: (value) =>
     /^[0-9]{1,5}$/.test(value) && Number(value) <= 65535 ? { value: Number(value) } : wrong,
 };
 
 const level: Kind<LogLevel> = {
   allowed: "off, info or debug",
+  placeholder: "off|info|debug",
   parse: (value) => value === "off" || value === "info" || value === "debug" ? { value } : wrong,
 };
 
 const path: Kind<string> = {
   allowed: "an absolute path",
+  placeholder: "path",
   parse(value) {
     if (value === "") return { value };
     if (!value.startsWith("/") || value.includes("\0")) return wrong;
@@ -61,11 +69,13 @@ const path: Kind<string> = {
 
 const name: Kind<string> = {
   allowed: "a file name without a slash, not ending in .conf, .conflist or .json",
+  placeholder: "file name",
   parse: (value) => isFileName(value) && !/\.(conf|conflist|json)$/.test(value) ? { value } : wrong,
 };
 
 const confName: Kind<string> = {
   allowed: "a file name without a slash, ending in .conf, .conflist or .json",
+  placeholder: "file name",
   parse: (value) =>
     value === "" || (isFileName(value) && /\.(conf|conflist|json)$/.test(value))
       ? { value }
@@ -74,6 +84,7 @@ const confName: Kind<string> = {
 
 const json: Kind<string> = {
   allowed: `a JSON object with "type": "kuma-cni"`,
+  placeholder: "json",
   parse(value) {
     try {
       fillTemplate(value, { kubeconfigPath: "/k", agentSocketPath: "/a", token: "t" });

@@ -1,27 +1,25 @@
 /** A small client of the Kubernetes API: GET, with bounds on time and size, and clear errors. */
+import { type Answer, readWhole } from "./answer.ts";
 import type { ConnectionState, Verb } from "./connection_state.ts";
-import { getDirectly } from "./direct.ts";
 import { ApiError } from "./errors.ts";
 import { type ClusterAccess, readTokenFile } from "./kubeconfig.ts";
 import { parsePod, type Pod } from "./pod.ts";
+import type { Proxy } from "./proxy.ts";
 import {
-  type Answer,
+  certificateProblem,
+  decodeUtf8,
   isNetworkError,
   isRecord,
-  isTlsRefusal,
-  readText,
   reasonOf,
   retryAfter,
   statusObject,
 } from "./response.ts";
-import { createTransport, type Transport } from "./transport.ts";
+import { createTransport, type Transport, type TransportOptions } from "./transport.ts";
 
 /** Bounds of a client's requests. */
-export interface ClientOptions {
+export interface ClientOptions extends TransportOptions {
   /** Longest time for one request from its start to the last byte, in milliseconds; 10 s. */
   readonly requestTimeoutMilliseconds?: number;
-  /** Most requests will be the only one: each gets a connection of its own, without `fetch`. */
-  readonly direct?: boolean;
   /** Hears how each request ends. */
   readonly state?: ConnectionState;
 }
@@ -43,16 +41,18 @@ const defaultMaximumBytes = 4 * 1024 * 1024;
 /** A client for one API server and one user; close it, or dispose of it, when done. */
 export class KubernetesClient implements Disposable {
   readonly #access: ClusterAccess;
-  #transport: Transport | undefined;
+  /** Made by the first request; others that come meanwhile share it. */
+  #transport: Promise<Transport> | undefined;
+  #proxy: Proxy | undefined;
   readonly #timeout: number;
-  readonly #direct: boolean;
+  readonly #transportOptions: TransportOptions;
   readonly #state: ConnectionState | undefined;
 
   /** Connects to nothing yet. */
   constructor(access: ClusterAccess, options: ClientOptions = {}) {
     this.#access = access;
     this.#timeout = options.requestTimeoutMilliseconds ?? 10_000;
-    this.#direct = options.direct ?? false;
+    this.#transportOptions = options;
     this.#state = options.state;
   }
 
@@ -100,15 +100,13 @@ export class KubernetesClient implements Disposable {
     const what = options.what ?? path;
     const maximum = options.maximumBytes ?? defaultMaximumBytes;
     return await this.#bounded(what, options.verb ?? "get", options.signal, async (signal) => {
-      const response = await this.#request(path, what, signal, this.#direct ? maximum : undefined);
-      const text = await readText(response, maximum, { strict: true });
-      if (text === undefined) {
-        throw this.#error(what, `the answer is longer than ${maximum} bytes`, {
-          kind: "content",
-          temporary: false,
-        });
-      }
-      return this.#parseObject(text, what);
+      const answer = await this.#request(path, what, signal);
+      const bytes = await readWhole(answer, maximum);
+      if (bytes !== undefined) return this.#parseObject(bytes, what);
+      throw this.#error(what, `the answer is longer than ${maximum} bytes`, {
+        kind: "content",
+        temporary: false,
+      });
     });
   }
 
@@ -123,12 +121,12 @@ export class KubernetesClient implements Disposable {
     path: string,
     what: string,
     signal: AbortSignal,
-  ): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
+  ): Promise<AsyncGenerator<Uint8Array<ArrayBuffer>, void, void>> {
     const ended = new AbortController();
     const end = () => ended.abort(signal.reason);
     signal.throwIfAborted();
     signal.addEventListener("abort", end, { once: true });
-    const response = await this.#bounded(what, "watch", signal, async (bounded) => {
+    const answer = await this.#bounded(what, "watch", signal, async (bounded) => {
       const tooLate = () => ended.abort(bounded.reason);
       bounded.addEventListener("abort", tooLate, { once: true });
       try {
@@ -137,9 +135,7 @@ export class KubernetesClient implements Disposable {
         bounded.removeEventListener("abort", tooLate);
       }
     });
-    const body = "whole" in response ? null : response.body;
-    const stream = body ?? ReadableStream.from<Uint8Array<ArrayBuffer>>([]);
-    return endedBy(ended.signal, stream, () => this.#state?.succeeded("watch"));
+    return endedBy(ended.signal, answer, () => this.#state?.succeeded("watch"));
   }
 
   /** Turns what ended a stream into an {@link ApiError}. */
@@ -151,7 +147,7 @@ export class KubernetesClient implements Disposable {
 
   /** Closes the connections. */
   close(): void {
-    this.#transport?.close();
+    this.#transport?.then((transport) => transport.close(), () => {});
     this.#transport = undefined;
   }
 
@@ -184,7 +180,7 @@ export class KubernetesClient implements Disposable {
     } catch (error) {
       outer?.throwIfAborted();
       const failure = controller.signal.aborted
-        ? this.#error(what, `no complete answer within ${this.#timeout} ms`, {
+        ? this.#error(what, `no complete answer within ${this.#timeout} ms${this.#byWay()}`, {
           kind: "timeout",
           temporary: true,
         })
@@ -201,57 +197,44 @@ export class KubernetesClient implements Disposable {
   }
 
   async #prepare(what: string): Promise<Transport> {
+    const making = this.#transport ??= createTransport(this.#access, this.#transportOptions);
     try {
-      return await createTransport(this.#access);
+      const transport = await making;
+      this.#proxy = transport.proxy;
+      return transport;
     } catch (cause) {
+      if (this.#transport === making) this.#transport = undefined;
       throw this.#error(what, `the kubeconfig's certificates are of no use: ${reasonOf(cause)}`, {
         kind: "tls",
+        certificateProblem: "unusable",
         temporary: false,
         cause,
       });
     }
   }
 
-  /** @param maximum Longest body that is of interest, if a connection of its own may be used. */
-  async #request(
-    path: string,
-    what: string,
-    signal: AbortSignal,
-    maximum?: number,
-  ): Promise<Answer> {
+  async #request(path: string, what: string, signal: AbortSignal): Promise<Answer> {
     const { tokenFile, token: fixedToken } = this.#access;
     const token = tokenFile === undefined ? fixedToken : readTokenFile(tokenFile);
-    const url = this.#access.server + path;
     const headers = {
       accept: "application/json",
       "accept-encoding": "identity",
       "user-agent": "kuma-cni",
       ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
     };
-    let response: Answer | undefined = maximum === undefined
-      ? undefined
-      : await getDirectly(this.#access, url, headers, maximum, signal);
-    if (response === undefined) {
-      const transport = this.#transport ??= await this.#prepare(what);
-      response = await transport.get(url, headers, signal);
-    }
-    if (response.status !== 200) throw await this.#statusError(response, what);
-    const type = response.headers.get("content-type") ?? "";
-    if (/^application\/json\b/i.test(type)) return response;
-    if (!("whole" in response)) await response.body?.cancel();
-    throw this.#error(
-      what,
-      `the answer is ${
-        type === "" ? "of no type" : `"${type.slice(0, 80)}"`
-      }, wanted "application/json"; is that address an API server, or a proxy in front of it?`,
-      { kind: "content", temporary: false },
-    );
+    const transport = await this.#prepare(what);
+    const answer = await transport.get(path, headers, signal);
+    if (answer.status !== 200) throw await this.#statusError(answer, what);
+    const problem = contentProblem(answer);
+    if (problem === undefined) return answer;
+    await answer.discard();
+    throw this.#error(what, problem, { kind: "content", temporary: false });
   }
 
-  #parseObject(text: string, what: string): Record<string, unknown> {
+  #parseObject(bytes: Uint8Array, what: string): Record<string, unknown> {
     let json: unknown;
     try {
-      json = JSON.parse(text);
+      json = JSON.parse(decodeUtf8(bytes));
     } catch (cause) {
       throw this.#error(what, `the answer is not JSON: ${reasonOf(cause)}`, {
         kind: "content",
@@ -266,10 +249,9 @@ export class KubernetesClient implements Disposable {
     });
   }
 
-  async #statusError(response: Answer, what: string): Promise<ApiError> {
-    const { status, headers } = response;
-    const text = await readText(response, 64 * 1024);
-    const object = statusObject(text);
+  async #statusError(answer: Answer, what: string): Promise<ApiError> {
+    const { status, headers } = answer;
+    const object = statusObject(await readWhole(answer, 64 * 1024));
     const message = typeof object.message === "string" ? object.message.slice(0, 500) : undefined;
     const reason = typeof object.reason === "string" ? object.reason : undefined;
     return this.#error(
@@ -287,12 +269,18 @@ export class KubernetesClient implements Disposable {
 
   #networkError(what: string, cause: unknown): ApiError {
     const reason = reasonOf(cause);
-    const tls = isTlsRefusal(reason);
-    return this.#error(what, reason, {
-      kind: tls ? "tls" : "connection",
-      temporary: !tls,
+    const problem = certificateProblem(reason);
+    return this.#error(what, reason + this.#byWay(), {
+      kind: problem === undefined ? "connection" : "tls",
+      certificateProblem: problem,
+      temporary: problem === undefined,
       cause,
     });
+  }
+
+  /** Names the proxy, which nobody thinks of who looks at the server's address. */
+  #byWay(): string {
+    return this.#proxy === undefined ? "" : `, by way of the ${this.#proxy.label}`;
   }
 
   #error(
@@ -304,42 +292,53 @@ export class KubernetesClient implements Disposable {
   }
 }
 
+/** What is wrong with an answer before its body, if anything. */
+function contentProblem({ headers }: Answer): string | undefined {
+  const type = headers.get("content-type") ?? "";
+  if (!/^application\/json\b/i.test(type)) {
+    return `the answer is ${
+      type === "" ? "of no type" : `"${type.slice(0, 80)}"`
+    }, wanted "application/json"; is that address an API server, or a proxy in front of it?`;
+  }
+  const encoding = headers.get("content-encoding") ?? "identity";
+  return encoding === "identity"
+    ? undefined
+    : `the answer is encoded as "${encoding.slice(0, 80)}", which was not asked for; is there a ` +
+      "proxy in front of the API server?";
+}
+
 /**
  * Makes a signal end a body. `fetch` would do so by itself, but when the garbage collector has taken
  * the request (Deno 2.6) it no longer does, and an agent that is to stop hung on its watch.
  *
- * @param onPart Called for each part that comes.
+ * @param onPiece Called for each piece that comes.
  */
-function endedBy(
+async function* endedBy(
   signal: AbortSignal,
-  body: ReadableStream<Uint8Array<ArrayBuffer>>,
-  onPart: () => void,
-): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const reader = body.getReader();
-  let end: () => void;
-  return new ReadableStream<Uint8Array<ArrayBuffer>>({
-    start(controller) {
-      end = () => {
-        controller.error(signal.reason);
-        reader.cancel(signal.reason).catch(() => {});
-      };
-      signal.addEventListener("abort", end, { once: true });
-    },
-    async pull(controller) {
-      const { done, value } = await reader.read();
-      if (signal.aborted) return;
-      if (!done) {
-        onPart();
-        return controller.enqueue(value);
-      }
-      signal.removeEventListener("abort", end);
-      controller.close();
-    },
-    async cancel(reason) {
-      signal.removeEventListener("abort", end);
-      await reader.cancel(reason);
-    },
-  }, { highWaterMark: 0 });
+  answer: Answer,
+  onPiece: () => void,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+  const aborted = Promise.withResolvers<never>();
+  aborted.promise.catch(() => {});
+  const abort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  const pieces = answer.pieces();
+  try {
+    signal.throwIfAborted();
+    for (;;) {
+      const next = pieces.next();
+      // The race may leave it behind; its failure then is nobody's business.
+      next.catch(() => {});
+      const { done, value } = await Promise.race([next, aborted.promise]);
+      if (done === true) return;
+      onPiece();
+      yield value;
+    }
+  } finally {
+    signal.removeEventListener("abort", abort);
+    // Not waited for: a generator that hangs in a read would hold this one up.
+    answer.discard().catch(() => {});
+  }
 }
 
 /**

@@ -1,50 +1,73 @@
-/** Reads HTTP/1.1 answers (RFC 9112) from a stream of bytes, with bounds on what is not the body. */
+/**
+ * Reads HTTP/1.1 answers (RFC 9112) from a connection. Everything but the body is bounded, and what
+ * arrives in tiny pieces costs no more memory than what arrives at once.
+ */
+import { ByteBuffer } from "./byte_buffer.ts";
+import { ChunkDecoder } from "./chunks.ts";
+import { quote } from "./quote.ts";
+import type { Turns } from "./turns.ts";
+
+/** Where bytes come from, for example a `Deno.Conn`. */
+export interface ByteSource {
+  /** Puts bytes into the buffer; returns their number, `null` at the end. */
+  read(buffer: Uint8Array): Promise<number | null>;
+}
 
 const longestLine = 16 * 1024;
+/** All header lines of an answer and of interim answers before it. */
+const longestHead = 64 * 1024;
 const mostHeaders = 200;
+/** RFC 9110 §15.2 sets no bound; no API server sends any. */
+const mostInterimAnswers = 16;
 
-/** Takes bytes from a stream by line or by count. */
+/** Takes bytes from a source by line or as they come. */
 export class ByteReader {
-  readonly #source: AsyncIterator<Uint8Array>;
-  #bytes = new Uint8Array();
+  readonly #buffer = new Uint8Array(64 * 1024);
+  #start = 0;
+  #end = 0;
 
-  constructor(source: AsyncIterable<Uint8Array>) {
-    this.#source = source[Symbol.asyncIterator]();
-  }
+  /** @param turns Gives others their turn between two reads. */
+  constructor(private readonly source: ByteSource, private readonly turns: Turns) {}
 
   /** Reads up to the next line end, which is left out. */
   async line(): Promise<string> {
-    let end: number;
-    while ((end = this.#bytes.indexOf(0x0a)) < 0) {
-      if (this.#bytes.length > longestLine) {
+    for (let searched = this.#start;;) {
+      const end = this.#buffer.subarray(0, this.#end).indexOf(0x0a, searched);
+      const length = (end < 0 ? this.#end : end) - this.#start;
+      if (length > longestLine) {
         throw new Error(`Answer has a header line of more than ${longestLine} bytes`);
       }
-      await this.#fill();
+      if (end >= 0) {
+        const line = new TextDecoder().decode(this.#buffer.subarray(this.#start, end));
+        this.#start = end + 1;
+        return line.endsWith("\r") ? line.slice(0, -1) : line;
+      }
+      if (!await this.#fill()) throw new Error("Connection closed before the answer was complete");
+      searched = this.#start + length;
     }
-    const line = new TextDecoder().decode(this.#bytes.subarray(0, end));
-    this.#bytes = this.#bytes.subarray(end + 1);
-    return line.endsWith("\r") ? line.slice(0, -1) : line;
   }
 
-  /** Reads at least one and at most `most` bytes; `undefined` at the end of the stream. */
-  async some(most: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    if (this.#bytes.length === 0 && !await this.#more()) return undefined;
-    const part = this.#bytes.slice(0, most);
-    this.#bytes = this.#bytes.subarray(part.length);
+  /**
+   * Returns the bytes that are there, or else the next that come; valid until the next call.
+   * `undefined` at the end of the source.
+   */
+  async some(): Promise<Uint8Array | undefined> {
+    if (this.#start === this.#end && !await this.#fill()) return undefined;
+    const part = this.#buffer.subarray(this.#start, this.#end);
+    this.#start = this.#end;
     return part;
   }
 
-  async #fill(): Promise<void> {
-    if (!await this.#more()) throw new Error("Connection closed before the answer was complete");
-  }
-
-  async #more(): Promise<boolean> {
-    const next = await this.#source.next();
-    if (next.done === true) return false;
-    const joined = new Uint8Array(this.#bytes.length + next.value.length);
-    joined.set(this.#bytes);
-    joined.set(next.value, this.#bytes.length);
-    this.#bytes = joined;
+  /** A line is far shorter than the buffer, so there is room behind what is left of one. */
+  async #fill(): Promise<boolean> {
+    const turn = this.turns.next();
+    if (turn !== undefined) await turn;
+    this.#buffer.copyWithin(0, this.#start, this.#end);
+    this.#end -= this.#start;
+    this.#start = 0;
+    const length = await this.source.read(this.#buffer.subarray(this.#end));
+    if (length === null) return false;
+    this.#end += length;
     return true;
   }
 }
@@ -65,11 +88,6 @@ export class HeaderFields {
   get(name: string): string | null {
     return this.#values.get(name.toLowerCase()) ?? null;
   }
-
-  /** Returns the same as `Headers`. */
-  toHeaders(): Headers {
-    return new Headers([...this.#values]);
-  }
 }
 
 /** An answer without its body. */
@@ -81,134 +99,80 @@ export interface Head {
 /**
  * Reads an answer's head, past interim answers.
  *
- * @throws {Error} when it is not HTTP or the stream ends too early.
+ * @throws {Error} when it is not HTTP, is too long, or the source ends too early.
  */
 export async function readHead(reader: ByteReader): Promise<Head> {
-  for (;;) {
+  let bytes = 0;
+  const nextLine = async () => {
     const line = await reader.line();
+    bytes += line.length + 2;
+    if (bytes > longestHead) throw new Error(`Answer has a head of more than ${longestHead} bytes`);
+    return line;
+  };
+  for (let interim = 0; interim <= mostInterimAnswers; interim++) {
+    const line = await nextLine();
     const found = /^HTTP\/1\.[01] ([1-5][0-9]{2})(?: |$)/.exec(line);
     if (found === null) throw new Error(`Answer does not begin like HTTP: ${quote(line)}`);
     const status = Number(found[1]);
-    const headers = await readHeaders(reader);
+    const headers = await readHeaders(nextLine);
     if (status >= 200) return { status, headers };
   }
+  throw new Error(`Answer comes after more than ${mostInterimAnswers} interim answers`);
 }
 
 /**
- * Reads an answer's head; its body streams.
+ * Reads a body as it comes: what arrived together is one piece.
  *
- * @param close Called once the body has ended, failed or been cancelled.
- * @throws {Error} when it is not HTTP or the stream ends too early.
+ * @throws {Error} when its form is wrong or the source ends too early.
  */
-export async function readResponse(reader: ByteReader, close: () => void): Promise<Response> {
-  const { status, headers: fields } = await readHead(reader);
-  const headers = fields.toHeaders();
-  if (hasNoBody(status)) {
-    close();
-    return new Response(null, { status, headers });
-  }
-  const parts = bodyParts(reader, fields);
-  const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
-    async pull(controller) {
-      try {
-        const { value, done } = await parts.next();
-        if (done !== true) return controller.enqueue(value);
-        close();
-        controller.close();
-      } catch (error) {
-        close();
-        controller.error(error);
-      }
-    },
-    cancel: close,
-  }, { highWaterMark: 0 });
-  return new Response(body, { status, headers });
-}
-
-/**
- * Reads a whole body.
- *
- * @param maximum Where to stop: a longer body is cut, but not before it has more than that.
- * @returns The body; empty for an answer that has none by its status.
- * @throws {Error} when its form is wrong or the stream ends too early.
- */
-export async function readBody(
+export async function* bodyPieces(
   reader: ByteReader,
   { status, headers }: Head,
-  maximum: number,
-): Promise<Uint8Array<ArrayBuffer>> {
-  if (hasNoBody(status)) return new Uint8Array();
-  const parts: Uint8Array<ArrayBuffer>[] = [];
-  let length = 0;
-  for await (const part of bodyParts(reader, headers)) {
-    parts.push(part);
-    length += part.length;
-    if (length > maximum) break;
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+  // RFC 9112 §6.3.
+  if (status === 204 || status === 304) return;
+  const coding = headers.get("transfer-encoding");
+  const length = headers.get("content-length");
+  const collected = new ByteBuffer();
+  if (coding !== null) {
+    if (coding.trim().toLowerCase() !== "chunked") {
+      throw new Error(`Answer has the transfer encoding ${quote(coding)}, expected "chunked"`);
+    }
+    const chunks = new ChunkDecoder();
+    for (let ended = false; !ended;) {
+      ended = chunks.decode(await nextBytes(reader), collected);
+      if (collected.length > 0) yield collected.take();
+    }
+  } else if (length !== null) {
+    if (!/^[0-9]{1,15}$/.test(length)) {
+      throw new Error(`Answer has a malformed content length: ${quote(length)}`);
+    }
+    for (let left = Number(length); left > 0;) {
+      collected.append((await nextBytes(reader)).subarray(0, left));
+      left -= collected.length;
+      yield collected.take();
+    }
+  } else {
+    for (let part = await reader.some(); part !== undefined; part = await reader.some()) {
+      yield part.slice();
+    }
   }
-  const [first] = parts;
-  if (parts.length === 1 && first !== undefined) return first;
-  const body = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    body.set(part, at);
-    at += part.length;
-  }
-  return body;
 }
 
-/** RFC 9112 §6.3. */
-function hasNoBody(status: number): boolean {
-  return status === 204 || status === 304;
+async function nextBytes(reader: ByteReader): Promise<Uint8Array> {
+  const bytes = await reader.some();
+  if (bytes === undefined) throw new Error("Connection closed before the answer was complete");
+  return bytes;
 }
 
-async function readHeaders(reader: ByteReader): Promise<HeaderFields> {
+async function readHeaders(nextLine: () => Promise<string>): Promise<HeaderFields> {
   const headers = new HeaderFields();
   for (let count = 0; count <= mostHeaders; count++) {
-    const line = await reader.line();
+    const line = await nextLine();
     if (line === "") return headers;
     const colon = line.indexOf(":");
     if (colon < 1) throw new Error(`Answer has a malformed header line: ${quote(line)}`);
     headers.append(line.slice(0, colon), line.slice(colon + 1).trim());
   }
   throw new Error(`Answer has more than ${mostHeaders} header lines`);
-}
-
-async function* bodyParts(
-  reader: ByteReader,
-  headers: HeaderFields,
-): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  const length = headers.get("content-length");
-  if (/\bchunked\b/i.test(headers.get("transfer-encoding") ?? "")) {
-    while (true) {
-      const line = await reader.line();
-      const size = /^([0-9a-f]{1,8})[ \t]*(?:;|$)/i.exec(line)?.[1];
-      if (size === undefined) throw new Error(`Answer has a malformed chunk size: ${quote(line)}`);
-      if (Number.parseInt(size, 16) === 0) return;
-      yield* exactly(reader, Number.parseInt(size, 16));
-      if (await reader.line() !== "") throw new Error("Answer has a chunk longer than it says");
-    }
-  } else if (length !== null) {
-    if (!/^[0-9]{1,15}$/.test(length)) {
-      throw new Error(`Answer has a malformed content length: ${quote(length)}`);
-    }
-    yield* exactly(reader, Number(length));
-  } else {
-    for (let part = await reader.some(65536); part; part = await reader.some(65536)) yield part;
-  }
-}
-
-async function* exactly(
-  reader: ByteReader,
-  length: number,
-): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  for (let left = length; left > 0;) {
-    const part = await reader.some(left);
-    if (part === undefined) throw new Error("Connection closed before the answer was complete");
-    left -= part.length;
-    yield part;
-  }
-}
-
-function quote(text: string): string {
-  return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
 }

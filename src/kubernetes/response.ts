@@ -1,10 +1,21 @@
 /** Makes sense of answers and failures of an API server. */
-import type { WholeAnswer } from "./direct.ts";
-import { ApiError } from "./errors.ts";
+import type { Answer } from "./answer.ts";
+import type { CertificateProblem } from "./errors.ts";
 
-/** Tells whether rustls says that the other side is not who it should be, or talks no TLS. */
-export function isTlsRefusal(reason: string): boolean {
-  return /invalid peer certificate|fatal alert|corrupt message|InvalidContentType/.test(reason);
+/**
+ * Understands what rustls or Node's TLS says when the other side is not who it should be, or talks no
+ * TLS: these have no codes.
+ *
+ * @returns `undefined` when the reason is of another kind.
+ */
+export function certificateProblem(reason: string): CertificateProblem | undefined {
+  if (!/invalid peer certificate|fatal alert|corrupt message|InvalidContentType/.test(reason)) {
+    return undefined;
+  }
+  if (/UnknownIssuer|BadSignature/.test(reason)) return "unknown-authority";
+  if (/not valid for name|NotValidForName/.test(reason)) return "other-name";
+  if (/[Ee]xpired|NotValidYet|not valid yet/.test(reason)) return "out-of-time";
+  return "other";
 }
 
 /** The network layers throw plain errors; errors of a class of their own come from this program. */
@@ -20,57 +31,24 @@ export function reasonOf(error: unknown): string {
   return telling.slice(0, 300);
 }
 
-/** What a server has answered. */
-export type Answer = Response | WholeAnswer;
-
 /**
- * Reads a body as text; `undefined` when it is longer than `maximum` bytes.
+ * Turns a body into text.
  *
- * @param strict Whether text that is not UTF-8 is refused: read loosely, the mark of a meshed pod
- * (`tr\xffe`) would become another text, and the pod would be passed through.
- * @throws {ApiError} when it is strict and the body is not UTF-8.
+ * @throws {TypeError} when it is not UTF-8. Bytes that become replacement characters could hide what
+ * an annotation says: `tr\xffe` is not the `true` that somebody has written.
  */
-export async function readText(
-  response: Answer,
-  maximum: number,
-  { strict = false } = {},
-): Promise<string | undefined> {
-  const decoder = new TextDecoder("utf-8", { fatal: strict });
-  const decode = (bytes?: Uint8Array, stream = false): string => {
-    try {
-      return decoder.decode(bytes as Uint8Array<ArrayBuffer>, { stream });
-    } catch {
-      throw new ApiError("The API server's answer is not UTF-8 text", {
-        kind: "content",
-        temporary: false,
-      });
-    }
-  };
-  if ("whole" in response) {
-    return response.whole.length > maximum ? undefined : decode(response.whole);
+export function decodeUtf8(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new TypeError("it is not UTF-8", { cause });
   }
-  const announced = response.headers.get("content-length");
-  if (
-    announced !== null && Number(announced) <= maximum && !response.headers.has("content-encoding")
-  ) {
-    // The length bounds the body, and reading it whole spares the start of the streams' machinery.
-    return decode(await response.bytes());
-  }
-  let text = "";
-  let length = 0;
-  for await (const chunk of response.body ?? []) {
-    length += chunk.length;
-    // Leaving the loop cancels the body.
-    if (length > maximum) return undefined;
-    text += decode(chunk, true);
-  }
-  return text + decode();
 }
 
-/** The Status object in an answer's text; empty when there is none. */
-export function statusObject(text: string | undefined): Record<string, unknown> {
+/** The Status object in an answer's body; empty when there is none. */
+export function statusObject(body: Uint8Array | undefined): Record<string, unknown> {
   try {
-    const json: unknown = JSON.parse(text ?? "");
+    const json: unknown = JSON.parse(new TextDecoder().decode(body));
     return isRecord(json) && json.kind === "Status" ? json : {};
   } catch {
     return {};

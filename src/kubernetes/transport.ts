@@ -1,87 +1,146 @@
 /** Carries GET requests to an API server. */
+import { type Answer, FetchAnswer } from "./answer.ts";
+import { trustOnly } from "./connect.ts";
 import type { ClusterAccess } from "./kubeconfig.ts";
+import {
+  type Destination,
+  kubeconfigProxy,
+  type Proxy,
+  proxyOf,
+  type ProxyVariables,
+  takeProxyVariables,
+} from "./proxy.ts";
+import { SingleUseTransport } from "./single_use_transport.ts";
 
 /** Sends a GET request; what comes back has not been looked at. */
 export interface Transport {
+  /** The proxy on the way, if any. */
+  readonly proxy: Proxy | undefined;
   /**
-   * @param url Absolute URL.
+   * @param target Path and query.
    * @throws Whatever the network layer throws, or the signal's reason.
    */
   get(
-    url: string,
+    target: string,
     headers: Readonly<Record<string, string>>,
     signal: AbortSignal,
-  ): Promise<Response>;
+  ): Promise<Answer>;
   /** Closes idle connections; the transport is of no use afterwards. */
   close(): void;
 }
 
+/** What a transport is for. */
+export interface TransportOptions {
+  /** Most requests will be the only one: each gets a connection of its own. */
+  readonly direct?: boolean;
+  /** What the environment says about proxies; taken from it by default. */
+  readonly proxyVariables?: ProxyVariables;
+}
+
 /**
- * Chooses the transport: `fetch`, unless the server's certificate is to be judged in a way that
- * `fetch` does not know.
+ * Chooses the transport: `fetch`, which keeps connections, or one connection for each request, where
+ * that is cheaper or the server's certificate is to be judged in a way that `fetch` does not know.
  *
- * @throws {Error} when a certificate or the key cannot be used.
+ * @throws {Error} when a certificate or the key cannot be used, or settings exclude each other.
  */
-export async function createTransport(access: ClusterAccess): Promise<Transport> {
-  if (access.clientCertificate !== undefined) await checkIdentity(access.clientCertificate);
-  const https = access.server.startsWith("https:");
-  if (https && (access.insecureSkipTlsVerify || access.tlsServerName !== undefined)) {
-    return new LazyTlsTransport(access);
+export async function createTransport(
+  access: ClusterAccess,
+  options: TransportOptions = {},
+): Promise<Transport> {
+  const { server, clientCertificate, tlsServerName, insecureSkipTlsVerify } = access;
+  if (clientCertificate !== undefined) await checkIdentity(clientCertificate);
+  const destination = destinationOf(server);
+  const proxy = access.proxyUrl !== undefined
+    ? kubeconfigProxy(access.proxyUrl)
+    : proxyOf(options.proxyVariables ?? takeProxyVariables(), destination);
+  if (destination.protocol === "http") return new FetchTransport(access, proxy);
+  const byNode = insecureSkipTlsVerify || tlsServerName !== undefined && clientCertificate;
+  if (byNode && access.proxyUrl !== undefined) {
+    throw new TypeError(
+      '"proxy-url" is not supported together with "insecure-skip-tls-verify", nor with ' +
+        '"tls-server-name" and a client certificate',
+    );
   }
-  return new FetchTransport(access);
+  if (byNode) return new SingleUseTransport(access, destination, undefined, true);
+  const canTunnel = proxy === undefined || proxy.url.startsWith("http:");
+  if (canTunnel && (tlsServerName !== undefined || options.direct && !clientCertificate)) {
+    return new SingleUseTransport(access, destination, proxy, false);
+  }
+  if (tlsServerName === undefined) return new FetchTransport(access, proxy);
+  throw new TypeError(
+    `"tls-server-name" is supported together with a proxy only when that is an HTTP proxy; found ${proxy?.label}`,
+  );
+}
+
+/** A server's address, with what else the kubeconfig's URL says. */
+export interface ServerUrl extends Destination {
+  /** What the header field `host` has. */
+  readonly authority: string;
+  /** Begins the path of each request; empty, or begins with a slash. */
+  readonly basePath: string;
+}
+
+function destinationOf(server: string): ServerUrl {
+  // The parts of every URL but unusual ones; to start the class URL takes longer.
+  const parts = /^https:\/\/((\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?)((?:\/[!-~]*)?)$/
+    .exec(server);
+  const [, authority = "", host = "", port = "443", basePath = ""] = parts ?? [];
+  if (parts !== null) {
+    return { protocol: "https", authority, hostname: bare(host), port: Number(port), basePath };
+  }
+  const url = new URL(server);
+  const protocol = url.protocol === "http:" ? "http" : "https";
+  return {
+    protocol,
+    authority: url.host,
+    hostname: bare(url.hostname),
+    port: Number(url.port) || (protocol === "http" ? 80 : 443),
+    basePath: url.pathname === "/" ? "" : url.pathname,
+  };
+}
+
+function bare(host: string): string {
+  return host.startsWith("[") ? host.slice(1, -1) : host;
 }
 
 /** HTTP/1.1 only: the few small requests gain nothing from HTTP/2, and its set-up takes longer. */
 class FetchTransport implements Transport {
+  readonly #server: string;
   readonly #client: Deno.HttpClient;
 
-  constructor(access: ClusterAccess) {
-    this.#client = Deno.createHttpClient({
-      http2: false,
-      ...(access.certificateAuthority === undefined
-        ? {}
-        : { caCerts: [access.certificateAuthority] }),
-      ...(access.clientCertificate === undefined
-        ? {}
-        : { cert: access.clientCertificate.certificate, key: access.clientCertificate.key }),
-      ...(access.proxyUrl === undefined ? {} : { proxy: { url: access.proxyUrl } }),
-    });
+  constructor(access: ClusterAccess, readonly proxy: Proxy | undefined) {
+    this.#server = access.server;
+    this.#client = trustOnly(access, () =>
+      Deno.createHttpClient({
+        http2: false,
+        ...(access.certificateAuthority === undefined
+          ? {}
+          : { caCerts: [access.certificateAuthority] }),
+        ...(access.clientCertificate === undefined
+          ? {}
+          : { cert: access.clientCertificate.certificate, key: access.clientCertificate.key }),
+        ...(proxy === undefined ? {} : { proxy: { url: proxy.url } }),
+      }));
   }
 
   async get(
-    url: string,
+    target: string,
     headers: Readonly<Record<string, string>>,
     signal: AbortSignal,
-  ): Promise<Response> {
-    // A redirect would carry the token to a place that the kubeconfig does not name.
-    return await fetch(url, { client: this.#client, headers, signal, redirect: "manual" });
+  ): Promise<Answer> {
+    const response = await fetch(this.#server + target, {
+      client: this.#client,
+      headers,
+      signal,
+      // A redirect would carry the token to a place that the kubeconfig does not name.
+      redirect: "manual",
+    });
+    return new FetchAnswer(response, signal);
   }
 
   close(): void {
     this.#client.close();
   }
-}
-
-/** Loads the rarely needed transport with the first request. */
-class LazyTlsTransport implements Transport {
-  constructor(readonly access: ClusterAccess) {
-    if (access.proxyUrl !== undefined) {
-      throw new TypeError(
-        '"proxy-url" is not supported together with "insecure-skip-tls-verify" or "tls-server-name"',
-      );
-    }
-  }
-
-  async get(
-    url: string,
-    headers: Readonly<Record<string, string>>,
-    signal: AbortSignal,
-  ): Promise<Response> {
-    const { getOverTls } = await import("./tls_transport.ts");
-    return await getOverTls(this.access, url, headers, signal);
-  }
-
-  close(): void {}
 }
 
 /** Deno's own check of key and certificate would end the process, not throw. */

@@ -1,6 +1,7 @@
 /** Follows a collection of Kubernetes objects: list, watch from there, and again for ever. */
 import type { KubernetesClient } from "./client.ts";
 import { ApiError } from "./errors.ts";
+import { linesOf } from "./lines.ts";
 import { isRecord } from "./response.ts";
 import { sleep } from "./sleep.ts";
 
@@ -45,9 +46,10 @@ export interface WatchOptions<T> {
   readonly longestRetryMilliseconds?: number;
 }
 
-/** Longest line of a watch, and page of a list, in bytes. */
-const longestLine = 8 * 1024 * 1024;
-const longestPage = 256 * 1024 * 1024;
+/** Longest line of a watch, in bytes: more than twice what etcd stores in one object. */
+const longestLine = 4 * 1024 * 1024;
+/** Longest page of a list, in bytes, for each object that was asked for. */
+const longestPageObject = 2 * 1024 * 1024;
 
 /**
  * Lists a collection and follows its changes, through whatever ends a watch: the server's time
@@ -121,13 +123,14 @@ async function list<T>(client: KubernetesClient, options: WatchOptions<T>): Prom
   const objects: T[] = [];
   const unreadable: WatchNotice<T>[] = [];
   const query = selectors(options);
-  query.set("limit", String(options.pageSize ?? 250));
+  const pageSize = options.pageSize ?? 250;
+  query.set("limit", String(pageSize));
   while (true) {
     const page = await client.getJson(`${options.path}?${query}`, {
       what: `the list ${options.path}`,
       verb: "list",
       signal: options.signal,
-      maximumBytes: longestPage,
+      maximumBytes: longestPageObject * pageSize,
     });
     const metadata = isRecord(page.metadata) ? page.metadata : {};
     const version = metadata.resourceVersion;
@@ -180,7 +183,7 @@ async function* events<T>(
   try {
     const stream = await client.openStream(`${options.path}?${query}`, what, ended.signal);
     yield "opened";
-    for await (const line of lines(stream)) {
+    for await (const line of linesOf(stream, longestLine)) {
       const event = parseEvent(line);
       if (event.type === "ERROR") throw watchError(event.object, what, client.server);
       yield versionedNotice(event, options.parse);
@@ -245,21 +248,6 @@ function watchError(status: Record<string, unknown>, what: string, server: strin
       temporary: code >= 500 || code === 410 || code === 429,
     },
   );
-}
-
-async function* lines(
-  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
-): AsyncGenerator<string, void, void> {
-  // As for a single pod, what is not UTF-8 is refused: a loose reading could unmesh a pod.
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  let rest = "";
-  for await (const chunk of stream) {
-    const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = parts.pop() ?? "";
-    if (rest.length > longestLine) throw new Error("A line of the watch is too long");
-    for (const part of parts) if (part !== "") yield part;
-  }
-  if (rest.trim() !== "") throw new Error("The watch ended in the middle of an event");
 }
 
 function selectors<T>(options: WatchOptions<T>): URLSearchParams {

@@ -17,9 +17,11 @@ const interfaceOfLibc = {
   fcntl: { parameters: ["i32", "i32"], result: "i32" },
   // Takes and returns addresses of functions, of which only SIG_IGN is used.
   signal: { parameters: ["i32", "usize"], result: "usize" },
+  ioctl: { parameters: ["i32", "u64"], result: "i32" },
   setns: { parameters: ["i32", "i32"], result: "i32" },
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
   poll: { parameters: ["buffer", "usize", "i32"], result: "i32" },
+  bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   send: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },
   recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },

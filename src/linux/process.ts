@@ -21,6 +21,8 @@ export interface Program {
   readonly env: Readonly<Record<string, string>>;
   /** What the program reads from its standard input; without it that is empty. */
   readonly input?: string;
+  /** Number of an open file that the program inherits, as its number 3. */
+  readonly inherits?: number;
 }
 
 /** How a program ended. */
@@ -205,10 +207,11 @@ function spawn(program: Program, stdio: readonly number[]): number {
   c.posix_spawn_file_actions_init(actions);
   c.posix_spawnattr_init(attributes);
   try {
-    stdio.forEach((fd, i) => c.posix_spawn_file_actions_adddup2(actions, fd, i));
+    const files = program.inherits === undefined ? stdio : [...stdio, program.inherits];
+    files.forEach((fd, i) => c.posix_spawn_file_actions_adddup2(actions, fd, i));
     // Our own files close by themselves; these are what a careless parent has left open. The C library
     // has this since glibc 2.34.
-    c.posix_spawn_file_actions_addclosefrom_np?.(actions, stdio.length);
+    c.posix_spawn_file_actions_addclosefrom_np?.(actions, files.length);
     // Deno ignores SIGPIPE and may block signals; a program expects neither. The process group is
     // the attributes' initial 0: a new one named after the program's own id.
     c.posix_spawnattr_setflags(

@@ -1,8 +1,7 @@
 /** Works with the rules inside of the pod's network namespace. */
 import { CniError, CniErrorCode } from "../cni/errors.ts";
 import { type Difference, EngineError } from "../engine/engine.ts";
-import { readNamespaceFacts } from "../engine/facts.ts";
-import { applyWithSelectedEngine, selectEngine } from "../engine/select.ts";
+import { applyWithSelectedEngine, type Compile, verifyRules } from "../engine/choice/work.ts";
 import { LinuxError } from "../linux/errno.ts";
 import {
   isCurrentNetworkNamespace,
@@ -11,7 +10,6 @@ import {
 } from "../linux/network_namespace.ts";
 import { compileRuleset } from "../redirect/compile.ts";
 import type { RedirectConfig } from "../redirect/config.ts";
-import type { Ruleset } from "../redirect/ruleset.ts";
 import { shorten } from "../text/shorten.ts";
 import type { Call } from "./call.ts";
 
@@ -31,7 +29,7 @@ export function capture(call: Call, config: RedirectConfig): void {
   const applied = inPodNamespace(
     call,
     config,
-    (ruleset) => applyWithSelectedEngine(call.settings.engine, ruleset),
+    (compile) => applyWithSelectedEngine(call.settings.engine, compile),
   );
   const { engine, reason, replaced, families, ruleCount } = applied;
   call.result = { result: "redirected", engine };
@@ -52,10 +50,10 @@ export function capture(call: Call, config: RedirectConfig): void {
  * it cannot be examined.
  */
 export function verify(call: Call, config: RedirectConfig): void {
-  const differences = inPodNamespace(
+  const { differences } = inPodNamespace(
     call,
     config,
-    (ruleset) => verifyWithAnyEngine(call, ruleset),
+    (compile) => verifyRules(call.settings.engine, compile, "any engine"),
   );
   if (differences.length === 0) return call.log.debug("Rules are as they should be");
   const count = differences.length === 1 ? "1 difference" : `${differences.length} differences`;
@@ -66,30 +64,11 @@ export function verify(call: Call, config: RedirectConfig): void {
   );
 }
 
-/** What an ADD with another setting or on another kernel has installed is as good. */
-function verifyWithAnyEngine(call: Call, ruleset: Ruleset): readonly Difference[] {
-  const { engine, others } = selectEngine(call.settings.engine);
-  const differences = engine.verify(ruleset);
-  const equal = differences.length === 0 || others.some((other) => {
-    try {
-      return other.verify(ruleset).length === 0;
-    } catch (error) {
-      // An engine that cannot work here has not installed anything here.
-      if (error instanceof EngineError) return false;
-      throw error;
-    }
-  });
-  return equal ? [] : differences;
-}
-
-/**
- * Compiles the rules for the pod's namespace and works with them inside of it, all synchronously:
- * only this thread is there.
- */
+/** Works inside of the pod's namespace, all synchronously: only this thread is there. */
 function inPodNamespace<T>(
   call: Call,
   config: RedirectConfig,
-  work: (ruleset: Ruleset) => T,
+  work: (compile: Compile) => T,
 ): T {
   const { netns, allowOwnNamespace } = call.request.environment;
   let entered = false;
@@ -99,7 +78,7 @@ function inPodNamespace<T>(
     }
     return withNetworkNamespace(netns, () => {
       entered = true;
-      return work(compileRuleset(config, readNamespaceFacts()));
+      return work((facts) => compileRuleset(config, facts));
     });
   } catch (error) {
     throw entered

@@ -284,7 +284,7 @@ function diagnoseApiError(error: ApiError, reference: PodReference): Diagnosis {
   }
   switch (error.kind) {
     case "tls":
-      return { problem: "certificate", temporary: false, hint: certificateHint(error.message) };
+      return { problem: "certificate", temporary: false, hint: certificateHint(error) };
     case "content":
       return {
         problem: "invalid-answer",
@@ -310,23 +310,22 @@ function missingPodHint({ uid }: PodReference): string {
     "in nerdctl.toml); else the pod was deleted, or the kubeconfig is of another cluster";
 }
 
-function certificateHint(message: string): string {
-  if (/UnknownIssuer|BadSignature/.test(message)) {
-    return '"certificate-authority-data" of the kubeconfig is not the authority of the API ' +
-      "server's certificate; was the cluster's authority replaced? Restart the pod of install-cni " +
-      "on this node";
+function certificateHint({ certificateProblem }: ApiError): string {
+  switch (certificateProblem) {
+    case "unknown-authority":
+      return '"certificate-authority-data" of the kubeconfig is not the authority of the API ' +
+        "server's certificate; was the cluster's authority replaced? Restart the pod of " +
+        "install-cni on this node";
+    case "other-name":
+      return 'The API server\'s certificate is for other names; set "tls-server-name" in the ' +
+        "kubeconfig, or use an address that the certificate has";
+    case "out-of-time":
+      return "The API server's certificate is outside its time of validity, or this node's clock " +
+        "is wrong";
+    case "unusable":
+      return 'Repair "certificate-authority-data", "client-certificate-data" or ' +
+        '"client-key-data" of the kubeconfig';
+    default:
+      return "Compare the kubeconfig's certificates with those of the API server";
   }
-  if (/not valid for name|NotValidForName/.test(message)) {
-    return 'The API server\'s certificate is for other names; set "tls-server-name" in the ' +
-      "kubeconfig, or use an address that the certificate has";
-  }
-  if (/[Ee]xpired|NotValidYet|not valid yet/.test(message)) {
-    return "The API server's certificate is outside its time of validity, or this node's clock is " +
-      "wrong";
-  }
-  if (/are of no use/.test(message)) {
-    return 'Repair "certificate-authority-data", "client-certificate-data" or "client-key-data" of ' +
-      "the kubeconfig";
-  }
-  return "Compare the kubeconfig's certificates with those of the API server";
 }

@@ -68,6 +68,13 @@ export function explainPacket(
     lines.push(stepText(step));
   }
   if (evaluation.steps.length === 0) lines.push("  It meets no rule");
+  else {
+    lines.push(
+      "",
+      "  => the packet matches this rule, the others it only passes; the number is the rule's place",
+      "     in its chain, the name behind it (O7, M2) that of docs/rules.md",
+    );
+  }
   return lines.join("\n") + "\n";
 }
 

@@ -10,3 +10,6 @@ export interface ParseOptions {
 
 /** Parses a single YAML document; throws `SyntaxError` on malformed text. */
 export declare function parse(content: string, options?: ParseOptions): unknown;
+
+/** Parses all documents of a stream; throws `SyntaxError` on malformed text. */
+export declare function parseAll(content: string, options?: ParseOptions): unknown[];

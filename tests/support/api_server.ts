@@ -38,6 +38,8 @@ export type Fault =
   | { readonly kind: "delay"; readonly milliseconds: number }
   /** Answers rightly, in pieces of `bytes` every `milliseconds`. */
   | { readonly kind: "trickle"; readonly bytes: number; readonly milliseconds: number }
+  /** Sends the first text, then the other one again and again for as long as the client is there. */
+  | { readonly kind: "endless"; readonly first: string; readonly then: string }
   /** Answers with a Status object of that code. */
   | {
     readonly kind: "status";
@@ -51,6 +53,8 @@ export type Fault =
     readonly kind: "body";
     readonly status?: number;
     readonly contentType?: string;
+    /** Further header fields. */
+    readonly headers?: Readonly<Record<string, string>>;
     readonly body: string | Uint8Array<ArrayBuffer>;
   };
 
@@ -242,7 +246,14 @@ export class ApiServer implements AsyncDisposable {
     if (fault?.kind === "delay") await sleep(fault.milliseconds, exchange.gone);
     if (fault?.kind === "body") {
       const type = fault.contentType ?? "application/json";
-      return await exchange.respond(fault.status ?? 200, { "content-type": type }, fault.body);
+      const headers = { "content-type": type, ...fault.headers };
+      return await exchange.respond(fault.status ?? 200, headers, fault.body);
+    }
+    if (fault?.kind === "endless") {
+      await exchange.write(fault.first);
+      const block = fault.then.repeat(Math.ceil(65_536 / fault.then.length));
+      while (!exchange.gone.aborted) await exchange.write(block);
+      return;
     }
     if (fault?.kind === "status") {
       const status = new ApiFailure(

@@ -4,7 +4,8 @@ import type { Chain, FamilyRuleset, Rule } from "../../redirect/ruleset.ts";
 import { ruleText } from "../../redirect/iptables_text.ts";
 import type { Difference } from "../engine.ts";
 import { canonicalRule } from "./canonical_rule.ts";
-import { findOwnRules, isOwnChain } from "./own_rules.ts";
+import { ownChainTest } from "./own_chains.ts";
+import { findOwnRules } from "./own_rules.ts";
 import { optionValue, parseOptions, type SavedTables } from "./saved_rules.ts";
 
 /**
@@ -22,6 +23,7 @@ export function compareRules(
   wanted: FamilyRuleset | undefined,
 ): Difference[] {
   const own = findOwnRules(saved, wanted, false);
+  const isOwn = ownChainTest(saved);
   const tables = new Set([...wanted?.tables.map(({ name }) => name) ?? [], ...saved.keys()]);
   return [...tables].flatMap((table) => {
     const wantedChains = wanted?.tables.find(({ name }) => name === table)?.chains ?? [];
@@ -37,7 +39,7 @@ export function compareRules(
       if (actual === undefined && target !== undefined && !target.base) {
         return [{ kind: "missing", object: `chain ${place}` } as const];
       }
-      if (actual !== undefined && target === undefined && isOwnChain(name)) {
+      if (actual !== undefined && target === undefined && isOwn(table, name)) {
         return [{ kind: "unexpected", object: `chain ${place}` } as const];
       }
       const flags = own.get(table)?.get(name);
@@ -86,6 +88,7 @@ export function isInPlace(
   comments: boolean,
 ): boolean {
   const own = findOwnRules(saved, wanted);
+  const isOwn = ownChainTest(saved);
   const tables = new Set([...wanted?.tables.map(({ name }) => name) ?? [], ...saved.keys()]);
   return [...tables].every((table) => {
     const wantedChains = wanted?.tables.find(({ name }) => name === table)?.chains ?? [];
@@ -94,13 +97,13 @@ export function isInPlace(
     return [...names].every((name) => {
       const target = wantedChains.find((chain) => chain.name === name);
       const chain = savedChains?.get(name);
-      if (isOwnChain(name) && (target === undefined || chain === undefined)) return false;
+      if (isOwn(table, name) && (target === undefined || chain === undefined)) return false;
       const actual = chain?.rules ?? [];
       const foreign = actual.filter((_, i) => !own.get(table)?.get(name)?.[i]);
       const rules = (placement: Rule["placement"]) =>
         target?.rules.filter((rule) => rule.placement === placement)
           .map((rule) => ruleText(rule, { comments })) ?? [];
-      const expected = isOwnChain(name)
+      const expected = isOwn(table, name)
         ? target?.rules.map((rule) => ruleText(rule, { comments })) ?? []
         : [...rules("insert"), ...foreign, ...rules("append")];
       return expected.length === actual.length &&

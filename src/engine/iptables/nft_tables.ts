@@ -7,6 +7,7 @@
  */
 import type { IpFamily } from "../../redirect/config.ts";
 import { CHAIN_PREFIX, COMMENT_PREFIX } from "../../redirect/ruleset.ts";
+import { NFT_TABLE } from "../../redirect/nft_layout.ts";
 import { LinuxError } from "../../linux/errno.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../linux/netlink.ts";
 import {
@@ -20,7 +21,22 @@ import {
   parseAttributes,
   readText,
 } from "../../linux/netlink_message.ts";
-import { isOwnChain } from "./own_rules.ts";
+import {
+  messageType,
+  NFGENMSG_LENGTH,
+  NFNL_MSG_BATCH_BEGIN,
+  NFNL_MSG_BATCH_END,
+  NFNL_SUBSYS_NFTABLES,
+  NFPROTO_IPV4,
+  NFPROTO_IPV6,
+  NFPROTO_UNSPEC,
+  NFT_MSG,
+  NFTA_CHAIN,
+  NFTA_RULE,
+  NFTA_TABLE,
+  NFTA_VERDICT_CHAIN,
+} from "../../linux/nf_tables.ts";
+import { isOwnName } from "./own_chains.ts";
 
 /** One table of the backend. */
 export interface NftTable {
@@ -37,38 +53,50 @@ export interface NftRule {
   readonly handle: Uint8Array;
   /** Ours by its chain, its comment or its target. */
   readonly own: boolean;
+  /** Whether it carries our comment. */
+  readonly comment: boolean;
+}
+
+/** What nf_tables holds in a namespace, as far as it matters here. */
+export interface NftSurvey {
+  /** The tables of iptables' nf_tables backend, both families. */
+  readonly tables: readonly NftTable[];
+  /** Whether there is a table of the engine "nftables". */
+  readonly native: boolean;
 }
 
 /** Tables that the backend uses; others of the same families are not iptables'. */
 const TABLE_NAMES = ["raw", "mangle", "nat", "filter", "security"];
 
-const PROTOCOL_FAMILY: Readonly<Record<IpFamily, number>> = { ipv4: 2, ipv6: 10 };
-const SUBSYSTEM = 10;
-const GETTABLE = 1;
-const GETCHAIN = 4;
-const DELCHAIN = 5;
-const GETRULE = 7;
-const DELRULE = 8;
-const BATCH_BEGIN = 0x10;
-const BATCH_END = 0x11;
-const NFGENMSG_LENGTH = 4;
-/** In all three kinds of object. */
-const TABLE = 1;
-const TABLE_NAME = 1;
-const CHAIN_NAME = 3;
-const RULE_CHAIN = 2;
-const RULE_HANDLE = 3;
+const PROTOCOL_FAMILY: Readonly<Record<IpFamily, number>> = {
+  ipv4: NFPROTO_IPV4,
+  ipv6: NFPROTO_IPV6,
+};
 
 /**
- * Reads the backend's tables of both families in the thread's network namespace.
+ * Reads what nf_tables holds in the thread's network namespace, with one request when nobody has used
+ * iptables in it.
  *
  * @returns `undefined` when the kernel does not have nf_tables
  * @throws {LinuxError} when the kernel refuses
  */
-export function readNftTables(): NftTable[] | undefined {
+export function readNftTables(): NftSurvey | undefined {
   using socket = new NetlinkSocket(NETLINK_NETFILTER);
   try {
-    return [...readFamily(socket, "ipv4"), ...readFamily(socket, "ipv6")];
+    const tables = dump(socket, NFPROTO_UNSPEC, NFT_MSG.getTable).map(({ family, attributes }) => ({
+      family,
+      name: text(attributes, NFTA_TABLE.name),
+    }));
+    return {
+      tables: (["ipv4", "ipv6"] as const).flatMap((family) => {
+        const names = tables.filter((table) =>
+          table.family === PROTOCOL_FAMILY[family] && TABLE_NAMES.includes(table.name)
+        ).map(({ name }) => name);
+        // Nearly every pod ends here: nobody has used iptables in it.
+        return names.length === 0 ? [] : readFamily(socket, family, names);
+      }),
+      native: tables.some(({ name }) => name === NFT_TABLE),
+    };
   } catch (error) {
     // What nfnetlink answers for a subsystem that is not there.
     const missing = ["EINVAL", "EOPNOTSUPP", "EPROTONOSUPPORT"];
@@ -77,47 +105,58 @@ export function readNftTables(): NftTable[] | undefined {
   }
 }
 
-function readFamily(socket: NetlinkSocket, family: IpFamily): NftTable[] {
-  const text = (attributes: Attribute[], type: number): string => {
-    const value = findAttribute(attributes, type);
-    return value === undefined ? "" : readText(value);
-  };
-  const names = dump(socket, family, GETTABLE).map((table) => text(table, TABLE_NAME))
-    .filter((name) => TABLE_NAMES.includes(name));
-  // Nearly every pod ends here: nobody has used iptables in it.
-  if (names.length === 0) return [];
-  const chains = dump(socket, family, GETCHAIN);
-  const rules = dump(socket, family, GETRULE);
+function readFamily(
+  socket: NetlinkSocket,
+  family: IpFamily,
+  names: readonly string[],
+): NftTable[] {
+  const chains = dump(socket, PROTOCOL_FAMILY[family], NFT_MSG.getChain);
+  const rules = dump(socket, PROTOCOL_FAMILY[family], NFT_MSG.getRule);
   return names.map((name) => ({
     family,
     name,
-    chains: chains.filter((chain) => text(chain, TABLE) === name)
-      .map((chain) => text(chain, CHAIN_NAME)),
-    rules: rules.filter((rule) => text(rule, TABLE) === name).map((rule) => {
-      const chain = text(rule, RULE_CHAIN);
-      const handle = findAttribute(rule, RULE_HANDLE) ?? new Uint8Array(8);
-      return { chain, handle, own: isOwnChain(chain) || isMarked(rule) };
-    }),
+    chains: chains.filter(({ attributes }) => text(attributes, NFTA_CHAIN.table) === name)
+      .map(({ attributes }) => text(attributes, NFTA_CHAIN.name)),
+    rules: rules.filter(({ attributes }) => text(attributes, NFTA_RULE.table) === name)
+      .map(({ attributes }) => {
+        const chain = text(attributes, NFTA_RULE.chain);
+        const handle = findAttribute(attributes, NFTA_RULE.handle) ?? new Uint8Array(8);
+        const { comment, jump } = marksOf(attributes);
+        return { chain, handle, own: isOwnName(chain) || comment || jump, comment };
+      }),
   }));
 }
 
-function dump(socket: NetlinkSocket, family: IpFamily, message: number): Attribute[][] {
-  const name = family === "ipv4" ? "IPv4" : "IPv6";
-  return socket.dump(`Cannot read nf_tables objects of ${name}`, (sequence) =>
-    new MessageBuilder()
-      .beginMessage(SUBSYSTEM << 8 | message, NLM_F_REQUEST | NLM_F_DUMP, sequence)
-      .u8(PROTOCOL_FAMILY[family]).u8(0).u16be(0).endMessage().data)
-    .map(({ payload }) => parseAttributes(payload, NFGENMSG_LENGTH));
+function text(attributes: Attribute[], type: number): string {
+  const value = findAttribute(attributes, type);
+  return value === undefined ? "" : readText(value);
 }
 
-/** Whether a rule's comment is ours, or its target is one of our chains. */
-function isMarked(rule: Attribute[]): boolean {
-  // A verdict names its chain in an attribute of type 2; no other place has this number before it.
-  const jump = (LITTLE_ENDIAN ? "\x02\0" : "\0\x02") + CHAIN_PREFIX;
-  return rule.some(({ value }) => {
-    const text = latin1(value);
-    return text.includes(COMMENT_PREFIX) || text.includes(jump);
-  });
+function dump(
+  socket: NetlinkSocket,
+  family: number,
+  message: number,
+): { readonly family: number; readonly attributes: Attribute[] }[] {
+  return socket.dump("Cannot read nf_tables objects", (sequence) =>
+    new MessageBuilder(64)
+      .beginMessage(messageType(message), NLM_F_REQUEST | NLM_F_DUMP, sequence)
+      .u8(family).u8(0).u16be(0).endMessage().data)
+    .map(({ payload }) => ({
+      family: payload[0]!,
+      attributes: parseAttributes(payload, NFGENMSG_LENGTH),
+    }));
+}
+
+/** Whether a rule's comment is ours, and whether its target is one of our chains. */
+function marksOf(rule: Attribute[]): { comment: boolean; jump: boolean } {
+  // A verdict names its chain in an attribute; no other place has its type before such a name.
+  const type = String.fromCharCode(NFTA_VERDICT_CHAIN);
+  const name = (LITTLE_ENDIAN ? `${type}\0` : `\0${type}`) + CHAIN_PREFIX;
+  const texts = rule.map(({ value }) => latin1(value));
+  return {
+    comment: texts.some((text) => text.includes(COMMENT_PREFIX)),
+    jump: texts.some((text) => text.includes(name)),
+  };
 }
 
 function latin1(bytes: Uint8Array): string {
@@ -128,7 +167,7 @@ function latin1(bytes: Uint8Array): string {
 
 /** Whether a table holds anything of ours. */
 export function hasOwnNftObjects(table: NftTable): boolean {
-  return table.chains.some(isOwnChain) || table.rules.some(({ own }) => own);
+  return table.chains.some(isOwnName) || table.rules.some(({ own }) => own);
 }
 
 /**
@@ -139,28 +178,30 @@ export function hasOwnNftObjects(table: NftTable): boolean {
  * @throws {LinuxError} when the kernel refuses; everything is as before then
  */
 export function removeOwnNftObjects(): boolean {
-  const tables = (readNftTables() ?? []).filter(hasOwnNftObjects);
+  const tables = (readNftTables()?.tables ?? []).filter(hasOwnNftObjects);
   if (tables.length === 0) return false;
   using socket = new NetlinkSocket(NETLINK_NETFILTER);
   const batch = new MessageBuilder();
-  const begin = (message: number, family: number, flags = 0) =>
-    batch.beginMessage(message, NLM_F_REQUEST | flags, socket.nextSequence()).u8(family).u8(0)
-      .u16be(message === BATCH_BEGIN || message === BATCH_END ? SUBSYSTEM : 0);
-  begin(BATCH_BEGIN, 0).endMessage();
+  const mark = (type: number) =>
+    batch.beginMessage(type, NLM_F_REQUEST, socket.nextSequence()).u8(NFPROTO_UNSPEC).u8(0)
+      .u16be(NFNL_SUBSYS_NFTABLES).endMessage();
+  const remove = (message: number, family: IpFamily) =>
+    batch.beginMessage(messageType(message), NLM_F_REQUEST | NLM_F_ACK, socket.nextSequence())
+      .u8(PROTOCOL_FAMILY[family]).u8(0).u16be(0);
+  mark(NFNL_MSG_BATCH_BEGIN);
   for (const { family, name, rules } of tables) {
     for (const { chain, handle } of rules.filter(({ own }) => own)) {
-      begin(SUBSYSTEM << 8 | DELRULE, PROTOCOL_FAMILY[family], NLM_F_ACK)
-        .attributeText(TABLE, name).attributeText(RULE_CHAIN, chain)
-        .attribute(RULE_HANDLE, handle).endMessage();
+      remove(NFT_MSG.delRule, family).attributeText(NFTA_RULE.table, name)
+        .attributeText(NFTA_RULE.chain, chain).attribute(NFTA_RULE.handle, handle).endMessage();
     }
   }
   for (const { family, name, chains } of tables) {
-    for (const chain of chains.filter(isOwnChain)) {
-      begin(SUBSYSTEM << 8 | DELCHAIN, PROTOCOL_FAMILY[family], NLM_F_ACK)
-        .attributeText(TABLE, name).attributeText(CHAIN_NAME, chain).endMessage();
+    for (const chain of chains.filter(isOwnName)) {
+      remove(NFT_MSG.delChain, family).attributeText(NFTA_CHAIN.table, name)
+        .attributeText(NFTA_CHAIN.name, chain).endMessage();
     }
   }
-  begin(BATCH_END, 0).endMessage();
+  mark(NFNL_MSG_BATCH_END);
   const attempt = "Cannot remove earlier iptables rules through nf_tables";
   const failed = socket.batch(attempt, batch.data).find(({ errno }) => errno !== 0);
   if (failed !== undefined) throw new LinuxError(attempt, failed.errno, failed.detail);

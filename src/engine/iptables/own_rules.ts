@@ -4,21 +4,18 @@
  * for rules in built-in chains, their form.
  */
 import type { FamilyRuleset } from "../../redirect/ruleset.ts";
-import { CHAIN_PREFIX, COMMENT_PREFIX } from "../../redirect/ruleset.ts";
+import { COMMENT_PREFIX } from "../../redirect/ruleset.ts";
 import { ruleText } from "../../redirect/iptables_text.ts";
 import { canonicalRule } from "./canonical_rule.ts";
+import { hasPredecessor, isOwnName, type OwnChainTest, ownChainTest } from "./own_chains.ts";
 import {
+  conditionNames,
   optionValue,
   parseOptions,
   type RuleOption,
   type SavedChain,
   type SavedTables,
 } from "./saved_rules.ts";
-
-/** Whether a chain is one of ours, told by its name. */
-export function isOwnChain(name: string): boolean {
-  return name === CHAIN_PREFIX || name.startsWith(`${CHAIN_PREFIX}_`);
-}
 
 /**
  * Answers for each rule of a family whether it is ours.
@@ -34,10 +31,13 @@ export function findOwnRules(
   wanted?: FamilyRuleset,
   head = true,
 ): Map<string, Map<string, boolean[]>> {
-  const anonymous = isInstalledWithoutComments(saved);
+  const isOwn = ownChainTest(saved);
+  const anonymous = hasRulesWithoutComments(saved);
   return new Map(Array.from(saved, ([table, chains]) => {
     const flags = Array.from(chains.values(), (chain): [string, boolean[]] => {
-      const own = chain.rules.map((rule) => isOwnChain(chain.name) || isMarked(rule));
+      const own = chain.rules.map((rule) =>
+        isOwn(table, chain.name) || isMarked(isOwn, table, rule)
+      );
       if (anonymous) flagAnonymous(table, chain, own, wanted, head);
       return [chain.name, own];
     });
@@ -46,19 +46,25 @@ export function findOwnRules(
 }
 
 /** Whether a rule carries our comment, or sends packets to one of our chains. */
-function isMarked(rule: string): boolean {
-  if (!rule.includes(COMMENT_PREFIX) && !rule.includes(CHAIN_PREFIX)) return false;
+function isMarked(isOwn: OwnChainTest, table: string, rule: string): boolean {
+  // Most rules of others are known by this, without being taken apart.
+  if (!rule.includes(COMMENT_PREFIX) && !rule.includes("MESH")) return false;
   const options = parseOptions(rule);
   const target = optionValue(options, "-j") ?? optionValue(options, "-g") ?? "";
-  return isOwnChain(target) ||
+  return isOwn(table, target) ||
     (optionValue(options, "--comment")?.startsWith(COMMENT_PREFIX) ?? false);
 }
 
-/** Whether our chains are there, and no rule says by a comment that it is ours. */
-function isInstalledWithoutComments(saved: SavedTables): boolean {
+/** Whether rules of ours without comments are there: whole sets have them, or have them not. */
+function hasRulesWithoutComments(saved: SavedTables): boolean {
+  return hasPredecessor(saved) || commentsOf(saved) === false;
+}
+
+/** Whether the rules of our own chains' set carry comments; `undefined` without such chains. */
+export function commentsOf(saved: SavedTables): boolean | undefined {
   const chains = [...saved.values()].flatMap((table) => [...table.values()]);
-  return chains.some((chain) => isOwnChain(chain.name)) &&
-    !chains.some((chain) => chain.rules.some((rule) => rule.includes(COMMENT_PREFIX)));
+  if (!chains.some(({ name }) => isOwnName(name))) return undefined;
+  return chains.some((chain) => chain.rules.some((rule) => rule.includes(COMMENT_PREFIX)));
 }
 
 function flagAnonymous(
@@ -119,22 +125,12 @@ function hasOwnForm(table: string, chain: string, options: readonly RuleOption[]
     : target === "REDIRECT" && (names === "--dport -p" || names === "--dport -d -p"); // O5
 }
 
-/** Names of a rule's conditions, sorted; neither match names nor the target and its options. */
-function conditionNames(options: readonly RuleOption[]): string {
-  const target = options.findIndex(({ name }) => name === "-j" || name === "-g");
-  return (target < 0 ? options : options.slice(0, target))
-    .map(({ name }) => name)
-    .filter((name) => name !== "-m" && name !== "--comment")
-    .sort()
-    .join(" ");
-}
-
 /** Whether anything of ours is among the rules of a family. */
 export function hasOwnRules(saved: SavedTables): boolean {
-  for (const chains of saved.values()) {
-    for (const chain of chains.values()) {
-      if (isOwnChain(chain.name) || chain.rules.some(isMarked)) return true;
-    }
-  }
-  return false;
+  const isOwn = ownChainTest(saved);
+  return Array.from(saved).some(([table, chains]) =>
+    [...chains.values()].some((chain) =>
+      isOwn(table, chain.name) || chain.rules.some((rule) => isMarked(isOwn, table, rule))
+    )
+  );
 }

@@ -103,3 +103,13 @@ export function parseOptions(rule: string): RuleOption[] {
 export function optionValue(options: readonly RuleOption[], name: string): string | undefined {
   return options.find((option) => option.name === name)?.values[0];
 }
+
+/** Names of a rule's conditions, sorted; neither match names nor the target and its options. */
+export function conditionNames(options: readonly RuleOption[]): string {
+  const target = options.findIndex(({ name }) => name === "-j" || name === "-g");
+  return (target < 0 ? options : options.slice(0, target))
+    .map(({ name }) => name)
+    .filter((name) => name !== "-m" && name !== "--comment")
+    .sort()
+    .join(" ");
+}

@@ -3,21 +3,25 @@ import type { IpFamily } from "../../redirect/config.ts";
 import { COMMENT_PREFIX } from "../../redirect/ruleset.ts";
 import { type LegacyRule, type LegacyTable, readLegacyTables } from "../../linux/legacy_tables.ts";
 import { hasOwnNftObjects, type NftTable, readNftTables } from "./nft_tables.ts";
-import { isOwnChain } from "./own_rules.ts";
+import { isOwnName, PREDECESSOR_CHAINS } from "./own_chains.ts";
 import type { Backend, ToolFinder, Tools } from "./tools.ts";
-import { ToolError } from "./tool_runner.ts";
+import { ToolError } from "./tool_error.ts";
 
-/** The tables of both backends, as the kernel tells without any tool. */
+/** What is in a namespace, as the kernel tells without any tool. */
 export interface Survey {
-  /** `undefined` when the kernel does not have nf_tables. */
+  /** Tables of iptables' nf_tables backend; `undefined` when the kernel does not have nf_tables. */
   readonly nft: readonly NftTable[] | undefined;
+  /** Whether there are tables of the engine "nftables". */
+  readonly native: boolean;
   readonly legacy: Readonly<Record<IpFamily, readonly LegacyTable[]>>;
 }
 
 /** Looks at the thread's network namespace; starts no process. */
 export function surveyNamespace(): Survey {
+  const nft = readNftTables();
   return {
-    nft: readNftTables(),
+    nft: nft?.tables,
+    native: nft?.native ?? false,
     legacy: { ipv4: readLegacyTables("ipv4"), ipv6: readLegacyTables("ipv6") },
   };
 }
@@ -43,8 +47,42 @@ export function hasOwnObjects(
     ) ?? false;
   }
   return families.flatMap((family) => survey.legacy[family]).some(({ chains, rules }) =>
-    chains.some(isOwnChain) || rules.some(isOwnLegacyRule)
+    chains.some(isOwnName) || rules.some(isOwnLegacyRule)
   );
+}
+
+/**
+ * Whether a backend has chains with the names of Kuma 2.7's, which may be somebody else's: only their
+ * content, which a tool has to list, tells.
+ */
+export function mayHavePredecessor(
+  survey: Survey,
+  backend: Backend,
+  families: readonly IpFamily[] = ["ipv4", "ipv6"],
+): boolean {
+  const tables = backend === "nft"
+    ? (survey.nft ?? []).filter(({ family }) => families.includes(family))
+    : families.flatMap((family) => survey.legacy[family]);
+  return tables.some(({ name, chains }) =>
+    name === "nat" && PREDECESSOR_CHAINS.every((chain) => chains.includes(chain))
+  );
+}
+
+/**
+ * Whether the nf_tables backend may hold rules of ours, or of the reference implementation, that
+ * nothing but a tool's listing tells from those of others.
+ */
+export function hasUnmarkedRules(survey: Survey): boolean {
+  const tables = survey.nft ?? [];
+  return mayHavePredecessor(survey, "nft") || (["ipv4", "ipv6"] as const).some((family) => {
+    const own = tables.filter((table) => table.family === family);
+    const rules = own.flatMap((table) => table.rules);
+    return own.some(({ chains }) => chains.some(isOwnName)) &&
+      !rules.some(({ comment }) => comment) &&
+      own.some(({ name, rules }) =>
+        ["raw", "mangle", "nat"].includes(name) && rules.some(({ own }) => !own)
+      );
+  });
 }
 
 /** Whether a backend holds any rule at all. */
@@ -56,7 +94,7 @@ function hasRules(survey: Survey, backend: Backend): boolean {
 /**
  * Names of the tables among those given that hold rules of somebody else, in either backend and
  * family. Rules of the reference implementation without comments count as such, except those that
- * are in its chains or lead there.
+ * are in its chains or lead there; so do all of Kuma 2.7, which only a tool's listing tells apart.
  */
 export function tablesWithForeignRules(survey: Survey, names: readonly string[]): string[] {
   return names.filter((name) =>
@@ -72,8 +110,8 @@ function legacyTables({ legacy }: Survey): LegacyTable[] {
 }
 
 function isOwnLegacyRule({ chain, target, bytes }: LegacyRule): boolean {
-  return (chain !== undefined && isOwnChain(chain)) ||
-    (target !== undefined && isOwnChain(target)) || contains(bytes, COMMENT_PREFIX);
+  return (chain !== undefined && isOwnName(chain)) ||
+    (target !== undefined && isOwnName(target)) || contains(bytes, COMMENT_PREFIX);
 }
 
 /** Whether Docker's chain for its DNS is in the nat table of a backend. */

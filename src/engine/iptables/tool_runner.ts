@@ -6,8 +6,10 @@ import type { IpFamily } from "../../redirect/config.ts";
 import { LinuxError } from "../../linux/errno.ts";
 import { type PrivateMount, withPrivateMounts } from "../../linux/private_mounts.ts";
 import { type Program, type ProgramResult, runPrograms } from "../../linux/process.ts";
-import { EngineError } from "../engine.ts";
+import type { FileDescriptor } from "../../linux/libc.ts";
+import type { Entrance } from "./entrance.ts";
 import { parseSavedRules, type SavedTables } from "./saved_rules.ts";
+import { ToolError } from "./tool_error.ts";
 import { isAtLeast, type Tools } from "./tools.ts";
 
 /**
@@ -22,24 +24,24 @@ const LOCK_WAIT_SECONDS = 5;
 /** Exit status of the tools when somebody else holds the lock or changed the table meanwhile. */
 const RESOURCE_PROBLEM = 4;
 
-/** A tool did not do what was asked. */
-export class ToolError extends EngineError {
-  /** @param temporary whether a repetition may succeed */
-  constructor(message: string, readonly temporary = false, cause?: unknown) {
-    super(message, "iptables", { cause });
-  }
+/** How the tools of one call are run. */
+export interface ToolRunnerOptions {
+  /** Bound for one tool. */
+  readonly toolTimeoutMs: number;
+  /** Bound for all tools from now on. */
+  readonly totalTimeoutMs: number;
+  /** A lock that tools go on holding when this process is killed. */
+  readonly lock: FileDescriptor | undefined;
+  /** Tells the way into the pod's user namespace, where it has one; which changes need. */
+  readonly entrance: () => Entrance | undefined;
 }
 
 /** Runs the tools until a deadline. */
 export class ToolRunner {
   readonly #deadline: number;
 
-  /**
-   * @param toolTimeoutMs bound for one tool
-   * @param totalTimeoutMs bound for all tools from now on
-   */
-  constructor(private readonly toolTimeoutMs: number, totalTimeoutMs: number) {
-    this.#deadline = performance.now() + totalTimeoutMs;
+  constructor(private readonly options: ToolRunnerOptions) {
+    this.#deadline = performance.now() + options.totalTimeoutMs;
   }
 
   /**
@@ -99,7 +101,10 @@ export class ToolRunner {
       args: ["--noflush", ...waitArguments(tools)],
       input: texts.get(family) ?? "",
     }));
-    const results = this.#run(programs);
+    const entrance = this.options.entrance();
+    const results = this.#run(
+      entrance === undefined ? programs : programs.map((program) => entrance.wrap(program)),
+    );
     families.forEach((family, i) => {
       const [program, result] = [programs[i], results[i]];
       const attempt = `Cannot change the ${familyName(family)} rules`;
@@ -111,9 +116,11 @@ export class ToolRunner {
   #program(tools: Tools, family: IpFamily, kind: "save" | "restore"): Program {
     const path = tools.families[family]?.[kind];
     if (path === undefined) throw missingTools(tools, family);
+    const { lock } = this.options;
     return {
       path,
       args: [],
+      ...(lock === undefined ? {} : { inherits: lock.number }),
       env: {
         PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
         LANG: "C",
@@ -126,7 +133,7 @@ export class ToolRunner {
   #run(programs: readonly Program[]): ProgramResult[] {
     const left = this.#deadline - performance.now();
     try {
-      return runPrograms(programs, Math.max(Math.min(left, this.toolTimeoutMs), 1));
+      return runPrograms(programs, Math.max(Math.min(left, this.options.toolTimeoutMs), 1));
     } catch (error) {
       if (error instanceof LinuxError) throw new ToolError(error.message, false, error);
       throw error;

@@ -78,6 +78,11 @@ export class ToolFinder {
     };
   }
 
+  /** Finds another program that root may run, in the folders of the tools. */
+  findProgram(name: string): string | undefined {
+    return this.folders.map((folder) => `${folder}/${name}`).find(isFile);
+  }
+
   #findFamily(family: IpFamily, backend: Backend): FamilyTools | undefined {
     const restore = this.#findTool(`${toolFamily(family)}`, backend, "restore");
     const save = this.#findTool(`${toolFamily(family)}`, backend, "save");
@@ -132,6 +137,14 @@ export class ToolFinder {
       if (error instanceof LinuxError) return unusable(error.message);
       throw error;
     }
+  }
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
   }
 }
 

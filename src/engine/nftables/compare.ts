@@ -2,7 +2,7 @@
 import type { NetlinkSocket } from "../../linux/netlink.ts";
 import { sameBytes } from "../../linux/netlink_message.ts";
 import type { Difference } from "../engine.ts";
-import { NF_ACCEPT } from "./constants.ts";
+import { NF_ACCEPT } from "../../linux/nf_tables.ts";
 import { describeExpressions, type SetResolver } from "./describe.ts";
 import { type EncodedChain, type EncodedRule, type EncodedTable, hookNumber } from "./encode.ts";
 import {
@@ -13,6 +13,8 @@ import {
   readSet,
   readTables,
 } from "./read_back.ts";
+import type { NftFamily } from "./plan.ts";
+import { ruleWords } from "./words.ts";
 
 /**
  * Reads back and compares; an empty list means that exactly the wanted tables are there.
@@ -61,7 +63,7 @@ function compareChains(socket: NetlinkSocket, table: EncodedTable): Difference[]
     }
     const [wanted, actual] = [describeWanted(chain), describeInstalled(found)];
     if (wanted !== actual) differences.push({ kind: "changed", object, wanted, actual });
-    differences.push(...compareRules(object, chain.rules, found.rules, resolve));
+    differences.push(...compareRules(object, table.family, chain.rules, found.rules, resolve));
   }
   for (const [name, chain] of installed) {
     const object = `${place} ${name}`;
@@ -94,6 +96,7 @@ function describeBase(
 
 function compareRules(
   chain: string,
+  family: NftFamily,
   wanted: readonly EncodedRule[],
   installed: readonly Uint8Array[],
   resolve: SetResolver,
@@ -105,8 +108,11 @@ function compareRules(
       sets.length === 0 && sameBytes(expressions, installed[index]!)
     )
   ) return [];
-  const want = wanted.map(describeRule);
+  const want = wanted.map((rule) => describeExpressions(rule.expressions, setsOf(rule)).join("; "));
   const have = installed.map((rule) => describeExpressions(rule, resolve).join("; "));
+  const wantedWords = (index: number) =>
+    ruleWords(wanted[index]!.expressions, family, setsOf(wanted[index]!));
+  const actualWords = (index: number) => ruleWords(installed[index]!, family, resolve);
   const differences: Difference[] = [];
   const at = (index: number) => `${chain} rule ${index + 1} (${wanted[index]!.id})`;
   let [i, j] = [0, 0];
@@ -116,23 +122,26 @@ function compareRules(
       i++, j++;
     } else if (next === undefined || (found !== undefined && have.indexOf(next, j) !== -1)) {
       const object = `${chain} at position ${j + 1}`;
-      differences.push({ kind: "unexpected", object, actual: found! });
+      differences.push({ kind: "unexpected", object, actual: actualWords(j) });
       j++;
     } else if (found === undefined || want.indexOf(found, i) !== -1) {
-      differences.push({ kind: "missing", object: at(i), wanted: next });
+      differences.push({ kind: "missing", object: at(i), wanted: wantedWords(i) });
       i++;
     } else {
-      differences.push({ kind: "changed", object: at(i), wanted: next, actual: found });
+      const [words, actual] = [wantedWords(i), actualWords(j)];
+      // Somebody may have changed what these words do not say.
+      const more = words === actual ? " and something that has no words" : "";
+      differences.push({ kind: "changed", object: at(i), wanted: words, actual: actual + more });
       i++, j++;
     }
   }
   return differences;
 }
 
-function describeRule({ expressions, sets }: EncodedRule): string {
-  const resolve: SetResolver = (name, id) => {
+/** Sets of a rule that is to be sent have no names yet. */
+function setsOf({ sets }: EncodedRule): SetResolver {
+  return (name, id) => {
     const set = sets.find((candidate) => candidate.id === id);
     return set === undefined ? name : describePortSet(set);
   };
-  return describeExpressions(expressions, resolve).join("; ");
 }

@@ -1,6 +1,6 @@
 /**
- * Encoded expressions → text, one line for each, for comparing and for error messages. Both what was
- * sent and what the kernel gives back go through here, so attributes that the kernel adds by itself
+ * Encoded expressions → text, one line for each, for comparing (`words.ts` has the words for people).
+ * Both what was sent and what the kernel gives back go through here, so attributes that the kernel adds by itself
  * are left out and those that nobody expects are shown.
  */
 import {
@@ -10,6 +10,7 @@ import {
   readU32be,
 } from "../../linux/netlink_message.ts";
 import {
+  NF_NAT_RANGE_PROTO_SPECIFIED,
   NFTA_BITWISE,
   NFTA_BYTEORDER,
   NFTA_CMP,
@@ -27,7 +28,7 @@ import {
   NFTA_REDIR,
   NFTA_VERDICT_CHAIN,
   NFTA_VERDICT_CODE,
-} from "./constants.ts";
+} from "../../linux/nf_tables.ts";
 
 /** Returns the elements of a set, as text, by its name or its number in a batch. */
 export type SetResolver = (name: string, id: number | undefined) => string;
@@ -77,6 +78,11 @@ function describeExpression(name: string, data: Uint8Array, resolve: SetResolver
       continue;
     }
     if (name === "lookup" && type === NFTA_LOOKUP.flags && readU32be(value, 0) === 0) continue;
+    // The kernel sets by itself that a redirection names ports.
+    if (
+      name === "redir" && type === NFTA_REDIR.flags &&
+      (readU32be(value, 0) & ~NF_NAT_RANGE_PROTO_SPECIFIED) === 0
+    ) continue;
     // The kernel gives a redirection to one port back as a range of ports with equal ends.
     if (
       name === "redir" && type === NFTA_REDIR.registerMaximum && minimum !== undefined &&
@@ -195,7 +201,7 @@ function shapesOf(name: string): Record<number, readonly [label: string, shape: 
       return {
         [NFTA_REDIR.registerMinimum]: ["register", "number"],
         [NFTA_REDIR.registerMaximum]: ["upto", "number"],
-        [NFTA_REDIR.flags]: ["flags", "ignored"],
+        [NFTA_REDIR.flags]: ["flags", "number"],
       };
     case "log":
       return { [NFTA_LOG.prefix]: ["prefix", "text"], [NFTA_LOG.level]: ["level", "number"] };

@@ -37,7 +37,7 @@ import {
   TYPE_INET_SERVICE,
   UDATA_COMMENT,
   UDATA_RULE_ID,
-} from "./constants.ts";
+} from "../../linux/nf_tables.ts";
 import { bigEndianU16, writeExpressions } from "./expressions.ts";
 import { ANONYMOUS_SET } from "./instructions.ts";
 import type { NftFamily, PlannedChain, PlannedTable } from "./plan.ts";

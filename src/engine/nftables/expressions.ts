@@ -21,7 +21,7 @@ import {
   NFT_PAYLOAD_NETWORK_HEADER,
   NFT_PAYLOAD_TRANSPORT_HEADER,
   NFT_RETURN,
-} from "./constants.ts";
+} from "../../linux/nf_tables.ts";
 import {
   bitwise,
   compare,

@@ -26,7 +26,7 @@ import {
   NFTA_REDIR,
   NFTA_VERDICT_CHAIN,
   NFTA_VERDICT_CODE,
-} from "./constants.ts";
+} from "../../linux/nf_tables.ts";
 
 /** Writes a line to the kernel's log. */
 export function log(out: MessageBuilder, prefix: string, level: number): void {

@@ -1,5 +1,5 @@
 /** What is installed in the kernel: tables, chains, rules and sets of our table's name. */
-import { EAGAIN, EINVAL, ENOENT, EPROTONOSUPPORT, LinuxError } from "../../linux/errno.ts";
+import { EAGAIN, EINVAL, EPROTONOSUPPORT, LinuxError } from "../../linux/errno.ts";
 import type { NetlinkSocket } from "../../linux/netlink.ts";
 import {
   type Attribute,
@@ -33,7 +33,7 @@ import {
   NFTA_SET_ELEMENT,
   NFTA_SET_ELEMENTS,
   NFTA_TABLE,
-} from "./constants.ts";
+} from "../../linux/nf_tables.ts";
 import { familyNumber, type PortSet } from "./encode.ts";
 import type { NftFamily } from "./plan.ts";
 
@@ -207,30 +207,6 @@ export function describePortSet({ ports }: PortSet): string {
 
 function describeRange(from: number, to: number): string {
   return from === to ? `${from}` : `${from}-${to}`;
-}
-
-/**
- * Tells whether a chain exists, in any table of the calling thread's network namespace.
- *
- * @throws {LinuxError} when the kernel refuses or has no nf_tables.
- */
-export function chainExists(
-  socket: NetlinkSocket,
-  family: NftFamily,
-  table: string,
-  chain: string,
-): boolean {
-  const request = header(new MessageBuilder(96), NFT_MSG.getChain, NLM_F_ACK, {
-    family: familyNumber(family),
-    sequence: socket.nextSequence(),
-  }).attributeText(NFTA_CHAIN.table, table).attributeText(NFTA_CHAIN.name, chain).endMessage();
-  try {
-    socket.request(`Cannot look for chain "${chain}" in table ${family} ${table}`, request.data);
-    return true;
-  } catch (error) {
-    if (error instanceof LinuxError && error.errno === ENOENT) return false;
-    throw error;
-  }
 }
 
 function dumpOfTable(

@@ -1,0 +1,87 @@
+/** What `install-cni check` tells about the node, made of what was seen and decided. Pure. */
+import type { Observed, Readable } from "../host/observe.ts";
+import type { Cause, Plan, Step } from "../plan/steps.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
+import type { Finding } from "./findings.ts";
+
+/** What each cause of a step says about the host. */
+export const causeTexts: Readonly<Record<Cause, string>> = {
+  "binary-missing": "is missing",
+  "binary-changed": "is not the one that this install-cni brings",
+  "kubeconfig-missing": "is missing",
+  "kubeconfig-changed": "has other content, mode or owner than it should",
+  "token-rotated": "has an older token than the service account",
+  "entry-missing": "lacks the entry of kuma-cni",
+  "entry-changed": "has another entry of kuma-cni than CNI_NETWORK_CONFIG says",
+  "entry-not-last": "has the entry of kuma-cni twice, or another plugin behind it",
+  "file-missing": "is missing",
+  "file-changed": "has other content than it should",
+  "left-over": "is left over from an earlier version or setting",
+};
+
+/** What a running install-cni does about every difference, and what to do when none runs. */
+const healing = "a running install-cni puts it right at once; start it, or look at its log";
+
+/** Returns the file or program that a step is about, by its path for this process. */
+export function objectOf(settings: Settings, step: Step): string {
+  return step.kind === "install-plugin"
+    ? pathsOf(settings).plugin
+    : `${settings.mountedNetDir}/${step.name}`;
+}
+
+/** Returns one finding for each fact. */
+export function findingsOf(settings: Settings, seen: Observed, plan: Plan): Finding[] {
+  const paths = pathsOf(settings);
+  const wrong = (path: string, subject: string): Finding | undefined => {
+    const step = plan.steps.find((step) => objectOf(settings, step) === path);
+    return step &&
+      { subject, grade: "failure", text: `"${path}" ${causeTexts[step.cause]}`, fix: healing };
+  };
+  const findings: Finding[] = [
+    wrong(paths.plugin, "plugin") ??
+      { subject: "plugin", grade: "ok", text: `"${paths.plugin}" is the one of this version` },
+    wrong(paths.kubeconfig, "kubeconfig") ?? {
+      subject: "kubeconfig",
+      grade: seen.kubeconfig === undefined ? "failure" : "ok",
+      text: seen.kubeconfig === undefined
+        ? `"${paths.kubeconfig}" is missing`
+        : `"${paths.kubeconfig}" is as it should be`,
+    },
+    readableFinding("token", settings.tokenFile, seen.token),
+    readableFinding("authority", settings.caFile, seen.certificateAuthority),
+  ];
+  for (const step of plan.steps) {
+    const path = objectOf(settings, step);
+    if (path === paths.plugin || path === paths.kubeconfig) continue;
+    findings.push({
+      subject: "chain",
+      grade: step.cause === "left-over" ? "warning" : "failure",
+      text: `"${path}" ${causeTexts[step.cause]}`,
+      fix: healing,
+    });
+  }
+  if (plan.waitingFor !== undefined) {
+    findings.push({ subject: "chain", grade: "failure", text: `Waiting for ${plan.waitingFor}` });
+  } else if (plan.target !== undefined && findings.every(({ subject }) => subject !== "chain")) {
+    findings.push({
+      subject: "chain",
+      grade: "ok",
+      text: `"${settings.mountedNetDir}/${plan.target}" has the entry of kuma-cni`,
+    });
+  }
+  if (plan.blocked !== undefined) {
+    findings.push({ subject: "ready", grade: "failure", text: plan.blocked });
+  }
+  for (const warning of plan.warnings) {
+    findings.push({ subject: "warning", grade: "warning", text: warning });
+  }
+  return findings;
+}
+
+/** A file of the service account; without it the kubeconfig grows old, but pods start meanwhile. */
+function readableFinding(subject: string, path: string, readable: Readable): Finding {
+  return "text" in readable
+    ? { subject, grade: "ok", text: `"${path}" can be read` }
+    : { subject, grade: "warning", text: readable.problem };
+}

@@ -1,0 +1,163 @@
+/**
+ * The work of the engines on the network namespace that the calling thread is in: one look at what is
+ * there, from which the rules and the engine follow, then the change, one at a time per namespace.
+ */
+import type { NamespaceFacts, Ruleset } from "../../redirect/ruleset.ts";
+import { LinuxError } from "../../linux/errno.ts";
+import { withNetworkNamespaceLock } from "../../linux/network_namespace_lock.ts";
+import {
+  type ApplyResult,
+  type Difference,
+  type Engine,
+  EngineError,
+  type EngineName,
+} from "../engine.ts";
+import { IptablesEngine, type IptablesEngineOptions } from "../iptables/iptables_engine.ts";
+import { type Survey, surveyNamespace } from "../iptables/survey.ts";
+import { NftablesEngine } from "../nftables/nftables_engine.ts";
+import { readNamespaceFacts } from "./facts.ts";
+import { type EngineSetting, selectEngine } from "./select.ts";
+
+/** What an apply with a chosen engine did. */
+export interface SelectedApplyResult extends ApplyResult {
+  /** Why this engine. */
+  readonly reason: string;
+  /** Other engines whose earlier rules were removed. */
+  readonly replaced: readonly EngineName[];
+}
+
+/** Compiles the rules for a namespace. */
+export type Compile = (facts: NamespaceFacts) => Ruleset;
+
+/**
+ * Chooses an engine, applies the rules with it, and removes the rules of the other engine after that,
+ * so that there is no moment without rules.
+ *
+ * @param setting from the network configuration
+ * @param options for the iptables engine; only tests need any
+ * @throws {EngineError} when the rules cannot be applied, or when earlier rules of another engine
+ * cannot be removed; the new rules are in force then, so that no traffic leaves the mesh
+ * @throws {LinuxError} when the namespace cannot be examined, or another process works on it
+ */
+export function applyWithSelectedEngine(
+  setting: EngineSetting,
+  compile: Compile,
+  options: IptablesEngineOptions = {},
+): SelectedApplyResult {
+  return withNetworkNamespaceLock((lock) => {
+    const survey = look();
+    const ruleset = compile(readNamespaceFacts(survey));
+    const families = ruleset.families.map(({ family }) => family);
+    const chosen = selectEngine(setting, survey, families, { ...options, lock });
+    const result = chosen.engine.apply(ruleset);
+    const removed = mayHaveRules(chosen.other, survey) && removeOther(chosen.other, chosen.engine);
+    return { ...result, reason: chosen.reason, replaced: removed ? [chosen.other.name] : [] };
+  });
+}
+
+/** What stands in a namespace compared with what should. */
+export interface RulesCheck {
+  /** Whose rules were compared. */
+  readonly engine: EngineName;
+  readonly differences: readonly Difference[];
+}
+
+/**
+ * Compares what is there with the rules, with the engine that would be chosen now.
+ *
+ * @param accept whether what the other engine has installed, under another setting or on another
+ * kernel, is as good
+ * @throws as {@linkcode applyWithSelectedEngine}
+ */
+export function verifyRules(
+  setting: EngineSetting,
+  compile: Compile,
+  accept: "any engine" | "the chosen engine",
+): RulesCheck {
+  const survey = look();
+  const ruleset = compile(readNamespaceFacts(survey));
+  const families = ruleset.families.map(({ family }) => family);
+  const { engine, other } = selectEngine(setting, survey, families);
+  const differences = engine.verify(ruleset);
+  if (differences.length === 0 || accept === "the chosen engine") {
+    return { engine: engine.name, differences };
+  }
+  const others = differencesOf(other, ruleset);
+  // Rules that are there, though not quite right, say more than those of an engine that has none.
+  const better = others !== undefined && (others.length === 0 ||
+    (holdsRules(other) && !holdsRules(engine)));
+  return better
+    ? { engine: other.name, differences: others }
+    : { engine: engine.name, differences };
+}
+
+/** Lists what is there of any engine, and of the reference implementation. */
+export function findRules(): Difference[] {
+  const survey = look();
+  return [new NftablesEngine(), new IptablesEngine({ survey })]
+    .filter((engine) => mayHaveRules(engine, survey))
+    .flatMap((engine) => engine.verify(NOTHING));
+}
+
+const NOTHING: Ruleset = { families: [], comments: false, ipv6PassthroughAddress: false };
+
+function holdsRules(engine: Engine): boolean {
+  return (differencesOf(engine, NOTHING) ?? []).length > 0;
+}
+
+/** `undefined` for an engine that cannot work here, and so has not installed anything here. */
+function differencesOf(engine: Engine, ruleset: Ruleset): readonly Difference[] | undefined {
+  try {
+    return engine.verify(ruleset);
+  } catch (error) {
+    if (error instanceof EngineError) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Removes the rules of all engines, and of the reference implementation.
+ *
+ * @returns the engines that had rules there
+ * @throws as {@linkcode applyWithSelectedEngine}
+ */
+export function removeAllRules(options: IptablesEngineOptions = {}): EngineName[] {
+  return withNetworkNamespaceLock((lock) => {
+    const survey = look();
+    const engines = [new NftablesEngine(), new IptablesEngine({ ...options, survey, lock })];
+    return engines.filter((engine) => mayHaveRules(engine, survey) && engine.remove())
+      .map(({ name }) => name);
+  });
+}
+
+function look(): Survey {
+  try {
+    return surveyNamespace();
+  } catch (error) {
+    if (!(error instanceof LinuxError)) throw error;
+    throw new EngineError(
+      `Cannot look at the rules that are in the namespace: ${error.message}`,
+      "nftables",
+      { cause: error },
+    );
+  }
+}
+
+/** The iptables engine finds out itself, from the same survey. */
+function mayHaveRules({ name }: Engine, { native }: Survey): boolean {
+  return name !== "nftables" || native;
+}
+
+function removeOther(other: Engine, engine: Engine): boolean {
+  try {
+    return other.remove();
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    throw new EngineError(
+      `The rules of engine "${engine.name}" are installed, but earlier ones could not be removed: ` +
+        error.message,
+      other.name,
+      { cause: error },
+    );
+  }
+}
