@@ -85,8 +85,9 @@ function container(values: Values, names: Names, facts: DaemonSetFacts): Tree {
     name: "install-cni",
     image: facts.image,
     imagePullPolicy: values.get("cni.image.imagePullPolicy"),
+    // The empty list takes away the reference's arguments when its DaemonSet is changed in place.
     ...(delay === 0
-      ? { command: ["/install-cni"] }
+      ? { command: ["/install-cni"], args: [] }
       : { command: ["sh", "-c", "--"], args: [`sleep ${delay} && exec /install-cni`] }),
     env: environment(values, names),
     ...(port === 0 ? {} : { ports: [{ name: "health", containerPort: port, protocol: "TCP" }] }),
