@@ -16,10 +16,15 @@ interface Answer {
   readonly stderr: string;
 }
 
-async function manifests(args: readonly string[], stdin = ""): Promise<Answer> {
+async function manifests(
+  args: readonly string[],
+  stdin = "",
+  env: Readonly<Record<string, string>> = {},
+): Promise<Answer> {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--no-check", `--config=${root}deno.json`, `${root}installer/main.ts`]
       .concat("manifests", args),
+    env: { ...env },
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",
@@ -177,6 +182,65 @@ Deno.test("kumactl's flags are those of the values", async () => {
       nodeSelector: { a: "b", "kubernetes.io/os": "linux" },
     },
   });
+});
+
+/** A cluster of one kind node, as lists of the API have it: without the kind of their items. */
+const kindNode = {
+  metadata: { name: "n1", labels: { "kubernetes.io/os": "linux" } },
+  spec: { providerID: "kind://docker/kind/n1" },
+  status: { nodeInfo: { kubeletVersion: "v1.36.0", osImage: "Debian" } },
+};
+const kindnet = { metadata: { name: "kindnet", namespace: "kube-system" }, spec: {} };
+
+Deno.test("--platform auto reads what kubectl prints, and says what it chose and why", async () => {
+  const items = [{ kind: "Node", ...kindNode }, { kind: "DaemonSet", ...kindnet }];
+  const { code, stdout, stderr } = await manifests(
+    ["--platform", "auto", "--cluster", "-", "--output", "values"],
+    JSON.stringify({ kind: "List", items }),
+  );
+  equal(code, 0, stderr);
+  equal((parse(stdout) as { cni: Tree }).cni.confName, "10-kindnet.conflist");
+  ok(/^Platform kind: node n1: provider ID kind:.*kindnet/.test(stderr), stderr);
+});
+
+Deno.test("--platform auto asks the API server of the kubeconfig, and needs the right to", async () => {
+  let isAllowed = true;
+  await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request) => {
+    const { pathname } = new URL(request.url);
+    if (!isAllowed) {
+      return Response.json({ kind: "Status", message: "nodes is forbidden" }, { status: 403 });
+    }
+    if (pathname === "/api/v1/nodes") return Response.json({ items: [kindNode] });
+    if (pathname === "/apis/apps/v1/daemonsets") return Response.json({ items: [kindnet] });
+    return new Response("", { status: 404 });
+  });
+  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
+  try {
+    const url = `http://127.0.0.1:${server.addr.port}`;
+    await Deno.writeTextFile(
+      `${folder}/config`,
+      JSON.stringify({
+        "current-context": "c",
+        contexts: [{ name: "c", context: { cluster: "k", user: "u" } }],
+        clusters: [{ name: "k", cluster: { server: url } }],
+        users: [{ name: "u", user: { token: "t" } }],
+      }),
+    );
+    const ask = () =>
+      manifests(["--platform", "auto", "--output", "values"], "", {
+        KUBECONFIG: `${folder}/config`,
+        NO_PROXY: "127.0.0.1",
+      });
+    const { code, stderr } = await ask();
+    equal(code, 0, stderr);
+    ok(stderr.includes("Platform kind: "), stderr);
+    isAllowed = false;
+    const refused = await ask();
+    deepEqual([refused.code, refused.stdout], [1, ""]);
+    ok(/^install-cni: .*403.*forbidden\n$/.test(refused.stderr), refused.stderr);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 Deno.test("--help lists every value", async () => {
