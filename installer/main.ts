@@ -7,6 +7,7 @@ import { register as registerEngine } from "./commands/engine.ts";
 import { register as registerExplain } from "./commands/explain.ts";
 import { layOutHelp } from "./commands/help.ts";
 import { register as registerInstall } from "./commands/install.ts";
+import { register as registerManifests } from "./commands/manifests.ts";
 import { register as registerPlan } from "./commands/plan.ts";
 import { register as registerRules } from "./commands/rules.ts";
 import { register as registerSystemdUnit } from "./commands/systemd_unit.ts";
@@ -26,6 +27,7 @@ export function commandLine(): Command {
   registerRules(program);
   registerExplain(program);
   registerEngine(program);
+  registerManifests(program);
   registerCompletion(program);
   return program;
 }

@@ -70,8 +70,9 @@ export function register(program: Command): void {
           "A check of rules needs both the namespace (--netns) and the pod's manifest",
         );
       }
-      const { equal, text } = await checkRulesOf(values.netns, input, values);
-      print(text);
+      const { output } = values;
+      const { equal, text, data } = await checkRulesOf(values.netns, input, values);
+      print(output === "text" ? text : formatData(data, output));
       if (!equal) Deno.exit(1);
     });
   });

@@ -6,7 +6,7 @@ import type { Logger } from "../../src/log/log.ts";
 import { isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import { errorText } from "../host/error_text.ts";
-import { removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
+import { hasOtherOwner, removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
 import { writeInstalled } from "../host/installed.ts";
 import { type Journal, sha256, writeJournal } from "../host/journal.ts";
 import { observe, type Observed } from "../host/observe.ts";
@@ -198,7 +198,14 @@ export class Reconciler {
           return result;
         }
         const path = `${settings.mountedNetDir}/${name}`;
-        return replaceFile(operations, path, expected, content, attributes);
+        const result = replaceFile(operations, path, expected, content, attributes);
+        if (result === "done" && hasOtherOwner(operations, path, attributes)) {
+          this.log.warn("The file has another owner now: CAP_CHOWN is needed to keep it", {
+            file: `${settings.netDir}/${name}`,
+            owner: `${attributes.uid}:${attributes.gid}`,
+          });
+        }
+        return result;
       }
     }
   }

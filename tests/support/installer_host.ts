@@ -115,9 +115,13 @@ export class InstallerHost implements AsyncDisposable {
     return parseSettings(({ variable }) => environment[variable]);
   }
 
-  /** Starts install-cni. */
-  start(extra: Record<string, string> = {}, args: readonly string[] = []): RunningInstaller {
-    const running = new RunningInstaller(this.environment(extra), args);
+  /** Starts install-cni, behind other words of a command line if need be. */
+  start(
+    extra: Record<string, string> = {},
+    args: readonly string[] = [],
+    behind: readonly string[] = [],
+  ): RunningInstaller {
+    const running = new RunningInstaller(this.environment(extra), args, behind);
     this.#running.add(running);
     return running;
   }
@@ -198,10 +202,15 @@ export class RunningInstaller {
   stderr = "";
   #hasEnded = false;
 
-  constructor(environment: Record<string, string>, args: readonly string[]) {
+  constructor(
+    environment: Record<string, string>,
+    args: readonly string[],
+    behind: readonly string[] = [],
+  ) {
     const main = new URL("../../installer/main.ts", import.meta.url).pathname;
-    this.process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "--no-check", "-A", main, ...args],
+    const [program, ...before] = [...behind, Deno.execPath()];
+    this.process = new Deno.Command(program!, {
+      args: [...before, "run", "--quiet", "--no-check", "-A", main, ...args],
       env: environment,
       stdin: "null",
       stdout: "piped",

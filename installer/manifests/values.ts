@@ -1,0 +1,150 @@
+/** Values of one installation: laid over the defaults and checked against their declarations. */
+import { nearestName } from "../../src/text/nearest.ts";
+import {
+  type Condition,
+  declaredValues,
+  elsewhere,
+  valueDeclarations,
+  type ValueName,
+  type ValueOf,
+  type ValueRule,
+  valueRules,
+} from "./declarations.ts";
+import { problemText } from "./kinds.ts";
+import {
+  describeValue,
+  isTree,
+  member,
+  overlay,
+  setMember,
+  type Tree,
+  ValuesError,
+  withoutNulls,
+} from "./tree.ts";
+
+/** Checked values. */
+export class Values {
+  /** @param tree All values, checked; see {@linkcode resolveValues}. */
+  constructor(readonly tree: Tree) {}
+
+  /** Reads one value. */
+  get<N extends ValueName>(name: N): ValueOf<N> {
+    const { kind } = valueDeclarations[name];
+    return (memberAt(this.tree, name) ?? kind.empty) as ValueOf<N>;
+  }
+}
+
+/** Returns the defaults of all values. */
+export function defaultValues(): Tree {
+  const tree: Tree = {};
+  for (const [name, declaration] of declaredValues()) {
+    setAt(tree, name, structuredClone(declaration.default));
+  }
+  return tree;
+}
+
+/**
+ * Lays what a user gave over the defaults and checks it.
+ *
+ * @param given Values of the user; a null takes a default away.
+ * @throws {ValuesError} with the first thing that is wrong.
+ */
+export function resolveValues(given: Tree): Values {
+  const unknown = unknownKey(given, "");
+  if (unknown !== undefined) throw new ValuesError(unknown);
+  const tree = withoutNulls(overlay(defaultValues(), given));
+  for (const [name, { kind }] of declaredValues()) {
+    const parent = name.slice(0, name.lastIndexOf("."));
+    for (const path of pathsAbove(name)) {
+      const found = memberAt(given, path);
+      if (found === undefined || found === null || isTree(found)) continue;
+      const example = parent === path ? name : `${path}.KEY`;
+      throw new ValuesError(
+        `${path} is ${describeValue(found)}, expected a mapping; write ${example}=VALUE with --set`,
+      );
+    }
+    const actual = memberAt(tree, name);
+    if (actual === undefined && kind.empty !== undefined) continue;
+    const problem = kind.problem(actual, name);
+    if (problem !== undefined) throw new ValuesError(problemText(problem));
+  }
+  const broken = valueRules.find((rule) => isBroken(rule, tree));
+  if (broken !== undefined) {
+    const { path, expected } = broken;
+    throw new ValuesError(problemText({ path, actual: memberAt(tree, path), expected }));
+  }
+  return new Values(tree);
+}
+
+/** Returns the names of values that were given although nothing here has a place for them. */
+export function valuesForElsewhere(given: Tree): string[] {
+  return declaredValues()
+    .filter(([name, { goesTo }]) => goesTo === elsewhere && memberAt(given, name) !== undefined)
+    .map(([name]) => name);
+}
+
+/** Reads the member that a full name leads to. */
+export function memberAt(tree: Tree, path: string): unknown {
+  let current: unknown = tree;
+  for (const key of path.split(".")) {
+    if (!isTree(current)) return undefined;
+    current = member(current, key);
+  }
+  return current;
+}
+
+/** Sets the member that a full name leads to, and the mappings on the way. */
+export function setAt(tree: Tree, path: string, value: unknown): void {
+  const keys = path.split(".");
+  const last = keys.pop()!;
+  let current = tree;
+  for (const key of keys) {
+    const below = member(current, key);
+    const next: Tree = isTree(below) ? below : {};
+    setMember(current, key, next);
+    current = next;
+  }
+  setMember(current, last, value);
+}
+
+function* pathsAbove(name: string): Generator<string> {
+  for (let i = name.indexOf("."); i >= 0; i = name.indexOf(".", i + 1)) yield name.slice(0, i);
+}
+
+function isBroken({ brokenBy }: ValueRule, tree: Tree): boolean {
+  const holds = (condition: Condition, actual: unknown) =>
+    "is" in condition
+      ? actual === condition.is
+      : typeof actual === "string" && new RegExp(condition.fits, "u").test(actual);
+  return Object.entries(brokenBy).every(([path, condition]) =>
+    holds(condition, memberAt(tree, path))
+  );
+}
+
+/** Finds a key that no declaration has, and says which one may be meant. */
+function unknownKey(tree: Tree, prefix: string): string | undefined {
+  for (const [key, value] of Object.entries(tree)) {
+    const path = `${prefix}${key}`;
+    if (Object.hasOwn(valueDeclarations, path)) continue;
+    const isAbove = declaredValues().some(([name]) => name.startsWith(`${path}.`));
+    if (isAbove) {
+      const below = isTree(value) ? unknownKey(value, `${path}.`) : undefined;
+      if (below !== undefined) return below;
+      // Helm hands all of "global" to each chart, whoever its keys are for.
+    } else if (prefix !== "global.") {
+      const nearest = nearestValue(path);
+      return `${path} is not a value of kuma-cni` +
+        (nearest === undefined ? "; --help lists all" : `, did you mean ${nearest}?`);
+    }
+  }
+  return undefined;
+}
+
+/** A right key in the wrong place is as likely as a mistyped one. */
+function nearestValue(path: string): string | undefined {
+  const names = declaredValues().map(([name]) => name);
+  const lastPart = (name: string) => name.slice(name.lastIndexOf(".") + 1);
+  const byLastPart = new Map(names.map((name) => [lastPart(name), name]));
+  const found = nearestName(lastPart(path), byLastPart.keys());
+  return nearestName(path, names) ?? (found === undefined ? undefined : byLastPart.get(found));
+}
