@@ -2,6 +2,7 @@
 import { equal, ok } from "node:assert/strict";
 import { Operations } from "../installer/host/operations.ts";
 import { PluginFiles } from "../installer/host/plugin_files.ts";
+import { memoryLimit } from "../src/linux/memory_limit.ts";
 import { PassingPages } from "../src/linux/page_cache.ts";
 import { MemoryCgroup } from "./support/memory_cgroup.ts";
 import "./support/load_libc.ts";
@@ -60,6 +61,29 @@ Deno.test("copying the plugin leaves next to nothing of it in the container's me
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }
+});
+
+Deno.test("the bound of memory is found in a container and on a host, of both versions", () => {
+  const limitOf = (files: Record<string, string>) =>
+    memoryLimit((path) => {
+      const text = files[path];
+      if (text === undefined) throw new Deno.errors.NotFound(path);
+      return text;
+    });
+  equal(limitOf({}), undefined);
+  equal(limitOf({ "/sys/fs/cgroup/memory.max": "max\n" }), undefined);
+  equal(limitOf({ "/sys/fs/cgroup/memory.max": "104857600\n" }), 104857600);
+  equal(
+    limitOf({ "/sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712" }),
+    undefined,
+  );
+  equal(
+    limitOf({
+      "/proc/self/cgroup": "4:memory:/a:b/c\n0::/\n",
+      "/sys/fs/cgroup/memory/a:b/c/memory.limit_in_bytes": "1024\n",
+    }),
+    1024,
+  );
 });
 
 Deno.test("pages that somebody else needs stay in memory", () => {

@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { LinuxError } from "../../src/linux/errno.ts";
+import { memoryLimit } from "../../src/linux/memory_limit.ts";
 import { PassingPages } from "../../src/linux/page_cache.ts";
 
 /** Bytes to put in place of others. */
@@ -19,6 +20,8 @@ export interface Content {
   readonly end?: { readonly at: number; readonly source: string };
   /** Bytes that are different. */
   readonly patch?: Patch;
+  /** Nobody else needs its pages yet, whatever is in memory of it. */
+  readonly isOurs?: boolean;
 }
 
 const chunkSize = 1 << 20;
@@ -30,7 +33,7 @@ const chunkSize = 1 << 20;
  * @returns SHA-256 of the content, hexadecimal.
  */
 export async function readContent(
-  { source, end, patch }: Content,
+  { source, end, patch, isOurs }: Content,
   take: (bytes: Uint8Array, offset: number) => void = () => {},
 ): Promise<string> {
   const hash = createHash("sha256");
@@ -38,7 +41,7 @@ export async function readContent(
   let offset = 0;
   const read = async (path: string, start: number, limit = Infinity) => {
     using file = Deno.openSync(path, { read: true });
-    using pages = passingPages(path, file.statSync().size);
+    using pages = passingPages(path, isOurs ? undefined : file.statSync().size);
     file.seekSync(start, Deno.SeekMode.Start);
     for (let at = start; at < limit;) {
       const length = file.readSync(buffer.subarray(0, Math.min(chunkSize, limit - at)));
@@ -62,6 +65,16 @@ export async function readContent(
   return hash.digest("hex");
 }
 
+/** Below such a bound the program's two copies would take most of it. */
+const tightLimit = 512 * 1024 * 1024;
+
+let isTight: boolean | undefined;
+
+/** Whether pages of files count: without a tight bound it is better that they stay for the next time. */
+export function isMemoryTight(): boolean {
+  return isTight ??= (memoryLimit() ?? Infinity) < tightLimit;
+}
+
 /**
  * Returns what forgets the pages of a file; where they cannot be forgotten, reading costs memory and
  * nothing else.
@@ -69,6 +82,7 @@ export async function readContent(
  * @param size Its size when it is about to be read; `undefined` for one that is about to be written.
  */
 export function passingPages(path: string, size?: number): PassingPages | undefined {
+  if (!isMemoryTight()) return undefined;
   try {
     return new PassingPages(path, size);
   } catch (error) {

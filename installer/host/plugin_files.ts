@@ -324,7 +324,7 @@ export class PluginFiles {
     try {
       const wanted = await this.#write(planned, temporary);
       if (planned.target === this.#programPath) this.#tryStart(planned, temporary);
-      if (await readContent({ source: temporary }) !== wanted) {
+      if (await readContent({ source: temporary, isOurs: true }) !== wanted) {
         throw new Error(
           `Cannot copy "${planned.source}" to "${planned.target}": it reads back wrong`,
         );
