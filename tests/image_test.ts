@@ -13,6 +13,7 @@ import { readPrograms } from "../scripts/package/programs.ts";
 import { tar, type TarEntry } from "../scripts/package/tar.ts";
 import { VERSION } from "../src/version.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
+import { account, Registry } from "./support/registry.ts";
 
 const name = "registry.example/mesh/kuma-cni:1";
 
@@ -40,21 +41,45 @@ async function withFolder(work: (folder: string) => Promise<void>): Promise<void
   }
 }
 
-Deno.test("two builds of the image give the same archive and bill, small enough, that others read", async () => {
+Deno.test("two builds of the image give the same archive and bill, small enough, which others read and get from a registry", async () => {
+  await using registry = await Registry.start({ login: "password" });
   await withFolder(async (folder) => {
+    const auth = btoa(`${account.user}:${account.password}`);
+    Deno.mkdirSync(`${folder}/.docker`);
+    Deno.writeTextFileSync(
+      `${folder}/.docker/config.json`,
+      JSON.stringify({ auths: { [registry.address]: { auth } } }),
+    );
+    const pushed = `${registry.address}/mesh/kuma-cni:1`;
     const digests: string[][] = [];
-    const surroundings: Record<string, string>[] = [
-      { TZ: "UTC", LANG: "C" },
-      { TZ: "Asia/Tokyo", LANG: "de_DE.UTF-8", HOME: folder },
-    ];
-    for (const [i, env] of surroundings.entries()) {
+    for (
+      const [i, { env, more }] of [
+        { env: { TZ: "UTC", LANG: "C" }, more: [] },
+        {
+          env: { TZ: "Asia/Tokyo", LANG: "de_DE.UTF-8", HOME: folder },
+          more: ["--push", pushed],
+        },
+      ].entries()
+    ) {
       const output = `${folder}/${i}.tar`;
       const args = ["run", "-A", "--no-check", `${root}/scripts/image.ts`, "--name", name];
-      const { code, stdout, stderr } = await run(Deno.execPath(), [...args, "--output", output], {
-        cwd: folder,
-        env: { DENO_DIR: denoFolder(), ...env },
-      });
+      const { code, stdout, stderr } = await run(
+        Deno.execPath(),
+        [...args, "--output", output, ...more],
+        { cwd: folder, env: { DENO_DIR: denoFolder(), ...env } },
+      );
       equal(code, 0, stderr);
+      if (more.length > 0) {
+        const [, digest] = /@(sha256:\w{64})\n$/.exec(stdout) ?? [];
+        const creds = `--creds=${account.user}:${account.password}`;
+        const raw = await run(
+          "skopeo",
+          ["inspect", "--raw", "--tls-verify=false", creds]
+            .concat(`docker://${pushed}`),
+        );
+        equal(digestOf(new TextEncoder().encode(raw.stdout)), digest, raw.stderr);
+        ok(stdout.includes(`${name}: ${digest}\n`), stdout);
+      }
       const size = /^amd64: ([\d.]+) MB compressed$|^arm64: ([\d.]+) MB compressed$/m.exec(stdout);
       ok(Number(size?.[1] ?? size?.[2]) < 45, stdout);
       digests.push([
