@@ -3,7 +3,7 @@ import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict
 import { gunzipSync } from "node:zlib";
 import { billedImage } from "../scripts/image.ts";
 import { root } from "../scripts/build.ts";
-import { namesOf, ownArchitecture } from "../scripts/package/architecture.ts";
+import { type Architecture, namesOf, ownArchitecture } from "../scripts/package/architecture.ts";
 import { findBusybox } from "../scripts/package/busybox.ts";
 import { unpackDebianPackages } from "../scripts/package/debian.ts";
 import { imageFiles } from "../scripts/package/image_files.ts";
@@ -270,19 +270,49 @@ Deno.test("an image for two architectures is one archive with an index, which sk
   });
 });
 
-Deno.test("Debian's packages of another architecture give its shell and libraries", async () => {
-  const other = ownArchitecture === "amd64" ? "arm64" : "amd64";
-  const bytes = await findBusybox(other);
-  equal(bytes[18], other === "arm64" ? 183 : 62);
+Deno.test("an image for another architecture is made of Debian's packages, where its denort is at hand", async () => {
+  const [other, machine] = ownArchitecture === "amd64" ? ["arm64", 183] : ["amd64", 62];
+  const architecture = other as Architecture;
   await withFolder(async (folder) => {
-    await unpackDebianPackages(other, ["libc6", "libgcc-s1"], folder);
-    const { libraries, loader } = namesOf[other];
-    const names = Array.from(Deno.readDirSync(`${folder}/${libraries}`), ({ name }) => name);
-    const needed = ["libc.so.6", "libgcc_s.so.1", loader.slice(loader.lastIndexOf("/") + 1)];
-    deepEqual(needed.filter((name) => !names.includes(name)), []);
+    // No denort of it is to be had: a program of Debian's, to which anything can be appended, too.
+    await unpackDebianPackages(architecture, ["busybox"], `${folder}/standin`);
+    const output = `${folder}/image.tar`;
+    const { code, stderr } = await run(
+      Deno.execPath(),
+      ["run", "-A", "--no-check", `${root}/scripts/image.ts`, "--arch", architecture]
+        .concat("--output", output),
+      { env: { DENORT_BIN: `${folder}/standin/bin/busybox` } },
+    );
+    equal(code, 0, stderr);
+    const { stdout } = await run("skopeo", ["inspect", "--config", `oci-archive:${output}`]);
+    equal(JSON.parse(stdout).architecture, architecture);
+    const copied = await run(
+      "skopeo",
+      ["copy", "--insecure-policy", `oci-archive:${output}`]
+        .concat(`dir:${folder}/out`),
+    );
+    equal(copied.code, 0, copied.stderr);
+    const { layers } = JSON.parse(Deno.readTextFileSync(`${folder}/out/manifest.json`));
+    Deno.mkdirSync(`${folder}/root`);
+    const layer = `${folder}/out/${layers[0].digest.slice("sha256:".length)}`;
+    equal((await run("tar", ["-xzpf", layer, "-C", `${folder}/root`])).code, 0);
+    const { loader } = namesOf[architecture];
+    const libraries = `${folder}/root/opt/cni/bin/kuma-cni.lib`;
+    const [version] = Array.from(Deno.readDirSync(libraries), ({ name }) => name);
+    // The link leads to a file of the image, which only its own root shows.
+    equal(
+      Deno.readLinkSync(`${folder}/root/${loader}`),
+      `/opt/cni/bin/kuma-cni.lib/${version}/${loader.slice(loader.lastIndexOf("/") + 1)}`,
+    );
+    const programs = ["install-cni", "opt/cni/bin/kuma-cni", "bin/busybox"]
+      .concat(`opt/cni/bin/kuma-cni.lib/${version}/libc.so.6`)
+      .concat(`opt/cni/bin/kuma-cni.lib/${version}/${loader.slice(loader.lastIndexOf("/") + 1)}`);
+    for (const path of programs) {
+      equal(Deno.readFileSync(`${folder}/root/${path}`)[18], machine, path);
+    }
   });
   await rejects(
-    unpackDebianPackages(other, ["no-such-package-x"], "/nowhere"),
+    unpackDebianPackages(architecture, ["no-such-package-x"], "/nowhere"),
     /Cannot fetch no-such/,
   );
 });
