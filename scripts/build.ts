@@ -8,7 +8,8 @@
 import { parseArgs } from "node:util";
 import { addBytecode } from "./bytecode.ts";
 import { BuildError, bundleModule, compileModule, root } from "./deno_tools.ts";
-import { findDenort, sha256 } from "./denort.ts";
+import { findDenort } from "./denort.ts";
+import { sha256 } from "./sha256.ts";
 import { addLibraryPath } from "./elf.ts";
 import { collectLibraries } from "./libraries.ts";
 import { modulesFrom } from "./sources.ts";
@@ -107,6 +108,8 @@ export interface BuildOptions {
   readonly target?: string;
   /** Folder with the target's loader and C library, when the build machine has another. */
   readonly libraries?: string;
+  /** Refuse a denort that neither the Deno project publishes nor `DENORT_BIN` names. */
+  readonly officialRuntimeOnly?: boolean;
   /** Takes lines for people. */
   readonly say?: (line: string) => void;
 }
@@ -163,7 +166,7 @@ export function sourcesOf(name: ProgramName): string[] {
 async function buildLocked(options: BuildOptions): Promise<Built[]> {
   const say = options.say ?? console.error;
   const target = options.target ?? `${Deno.build.arch}-unknown-linux-gnu`;
-  const denort = await findDenort(target, root, say);
+  const denort = await findDenort(target, root, say, options.officialRuntimeOnly);
   say(`denort: ${denort.source}, sha256 ${denort.sha256}`);
   const built: Built[] = [];
   // On the file system of dist/, so that each result appears there by a rename.
@@ -255,7 +258,7 @@ function modificationTime(path: string): number {
   }
 }
 
-const help = `Usage: deno task build [--target TRIPLE] [--libraries FOLDER] [--only PROGRAM]
+const help = `Usage: deno task build [OPTION]...
 
 Builds dist/kuma-cni and dist/install-cni.
 
@@ -265,9 +268,13 @@ Builds dist/kuma-cni and dist/install-cni.
   --libraries FOLDER  folder with the loader and C library of the target (ld-linux-*, libc.so.6, ...);
                       by default those of this machine
   --only PROGRAM      kuma-cni or install-cni; may be repeated
+  --official-runtime-only
+                      for releases: refuse denort out of npm packages of others, for which only a
+                      hash in scripts/denort.ts vouches
 
 Environment:
-  DENORT_BIN          denort to compile with, instead of Deno's own or the npm registry's
+  DENORT_BIN          denort to compile with, for example of a newer Deno (docs/upgrading-deno.md)
+  DENORT_BASE_URL     a mirror of the Deno project's downloads, with their checksums
   DENO_TLS_CA_STORE   "system" where TLS is intercepted by a local certificate authority
 `;
 
@@ -278,6 +285,7 @@ async function main(): Promise<number> {
       target: { type: "string" },
       libraries: { type: "string" },
       only: { type: "string", multiple: true },
+      "official-runtime-only": { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
   });
@@ -295,6 +303,7 @@ async function main(): Promise<number> {
     ...(only === undefined ? {} : { only }),
     ...(values.target === undefined ? {} : { target: values.target }),
     ...(values.libraries === undefined ? {} : { libraries: values.libraries }),
+    officialRuntimeOnly: values["official-runtime-only"] ?? false,
   });
   for (const { path, size, sha256 } of built) {
     console.log(

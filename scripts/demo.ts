@@ -119,9 +119,28 @@ function printStage(pod: PodObject): void {
 /** Runs the demo; tells whether everything went as expected. */
 async function demo(): Promise<boolean> {
   const step = (text: string): void => console.log("\n" + bold(text));
+  console.log(
+    bold(
+      "This shows how kuma-cni makes a pod's connections go through its sidecar, on this machine.",
+    ),
+  );
+  console.log(
+    "  A sidecar is the proxy that a service mesh runs in each pod, beside the application:",
+  );
+  console.log(
+    "  the mesh encrypts, routes and counts what passes through it. The plugin changes the",
+  );
+  console.log(
+    "  kernel's rules in the pod's network namespace, so that no connection can miss it.",
+  );
+
   step("1. Build the plugin, unless dist/kuma-cni is up to date");
   const started = performance.now();
-  const plugin = await compiledPlugin();
+  // Said while it works: a build takes seconds on a quiet machine, a minute on a busy one.
+  const progress = setInterval(() => {
+    console.log(dim(`  building, ${((performance.now() - started) / 1000).toFixed(0)} s ...`));
+  }, 3000);
+  const plugin = await compiledPlugin().finally(() => clearInterval(progress));
   console.log(`  ${plugin} (${((performance.now() - started) / 1000).toFixed(1)} s)`);
 
   step("2. Make a pod, a remote host and an API server on this machine");
@@ -162,6 +181,15 @@ async function demo(): Promise<boolean> {
     before: before[i] ?? "",
     after: after[i] ?? "",
   }));
+  console.log(
+    dim(`  "sidecar:15001" means: the connection ended at the sidecar's port 15001. Its ports:`),
+  );
+  console.log(
+    dim("    15001 outgoing connections, 15006 incoming ones, 15053 DNS, 9001 health probes"),
+  );
+  console.log(
+    dim(`  "app:8080" and "peer:80" ended at the application and at the remote host themselves.`),
+  );
   printTable(rows);
   const good = rows.filter(isExpected).length;
   if (good === rows.length) {
@@ -181,6 +209,12 @@ async function demo(): Promise<boolean> {
     `${good} of ${rows.length} as expected, ADD ${added.code === 0 ? "ok" : "failed"}` +
     `, CHECK ${checked.code === 0 ? "ok" : "failed"}`;
   console.log("\n" + bold(fine ? green(`PASSED: ${verdict}`) : red(`FAILED: ${verdict}`)));
+  console.log("  All that was made here goes when this ends. What now:");
+  console.log("    README.md, Install on a node      put the plugin onto a node with install-cni");
+  console.log(
+    "    install-cni rules pod.yaml        what would be done to a pod of yours, and why",
+  );
+  console.log("    install-cni explain pod.yaml ...  what happens to one connection");
   return fine;
 }
 

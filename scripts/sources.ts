@@ -29,8 +29,18 @@ export function modulesFrom(root: string, entries: readonly string[]): string[] 
   // A set that grows while it is walked is walked to its new end.
   for (const path of found) {
     for (const { specifier } of specifiersOf(Deno.readTextFileSync(`${root}/${path}`))) {
-      if (specifier.startsWith(".")) found.add(join(dirname(path), specifier));
+      const target = join(dirname(path), specifier);
+      // What a test has as a text may look like an import of a module that is not there.
+      if (specifier.startsWith(".") && isFile(`${root}/${target}`)) found.add(target);
     }
   }
   return [...found].sort();
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
 }

@@ -3,7 +3,7 @@
  * and the pod's namespace stays untouched.
  */
 import assert from "node:assert/strict";
-import { createNamespace, type NamedNamespace } from "../src/linux/topology.ts";
+import { createNamespace, type NamedNamespace } from "./support/topology.ts";
 import { ApiServer, htmlFault } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
 import { compiledPlugin } from "./support/compiled.ts";
@@ -177,7 +177,7 @@ const lookupTroubles: {
   {
     name: "answers a pod that is not UTF-8",
     code: 100,
-    text: /not UTF-8 text/,
+    text: /not UTF-8/,
     arrange: ({ api, pod }) => {
       // Read loosely, the mark of a meshed pod would be another text, and the pod passed through.
       const text = JSON.stringify(pod)
@@ -349,6 +349,23 @@ Deno.test("CHECK and a second ADD agree with the first ADD", async () => {
   assert.deepEqual([check.code, check.stdout], [0, ""]);
   assert.equal((await scene.add()).code, 0);
   assert.equal((await scene.add({}, "CHECK")).code, 0);
+});
+
+Deno.test("the debug log tells which form of the DNS rules was taken and why, and no manifest", async () => {
+  const pod = injectedPod({
+    annotations: { "kubectl.kubernetes.io/last-applied-configuration": "s3cr3t" },
+  });
+  pod.spec.containers[0]!.env = [{ name: "KUMA_DNS_PROXY_PORT", value: "15053" }];
+  await using scene = await Scene.make(pod);
+  const answer = await scene.add({ network: { log_level: "debug", engine: "nftables" } });
+  assert.equal(answer.code, 0, answer.stdout);
+  const log = Deno.readTextFileSync(scene.logFile);
+  assert.match(
+    log,
+    /"dnsOverTcp":\{"form":"3","because":"KUMA_DNS_PROXY_PORT of container kuma-sidecar"\}/,
+  );
+  assert.match(log, /"kuma\.io\/sidecar-injected":"true"/);
+  assert.doesNotMatch(log, /s3cr3t|last-applied/);
 });
 
 Deno.test("Logs never fail a pod, and log_level decides about them", async () => {

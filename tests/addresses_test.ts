@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { contains, formatAddress, parseAddress, parseCidr } from "../src/redirect/addresses.ts";
+import { contains, parseCidr } from "../src/ip/cidr.ts";
+import { addressBytes, formatAddress, parseAddress } from "../src/ip/address.ts";
 
 const addresses: [text: string, canonical: string | undefined][] = [
   ["0.0.0.0", "0.0.0.0"],
@@ -44,7 +45,7 @@ const addresses: [text: string, canonical: string | undefined][] = [
 Deno.test("addresses are parsed strictly and written as the system's tools write them", () => {
   for (const [text, canonical] of addresses) {
     const address = parseAddress(text);
-    assert.equal(address && formatAddress(address), canonical, text);
+    assert.equal(address && formatAddress(address.bytes), canonical, text);
   }
 });
 
@@ -86,4 +87,38 @@ Deno.test("a network contains the addresses that share its prefix", () => {
   assert.ok(!holds("0.0.0.0/0", "::1"));
   assert.ok(holds("fd00::/7", "fc00::1"));
   assert.ok(!holds("fd77::/48", "fd77:0:1::"));
+});
+
+Deno.test("addresses survive the way to bytes and back", () => {
+  const canonical = [
+    "0.0.0.0",
+    "127.0.0.6",
+    "255.255.255.255",
+    "::",
+    "::6",
+    "::1",
+    "fd00:10:96::a",
+  ];
+  canonical.push(
+    "2001:db8::1:0:0:1",
+    "1:2:3:4:5:6:7:8",
+    "1:0:3:4:5:6:7:8",
+    "fe80::",
+  );
+  for (const text of canonical) assert.equal(formatAddress(addressBytes(text)), text);
+  assert.equal(formatAddress(addressBytes("::ffff:102:304")), "::ffff:1.2.3.4");
+  assert.equal(formatAddress(addressBytes("FD00:0::0:A")), "fd00::a");
+  const wrong = [
+    "",
+    "1.2.3",
+    "1.2.3.4.5",
+    "256.1.1.1",
+    "01.2.3.4",
+    ":",
+    ":::",
+    "1::2::3",
+    "1:2:3:4:5:6:7",
+  ];
+  wrong.push("1:2:3:4:5:6:7:8:9", "12345::", "::g", "::1%lo", "1:2:3:4:5:6:7::8:9", "1.2.3.4::");
+  for (const text of wrong) assert.throws(() => addressBytes(text), TypeError, text);
 });

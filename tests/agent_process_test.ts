@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { libc } from "../src/linux/libc.ts";
 import { withNetworkNamespace } from "../src/linux/network_namespace.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
-import { createNamespace, type NamedNamespace, uniqueName } from "../src/linux/topology.ts";
+import { createNamespace, type NamedNamespace, uniqueName } from "./support/topology.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
 import { referenceOf } from "./support/cluster.ts";

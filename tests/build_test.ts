@@ -1,7 +1,8 @@
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
 import { withRepeatableNames } from "../scripts/bundle.ts";
 import { compileModule, root } from "../scripts/build.ts";
-import { findDenort, sha256 } from "../scripts/denort.ts";
+import { findDenort } from "../scripts/denort.ts";
+import { sha256 } from "../scripts/sha256.ts";
 
 /** As the bundler writes modules where Deno keeps packages in `cache`, with names by `names`. */
 function bundled(cache: string, names: readonly [string, string, string]): Map<string, string> {

@@ -5,7 +5,7 @@ import { scriptPath } from "../scripts/compiled_plugin/script.ts";
 import { bundleModule, compileModule, root, writeForCompiler } from "../scripts/deno_tools.ts";
 import { findDenort } from "../scripts/denort.ts";
 import { toldBy } from "../scripts/bench/lib/plugin_phases.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
 import { compiledPlugin } from "./support/compiled.ts";

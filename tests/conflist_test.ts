@@ -11,7 +11,7 @@ import {
   unchain,
 } from "../installer/conflist/conflist.ts";
 import { byteString, byteStringOf, JsonError, parseJson } from "../installer/conflist/json_edit.ts";
-import { chooseTarget, classify, shadowOf } from "../installer/plan/detect.ts";
+import { chooseTarget, classify } from "../installer/plan/detect.ts";
 import { type ConfFile } from "../installer/conflist/conf_file.ts";
 
 const folder = new URL("conflists/", import.meta.url);
@@ -301,19 +301,6 @@ Deno.test("the file that the runtime loads first is chosen, whatever its extensi
       'waiting for "05-a.conf"',
     ),
   );
-});
-
-Deno.test("a file that hides the chained one is found", () => {
-  const file = (name: string, ...types: string[]) => ({
-    name,
-    text: JSON.stringify({ name: "n", plugins: types.map((type) => ({ type })) }),
-  });
-  const ours = file("10-b.conflist", "b", "kuma-cni");
-  equal(shadowOf([file("05-a.conflist", "a"), ours], "10-b.conflist"), "05-a.conflist");
-  equal(shadowOf([file("05-a.conflist", "a", "kuma-cni"), ours], "10-b.conflist"), undefined);
-  equal(shadowOf([file("00-m.conflist", "multus"), ours], "10-b.conflist"), undefined);
-  equal(shadowOf([ours, file("20-c.conflist", "c")], "10-b.conflist"), undefined);
-  equal(shadowOf([{ name: "05-a.conf", text: "{" }, ours], "10-b.conflist"), "05-a.conf");
 });
 
 Deno.test("each real environment has one file to chain to", () => {

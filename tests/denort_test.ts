@@ -3,9 +3,9 @@ import {
   certificateHint,
   DenortError,
   findDenort,
-  sha256,
   withoutAppendedData,
 } from "../scripts/denort.ts";
+import { sha256 } from "../scripts/sha256.ts";
 
 const target = "x86_64-unknown-linux-gnu";
 
@@ -50,6 +50,7 @@ async function withFolder(work: (folder: string) => Promise<void>): Promise<void
 function withoutDownload(folder: string): Record<string, string | undefined> {
   return {
     DENORT_BIN: undefined,
+    DENORT_BASE_URL: "http://127.0.0.1:9",
     DENO_DIR: `${folder}/deno`,
     HTTPS_PROXY: "http://127.0.0.1:9",
     NO_PROXY: "127.0.0.1",
@@ -122,6 +123,109 @@ Deno.test("a program of the registry with another denort than the pinned one is 
   });
 });
 
+/** A zip file with one file, compressed or not, as zip tools write it. */
+async function zipOf(name: string, content: Uint8Array<ArrayBuffer>, deflate: boolean) {
+  const stream = new Blob([content]).stream().pipeThrough(new CompressionStream("deflate-raw"));
+  const data = deflate ? new Uint8Array(await new Response(stream).arrayBuffer()) : content;
+  const path = new TextEncoder().encode(name);
+  const local = new Uint8Array(30), central = new Uint8Array(46), end = new Uint8Array(22);
+  const [l, c, e] = [local, central, end].map((bytes) => new DataView(bytes.buffer)) as [
+    DataView,
+    DataView,
+    DataView,
+  ];
+  l.setUint32(0, 0x04034b50, true);
+  l.setUint16(26, path.length, true);
+  c.setUint32(0, 0x02014b50, true);
+  c.setUint16(10, deflate ? 8 : 0, true);
+  c.setUint32(20, data.length, true);
+  c.setUint16(28, path.length, true);
+  e.setUint32(0, 0x06054b50, true);
+  e.setUint16(10, 1, true);
+  e.setUint32(16, 30 + path.length + data.length, true);
+  return new Uint8Array(
+    await new Blob([local, path, data, central, path, end] as Uint8Array<ArrayBuffer>[])
+      .arrayBuffer(),
+  );
+}
+
+/** The Deno project's downloads: one zip file and a checksum. */
+function serveDownloads(zip: Uint8Array<ArrayBuffer>, checksum: string) {
+  const path = `/release/v${Deno.version.deno}/denort-${target}.zip`;
+  return Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
+    const { pathname } = new URL(request.url);
+    if (pathname === path) return new Response(zip);
+    if (pathname === `${path}.sha256sum`) return new Response(`${checksum}  denort.zip\n`);
+    return new Response(null, { status: 404 });
+  });
+}
+
+for (const deflate of [true, false]) {
+  Deno.test(`the official download comes first, with its checksum (${deflate ? "deflated" : "stored"})`, async () => {
+    await withFolder(async (folder) => {
+      const program = await Deno.readFile("/bin/true");
+      const zip = await zipOf("denort", program, deflate);
+      await using server = serveDownloads(zip, await sha256(zip));
+      const base = `http://127.0.0.1:${server.addr.port}`;
+      await withEnv({ ...withoutDownload(folder), DENORT_BASE_URL: `${base}/` }, async () => {
+        const found = await findDenort(target, folder, () => {}, true);
+        equal(found.sha256, await sha256(program));
+        equal(await sha256(await Deno.readFile(found.path)), found.sha256);
+        match(
+          found.source,
+          /^official download http.*denort-.*zip, its published checksum matches$/,
+        );
+        await server.shutdown();
+        const kept = await findDenort(target, folder, () => {}, true);
+        match(kept.source, /^official download .* matches, kept in /);
+        equal(kept.sha256, found.sha256);
+      });
+    });
+  });
+}
+
+Deno.test("an official download of another checksum ends the build, whatever else there is", async () => {
+  await withFolder(async (folder) => {
+    const zip = await zipOf("denort", await Deno.readFile("/bin/true"), true);
+    await using server = serveDownloads(zip, "0".repeat(64));
+    const DENORT_BASE_URL = `http://127.0.0.1:${server.addr.port}`;
+    await withEnv({ ...withoutDownload(folder), DENORT_BASE_URL }, async () => {
+      await rejects(findDenort(target, folder, () => {}), {
+        name: "DenortError",
+        message:
+          /^Refusing http.*: its sha256 is [0-9a-f]{64}, expected 0{64} as in .*\.sha256sum$/,
+      });
+    });
+  });
+});
+
+Deno.test("a zip file without denort is no runtime, and the next source is asked", async () => {
+  await withFolder(async (folder) => {
+    const zip = await zipOf("deno", await Deno.readFile("/bin/true"), true);
+    await using server = serveDownloads(zip, await sha256(zip));
+    const DENORT_BASE_URL = `http://127.0.0.1:${server.addr.port}`;
+    await withEnv({ ...withoutDownload(folder), DENORT_BASE_URL }, async () => {
+      await rejects(findDenort(target, folder, () => {}, true), /has no file "denort"/);
+    });
+  });
+});
+
+Deno.test("a release build takes nothing out of npm packages of others, not even a kept one", async () => {
+  await withFolder(async (folder) => {
+    await Deno.mkdir(`${folder}/.cache/denort`, { recursive: true });
+    const path = `${folder}/.cache/denort/denort-2.6.10-${target}`;
+    await Deno.writeTextFile(path, "what the npm way has left");
+    await withEnv(withoutDownload(folder), async () => {
+      const said: string[] = [];
+      await rejects(
+        findDenort(target, folder, (line) => said.push(line), true),
+        /npm packages of others are not taken, as --official-runtime-only says; fetch "denort-/,
+      );
+      equal(said.join("\n").includes("npm"), false);
+    });
+  });
+});
+
 Deno.test("a kept denort that has changed is refused", async () => {
   await withFolder(async (folder) => {
     await Deno.mkdir(`${folder}/.cache/denort`, { recursive: true });
@@ -141,14 +245,22 @@ Deno.test("without network the message names every source that was tried", async
       NPM_CONFIG_REGISTRY: registry,
     }, async () => {
       await rejects(findDenort(target, folder, () => {}), (error: Error) => {
-        for (const part of [/Deno: /, /mcp-stress.*: \S/, /rfc-linux.*: \S/, /DENORT_BIN/]) {
+        for (
+          const part of [
+            /official download: /,
+            /Deno: /,
+            /mcp-stress.*: \S/,
+            /rfc-linux.*: \S/,
+            /DENORT_BIN/,
+          ]
+        ) {
           match(error.message, part);
         }
         return true;
       });
       await rejects(
         findDenort("aarch64-unknown-linux-gnu", folder, () => {}),
-        /the npm registry has none for this target.*set DENORT_BIN/,
+        /The npm registry has none for this target.*set DENORT_BIN/,
       );
     });
   });

@@ -5,7 +5,7 @@ import { flagOf, parseSettings } from "../installer/settings/settings.ts";
 import { pathsOf } from "../installer/settings/paths.ts";
 import { declarations } from "../installer/settings/declarations.ts";
 import { libc } from "../src/linux/libc.ts";
-import { createNamespace, uniqueName } from "../src/linux/topology.ts";
+import { createNamespace, uniqueName } from "./support/topology.ts";
 import { DOCUMENT, withInstallerSettings } from "../scripts/installer_docs.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Command } from "@commander-js/extra-typings";
 import { checkRulesOf, register } from "../installer/commands/engine.ts";
-import { createNamespace, setLinkUp } from "../src/linux/topology.ts";
+import { createNamespace, setLinkUp } from "./support/topology.ts";
 import { saved, tool } from "./support/iptables.ts";
 
 const values = { resolver: [], allowPodSetting: [], engine: "auto" as const };
@@ -70,7 +70,7 @@ Deno.test("apply, check and remove work on a namespace by hand", async () => {
     assert.equal(broken.equal, false);
     assert.match(
       broken.text,
-      /\(iptables, 3\):\n {2}missing: ip nat KUMA_MESH_INBOUND rule 1 \(I4\)/,
+      /\(iptables, 2\):\n {2}missing: ip nat KUMA_MESH_INBOUND rule 1 \(I4\)/,
     );
 
     assert.match(

@@ -1,6 +1,7 @@
 /** From one engine, version or implementation to another: exactly the new rules stay. */
 import assert from "node:assert/strict";
-import type { IpFamily, RedirectConfig, RedirectRulesVersion } from "../src/redirect/config.ts";
+import type { RedirectConfig, RedirectRulesVersion } from "../src/redirect/config.ts";
+import type { IpFamily } from "../src/ip/address.ts";
 import type { Ruleset } from "../src/redirect/ruleset.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
@@ -11,7 +12,7 @@ import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { selectEngine } from "../src/engine/choice/select.ts";
 import { applyWithSelectedEngine } from "../src/engine/choice/work.ts";
 import { surveyNamespace } from "../src/engine/iptables/survey.ts";
-import { createNamespace, setLinkUp } from "../src/linux/topology.ts";
+import { createNamespace, setLinkUp } from "./support/topology.ts";
 import {
   BACKENDS,
   saved,

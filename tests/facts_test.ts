@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 import { tool } from "./support/iptables.ts";
 import { nftScript } from "./support/nft.ts";
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { EngineError } from "../src/engine/engine.ts";
 import { applyWithSelectedEngine } from "../src/engine/choice/work.ts";
-import { createNamespace, type NamedNamespace } from "../src/linux/topology.ts";
+import { createNamespace, type NamedNamespace } from "./support/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import { tool } from "./support/iptables.ts";

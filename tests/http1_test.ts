@@ -129,6 +129,18 @@ Deno.test("a body in chunks of one byte takes no more memory than its bytes", as
   assert(pieces <= wire.length / 65_536 + 2, `${pieces} pieces`);
 });
 
+Deno.test("bytes are collected in linear time, in whatever pieces", () => {
+  const buffer = new ByteBuffer();
+  const piece = Uint8Array.of(7);
+  const started = performance.now();
+  for (let count = 0; count < 1_000_000; count++) buffer.append(piece);
+  // Copied for each byte, it would take minutes.
+  assert(performance.now() - started < 5000);
+  assert.equal(buffer.length, 1_000_000);
+  assert(buffer.take().every((byte) => byte === 7));
+  assert.equal(buffer.length, 0);
+});
+
 Deno.test("no bytes whatever make the reader hang or fail otherwise than by an error", async () => {
   const valid =
     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n";

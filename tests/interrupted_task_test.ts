@@ -2,7 +2,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { sweep } from "../scripts/supervise.ts";
 import { identityOf, isGone } from "../scripts/task_owner.ts";
-import { uniqueName } from "../src/linux/topology.ts";
+import { uniqueName } from "./support/topology.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import type { IpFamily, RedirectConfig } from "../src/redirect/config.ts";
+import type { RedirectConfig } from "../src/redirect/config.ts";
+import type { IpFamily } from "../src/ip/address.ts";
 import type { Ruleset } from "../src/redirect/ruleset.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
@@ -9,7 +10,7 @@ import { applyWithSelectedEngine } from "../src/engine/choice/work.ts";
 import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
 import { listAddresses } from "../src/linux/addresses.ts";
 import { runProgram } from "../src/linux/process.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 import {
   BACKENDS,
   saved,

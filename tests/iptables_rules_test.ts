@@ -10,7 +10,7 @@ import { IptablesEngine } from "../src/engine/iptables/iptables_engine.ts";
 import { EngineError } from "../src/engine/engine.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { appendLine, ruleText, saveText } from "../src/redirect/iptables_text.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 import { BACKENDS, saved, tool, toolName } from "./support/iptables.ts";
 import { readVectors, vectorConfig, vectorFacts } from "./support/vectors.ts";
 

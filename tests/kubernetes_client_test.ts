@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { KubernetesClient } from "../src/kubernetes/client.ts";
-import { ApiError } from "../src/kubernetes/errors.ts";
+import { ApiError, type ApiErrorKind } from "../src/kubernetes/errors.ts";
 import { type ClusterAccess, KubeconfigError } from "../src/kubernetes/kubeconfig.ts";
-import { type ApiErrorKind } from "../src/kubernetes/errors.ts";
 import { parsePod } from "../src/kubernetes/pod.ts";
 import { libc } from "../src/linux/libc.ts";
 import { ApiServer, type Fault, htmlFault } from "./support/api_server.ts";
@@ -205,6 +204,47 @@ Deno.test("a redirect is not followed: it would carry the token elsewhere", asyn
   assert.equal(elsewhere.requests.length, 0);
 });
 
+for (const [way, access] of Object.entries(ways)) {
+  const direct = way === "on a connection of its own";
+
+  Deno.test(`a request that failed leaves no connection behind, ${way}`, async (t) => {
+    await using server = await start();
+    using client = new KubernetesClient(access(server), {
+      direct,
+      requestTimeoutMilliseconds: 500,
+    });
+    const json = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+    const faults: Fault[] = [
+      { kind: "hang" },
+      { kind: "endless", first: `${json}\r\n`, then: " " },
+      { kind: "endless", first: json.replace("200 OK", "500 Error") + "\r\n", then: " " },
+      { kind: "endless", first: "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n", then: " " },
+    ];
+    for (const fault of faults) {
+      await t.step(JSON.stringify(fault), async () => {
+        server.clearFaults();
+        server.inject(fault);
+        await failureOf(client.getPod(app));
+        for (let tries = 0; server.connections > 0 && tries < 500; tries++) {
+          await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+        assert.equal(server.connections, 0);
+      });
+    }
+  });
+
+  Deno.test(`an encoding that was not asked for is not guessed at, ${way}`, async () => {
+    await using server = await start();
+    using client = new KubernetesClient(access(server), { direct });
+    const headers = { "content-encoding": "x-unknown" };
+    const body = JSON.stringify(injectedPod({ uid: "uid-1" }));
+    server.inject({ kind: "body", body, headers });
+    const error = await failureOf(client.getPod(app));
+    assert.equal(error.kind, "content");
+    assert.match(error.message, /encoded as "x-unknown", which was not asked for/);
+  });
+}
+
 Deno.test("the server's wish for a wait is read from header and body", async () => {
   await using server = await start();
   using client = new KubernetesClient(accessTo(server));
@@ -402,7 +442,11 @@ Deno.test("the caller's signal ends a request with its own reason", async () => 
 
 Deno.test("a client certificate convinces a server that asks for one", async (t) => {
   const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
-  const leaf = await authority.issue({ commonName: "server", ips: ["127.0.0.1"] });
+  const leaf = await authority.issue({
+    commonName: "server",
+    ips: ["127.0.0.1"],
+    dnsNames: ["other.example.com"],
+  });
   const me = await authority.issue({ commonName: "system:node:a", usage: "client" });
   for (const [name, text] of Object.entries({ ca: authority.certificate, ...leaf })) {
     await Deno.writeTextFile(`${folder}/${name}`, text);
@@ -429,17 +473,22 @@ Deno.test("a client certificate convinces a server that asks for one", async (t)
       if (connection !== undefined) break;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    for (const insecureSkipTlsVerify of [false, true]) {
-      const how = insecureSkipTlsVerify ? "unverified" : "verified";
+    const changes: Record<string, Partial<ClusterAccess>> = {
+      "verified": {},
+      "unverified": { insecureSkipTlsVerify: true },
+      "under another name": { tlsServerName: "other.example.com" },
+    };
+    for (const [how, change] of Object.entries(changes)) {
+      const verified = { ...base, insecureSkipTlsVerify: false, ...change };
       await t.step(`with certificate, ${how}`, async () => {
-        const access = { ...base, insecureSkipTlsVerify, clientCertificate: me };
+        const access = { ...verified, clientCertificate: me };
         using client = new KubernetesClient(access);
         // Its answer is a page about the session: only the handshake matters here.
         const error = await failureOf(client.getJson("/"));
         assert.equal(error.kind, "content", error.message);
       });
       await t.step(`without certificate, ${how}`, async () => {
-        using client = new KubernetesClient({ ...base, insecureSkipTlsVerify });
+        using client = new KubernetesClient(verified);
         const error = await failureOf(client.getJson("/"));
         assert.notEqual(error.kind, "content", error.message);
       });

@@ -136,6 +136,19 @@ Deno.test("long lists come in pages of one version", async () => {
   assert(lists.every(({ target }) => target.includes("limit=10&") || target.endsWith("limit=10")));
 });
 
+Deno.test("a page may have 2 MiB for each object that was asked for, and no more", async () => {
+  const large = (name: string, padBytes: number) => plainPod({ name, padBytes });
+  await using bed = await Bed.start([], { pageSize: 4 }, (server) => {
+    for (const name of ["a", "b", "c"]) server.store.put(large(name, 1_600_000));
+  });
+  await bed.settled("a", "b", "c");
+  await using narrow = await Bed.start([], { pageSize: 1 }, (server) => {
+    server.store.put(large("a", 2_200_000));
+  });
+  await narrow.until(() => narrow.notices.length > 0);
+  assert.match(narrow.notices[0]!, /^interrupted: .* is longer than 2097152 bytes$/);
+});
+
 Deno.test("a watch that the server ends goes on where it was, without a list", async () => {
   await using bed = await Bed.start(["a"], { watchSeconds: 1 });
   await bed.settled("a");

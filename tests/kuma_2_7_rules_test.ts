@@ -4,9 +4,9 @@ import { applyWithSelectedEngine, removeAllRules, verifyRules } from "../src/eng
 import { EngineError } from "../src/engine/engine.ts";
 import { hasPredecessor } from "../src/engine/iptables/own_chains.ts";
 import { parseSavedRules } from "../src/engine/iptables/saved_rules.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
-import type { IpFamily } from "../src/redirect/config.ts";
+import type { IpFamily } from "../src/ip/address.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import { restoreText } from "../src/redirect/iptables_text.ts";
 import type { NamespaceFacts } from "../src/redirect/ruleset.ts";

@@ -1,6 +1,6 @@
 /** The plugin behind thin Multus, which hands on the runtime's arguments after its own. */
 import assert from "node:assert/strict";
-import { createNamespace, uniqueName } from "../src/linux/topology.ts";
+import { createNamespace, uniqueName } from "./support/topology.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { compiledPlugin } from "./support/compiled.ts";
 import { listRuleset } from "./support/nft.ts";

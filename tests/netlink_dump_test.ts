@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { LinuxError } from "../src/linux/errno.ts";
 import { libc } from "../src/linux/libc.ts";
 import { listLinks } from "../src/linux/addresses.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 
 const NLM_F_DUMP_INTR = 0x10;
 /** Place of the flags in a netlink header. */

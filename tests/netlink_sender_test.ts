@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readKernelFile } from "../src/linux/kernel_file.ts";
 import { lastErrno, libc } from "../src/linux/libc.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../src/linux/netlink.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;

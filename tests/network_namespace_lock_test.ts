@@ -4,7 +4,7 @@ import { applyWithSelectedEngine, verifyRules } from "../src/engine/choice/work.
 import { LinuxError } from "../src/linux/errno.ts";
 import { withNetworkNamespaceLock } from "../src/linux/network_namespace_lock.ts";
 import { runProgram } from "../src/linux/process.ts";
-import { createNamespace, type NamedNamespace } from "../src/linux/topology.ts";
+import { createNamespace, type NamedNamespace } from "./support/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import type { RedirectConfig } from "../src/redirect/config.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { LinuxError } from "../src/linux/errno.ts";
 import { isCurrentNetworkNamespace, withNetworkNamespace } from "../src/linux/network_namespace.ts";
-import { createNamespace, uniqueName } from "../src/linux/topology.ts";
+import { createNamespace, uniqueName } from "./support/topology.ts";
 import { listLinks } from "../src/linux/addresses.ts";
 
 const HOME = () => Deno.readLinkSync("/proc/thread-self/ns/net");

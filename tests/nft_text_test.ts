@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { planTables } from "../src/engine/nftables/plan.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import type { RedirectConfig } from "../src/redirect/config.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";

@@ -4,7 +4,7 @@ import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { type Layout, planTables } from "../src/engine/nftables/plan.ts";
 import { listAddresses, loopbackLink, removeAddress } from "../src/linux/addresses.ts";
 import { NetlinkSocket } from "../src/linux/netlink.ts";
-import { createNamespace, type NamedNamespace, writeSysctl } from "../src/linux/topology.ts";
+import { createNamespace, type NamedNamespace, writeSysctl } from "./support/topology.ts";
 import type { RedirectRulesVersion } from "../src/redirect/config.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { nftText } from "../src/redirect/nft_text.ts";

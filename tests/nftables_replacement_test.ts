@@ -1,11 +1,6 @@
 import assert from "node:assert/strict";
-import { connectTcp, listenTcp } from "../src/linux/sockets.ts";
-import {
-  addLinkAddress,
-  createNamespace,
-  createVethPair,
-  setLinkUp,
-} from "../src/linux/topology.ts";
+import { connectTcp, listenTcp } from "./support/sockets.ts";
+import { addLinkAddress, createNamespace, createVethPair, setLinkUp } from "./support/topology.ts";
 
 /** Applies alternating rulesets until it is killed, and prints a line for each hundred. */
 const applier = (namespace: string, layouts: readonly string[]) => `

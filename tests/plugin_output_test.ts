@@ -91,6 +91,38 @@ Deno.test("a limit of file sizes stops no call that has given its answer", async
   });
 });
 
+Deno.test("a working directory that is gone or out of reach stops no call", async () => {
+  await inFolder(async (folder) => {
+    const gone = `mkdir ${folder}/gone; cd ${folder}/gone; rmdir ${folder}/gone; "$0"`;
+    assert.deepEqual(await shell(gone), { code: 0, stdout: '{"cniVersion":"1.0.0"}', stderr: "" });
+    // Out of reach: the folder's file system is unmounted below the process.
+    const detached = `mkdir ${folder}/m; mount -t tmpfs none ${folder}/m; cd ${folder}/m
+umount -l ${folder}/m; "$0"`;
+    assert.deepEqual(await shell(`unshare -m bash -c '${detached}' "$0"`), {
+      code: 0,
+      stdout: '{"cniVersion":"1.0.0"}',
+      stderr: "",
+    });
+  });
+});
+
+Deno.test("limits below which nothing of the plugin runs look like no success", async () => {
+  const limits = {
+    "open files": 'ulimit -n 8; "$0"',
+    "stack": 'ulimit -c 0; ulimit -s 64; "$0"',
+    "/proc": `unshare -m bash -c 'mount -t tmpfs none /proc; "$0"' "$0"`,
+  };
+  for (const [limit, script] of Object.entries(limits)) {
+    const { code, stdout } = await shell(`${script} 2>/dev/null`);
+    assert.notEqual(code, 0, limit);
+    assert.equal(stdout, "", limit);
+  }
+  for (const enough of ["ulimit -n 16", "ulimit -s 128"]) {
+    const { code, stdout } = await shell(`${enough}; "$0"`);
+    assert.deepEqual([code, stdout], [0, '{"cniVersion":"1.0.0"}'], enough);
+  }
+});
+
 Deno.test("nothing that a caller hands over is echoed at length", async () => {
   await inFolder(async (folder) => {
     const long = "x".repeat(120_000);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { KubernetesClient } from "../src/kubernetes/client.ts";
+import { withVariables } from "../src/kubernetes/environment.ts";
 import { ApiError } from "../src/kubernetes/errors.ts";
 import type { ClusterAccess } from "../src/kubernetes/kubeconfig.ts";
 import {
@@ -7,7 +8,8 @@ import {
   isExempt,
   kubeconfigProxy,
   proxyOf,
-  takeProxyVariables,
+  readProxyVariables,
+  withoutProxyVariables,
 } from "../src/kubernetes/proxy.ts";
 import { libc } from "../src/linux/libc.ts";
 import { ApiServer } from "./support/api_server.ts";
@@ -111,26 +113,21 @@ Deno.test("the proxy is the one of the server's protocol", () => {
   assert.equal(label, 'proxy "http://proxy:3128" of "proxy-url" of the kubeconfig');
 });
 
-/** Sets variables of the environment while `work` runs. */
-function withEnvironment<T>(variables: Readonly<Record<string, string>>, work: () => T): T {
-  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
-  try {
-    return work();
-  } finally {
-    for (const name in variables) Deno.env.delete(name);
-  }
-}
-
 Deno.test("of two spellings of a variable the one in capital letters counts, as in Go", () => {
   const both = { https_proxy: "low:1", HTTPS_PROXY: "high:1", no_proxy: "low.example" };
-  const taken = withEnvironment(both, takeProxyVariables);
-  assert.equal(taken.HTTPS_PROXY, "high:1");
-  assert.equal(taken.NO_PROXY, "low.example");
-  for (const name of Object.keys(both)) assert.equal(Deno.env.get(name), undefined);
-  // What was taken stays known, for the next client of the same process.
-  assert.deepEqual(takeProxyVariables(), taken);
-  withEnvironment({ HTTPS_PROXY: "", https_proxy: "", no_proxy: "" }, takeProxyVariables);
-  assert.equal(takeProxyVariables().HTTPS_PROXY, undefined);
+  const found = withVariables({ ...both, NO_PROXY: undefined }, readProxyVariables);
+  assert.equal(found.HTTPS_PROXY, "high:1");
+  assert.equal(found.NO_PROXY, "low.example");
+});
+
+Deno.test("variables that are changed for a moment are as before afterwards", () => {
+  const name = "HTTPS_PROXY";
+  withVariables({ [name]: "http://proxy:3128" }, () => {
+    assert.equal(withoutProxyVariables(() => Deno.env.get(name)), undefined);
+    assert.equal(Deno.env.get(name), "http://proxy:3128");
+    assert.throws(() => withoutProxyVariables(() => assert.fail("work fails")), /work fails/);
+    assert.equal(Deno.env.get(name), "http://proxy:3128");
+  });
 });
 
 /** A proxy that leads every way to one port of this machine, or refuses it. */
@@ -212,10 +209,23 @@ for (const direct of [true, false]) {
       using client = new KubernetesClient(accessTo(server), { direct });
       assert.equal((await client.getPod(app)).uid, "uid-1");
     } finally {
-      withEnvironment({ https_proxy: "" }, takeProxyVariables);
+      Deno.env.delete("https_proxy");
     }
     server.closeConnections();
     assert.equal(proxy.heads.length, 1);
+  });
+
+  Deno.test(`ALL_PROXY, which Go does not know, leads nowhere: ${transport}`, async () => {
+    await using server = await ApiServer.start({ objects: [injectedPod({ uid: "uid-1" })] });
+    using proxy = new ConnectProxy(server.port);
+    Deno.env.set("ALL_PROXY", `http://${proxy.address}`);
+    try {
+      using client = new KubernetesClient(accessTo(server), { direct });
+      await assert.rejects(client.getPod(app), { kind: "connection" });
+    } finally {
+      Deno.env.delete("ALL_PROXY");
+    }
+    assert.deepEqual(proxy.heads, []);
   });
 
   Deno.test(`NO_PROXY leads past the proxy: ${transport}`, async () => {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { libc } from "../src/linux/libc.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
-import type { NamedNamespace } from "../src/linux/topology.ts";
+import type { NamedNamespace } from "./support/topology.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
 import { referenceOf } from "./support/cluster.ts";

@@ -5,7 +5,7 @@ import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { planTables } from "../src/engine/nftables/plan.ts";
 import { describePortSet } from "../src/engine/nftables/read_back.ts";
 import { ruleWords } from "../src/engine/nftables/words.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 import { parseCidrs } from "../src/pod/networks.ts";
 import { parseUidExclusions } from "../src/pod/uid_exclusions.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";

@@ -10,8 +10,8 @@ import {
   poll,
   SocketTimeout,
   withFileSystemUser,
-} from "../src/linux/sockets.ts";
-import { createNamespace, setLinkUp } from "../src/linux/topology.ts";
+} from "./support/sockets.ts";
+import { createNamespace, setLinkUp } from "./support/topology.ts";
 
 const loopbacks = ["127.0.0.1", "::1"] as const;
 

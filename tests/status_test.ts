@@ -3,7 +3,7 @@
  * 2.1 does for lists of version 1.1.0: code 50 stands for what can never work, and for nothing else.
  */
 import assert from "node:assert/strict";
-import { createNamespace, uniqueName } from "../src/linux/topology.ts";
+import { createNamespace, uniqueName } from "./support/topology.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { compiledPlugin } from "./support/compiled.ts";
 import { injectedPod } from "./support/pods.ts";

@@ -4,7 +4,7 @@ import { applyWithSelectedEngine, removeAllRules, verifyRules } from "../src/eng
 import { EngineError } from "../src/engine/engine.ts";
 import { IptablesEngine } from "../src/engine/iptables/iptables_engine.ts";
 import { foreignUserNamespace } from "../src/linux/user_namespace.ts";
-import { createNamespace } from "../src/linux/topology.ts";
+import { createNamespace } from "./support/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import type { RedirectConfig } from "../src/redirect/config.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";

@@ -6,9 +6,10 @@ import assert from "node:assert/strict";
 import type { Engine } from "../src/engine/engine.ts";
 import { IptablesEngine } from "../src/engine/iptables/iptables_engine.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
-import { createNamespace, setLinkUp } from "../src/linux/topology.ts";
+import { createNamespace, setLinkUp } from "./support/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
-import type { IpFamily, RedirectConfig } from "../src/redirect/config.ts";
+import type { RedirectConfig } from "../src/redirect/config.ts";
+import type { IpFamily } from "../src/ip/address.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import type { Rule, Ruleset } from "../src/redirect/ruleset.ts";
 // Loads the iptables engine's libraries, which Deno's tests would take for a leak.

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import type { IpFamily, RedirectRulesVersion } from "../src/redirect/config.ts";
+import type { RedirectRulesVersion } from "../src/redirect/config.ts";
+import type { IpFamily } from "../src/ip/address.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { restoreText, saveText } from "../src/redirect/iptables_text.ts";
 import {

@@ -4,6 +4,7 @@
  */
 import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import type { Observed } from "../host/observe.ts";
+import { cachedChains } from "../host/namers.ts";
 import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
 import type { Plan } from "../plan/steps.ts";
@@ -83,9 +84,10 @@ async function check(
   wait: number,
 ): Promise<void> {
   const settings = settingsOf(command);
+  const operations = new Operations();
   const reconciler = new Reconciler(
     settings,
-    new Operations(),
+    operations,
     sourceDirOf(settings),
     loggerOf(settings),
   );
@@ -95,11 +97,17 @@ async function check(
     await new Promise((resolve) => setTimeout(resolve, lookEvery));
     ({ seen, plan } = await reconciler.look());
   }
+  const { folder, results, multus } = cachedChains(operations, settings);
+  const host = {
+    plugin: reconciler.plugin.isStub ? "stub" : seen.plugin.kind,
+    runtime: seen.view.runtime,
+    cachedChains: folder === undefined ? null : results.length + multus.length,
+  };
   const findings = findingsOf(settings, seen, plan);
   print(
     output === "text"
       ? checkText(findings, isInstalled(plan))
-      : formatData(dataOf(settings, seen, plan, findings), output),
+      : formatData({ ...dataOf(settings, seen, plan), ...host, findings }, output),
   );
   Deno.exit(isInstalled(plan) ? 0 : 1);
 }
@@ -116,12 +124,7 @@ function checkText(findings: readonly Finding[], installed: boolean): string {
   return `${findingsText(findings, style)}\n${end}\n`;
 }
 
-function dataOf(
-  settings: Settings,
-  seen: Observed,
-  plan: Plan,
-  findings: readonly Finding[],
-): unknown {
+function dataOf(settings: Settings, seen: Observed, plan: Plan): Record<string, unknown> {
   return {
     installed: isInstalled(plan),
     target: plan.target ?? null,
@@ -129,9 +132,7 @@ function dataOf(
     blocked: plan.blocked ?? null,
     warnings: plan.warnings,
     missing: plan.steps.map((step) => ({ cause: step.cause, file: objectOf(settings, step) })),
-    plugin: seen.plugin.kind,
     kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
     configurationFiles: seen.files.map(({ name }) => name),
-    findings,
   };
 }

@@ -1,6 +1,5 @@
 /** Reads a packet from what a person writes on a command line. */
-import { formatAddress, parseAddress } from "../../src/redirect/addresses.ts";
-import type { IpFamily } from "../../src/redirect/config.ts";
+import { formatAddress, type IpFamily, parseAddress } from "../../src/ip/address.ts";
 import type { Packet } from "../../src/redirect/evaluate.ts";
 
 /** The words of a person. */
@@ -68,7 +67,7 @@ export function readPacket(words: PacketWords, sidecarUid: number): Packet {
     if (address === undefined) {
       throw new Error(`Pod IP ${JSON.stringify(text)} is not an IP address`);
     }
-    return { family: address.family, text: formatAddress(address) };
+    return { family: address.family, text: formatAddress(address.bytes) };
   });
   const podIp = (family: IpFamily) =>
     podIps.find((address) => address.family === family)?.text ?? POD[family];
@@ -195,7 +194,7 @@ function readEndpoint(text: string, option: string): Endpoint {
   }
   const whole = parseAddress(place);
   if (whole !== undefined) {
-    return { family: whole.family, address: formatAddress(whole), port: undefined, protocol };
+    return { family: whole.family, address: formatAddress(whole.bytes), port: undefined, protocol };
   }
   if (/^:?[0-9]{1,5}$/.test(place)) {
     return {
@@ -210,7 +209,7 @@ function readEndpoint(text: string, option: string): Endpoint {
   if (address === undefined) throw fail();
   return {
     family: address.family,
-    address: formatAddress(address),
+    address: formatAddress(address.bytes),
     port: port === undefined ? undefined : portOf(port),
     protocol,
   };

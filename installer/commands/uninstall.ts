@@ -1,9 +1,10 @@
 /** `install-cni uninstall`: takes everything off the host. */
 import type { Command } from "@commander-js/extra-typings";
 import { messageOf } from "../../src/log/message_of.ts";
-import { requestUninstall, takeLock, withdrawRequest } from "../host/lock.ts";
+import { lockName, requestUninstall, takeLock, withdrawRequest } from "../host/lock.ts";
 import { Operations } from "../host/operations.ts";
 import { uninstall } from "../loop/uninstall.ts";
+import { linesOf } from "../loop/uninstall_report.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { addSettings, loggerOf, settingsOf } from "./command_settings.ts";
 
@@ -28,20 +29,23 @@ async function run(command: Command): Promise<void> {
     }
     const lock = lockIfPossible(operations, stateDir);
     if (lock !== "held") {
-      await uninstall(settings, operations, loggerOf(settings));
+      const report = await uninstall(settings, operations, loggerOf(settings));
+      console.log(linesOf(report).join("\n"));
       Deno.exit(0);
     }
     // It would install again at once what is uninstalled beside it.
     requestUninstall(operations, stateDir);
     console.error("install-cni: Asked the running install-cni to uninstall; waiting for it");
     const deadline = performance.now() + patience;
-    while (operations.status(stateDir) !== undefined) {
+    // It takes its lock file away at the end.
+    while (operations.status(`${stateDir}/${lockName}`) !== undefined) {
       if (performance.now() > deadline) {
         withdrawRequest(operations, stateDir);
         throw new Error(`The running install-cni has not uninstalled within ${patience / 1000} s`);
       }
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+    console.log("The running install-cni has uninstalled; its log says what was removed");
     Deno.exit(0);
   } catch (error) {
     console.error(`install-cni: ${messageOf(error)}`);

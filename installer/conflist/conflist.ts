@@ -8,6 +8,7 @@
 import {
   byteStringOf,
   canonicalJson,
+  fieldOf,
   formatJson,
   indentationAt,
   type JsonArray,
@@ -20,6 +21,7 @@ import {
   memberOf,
   parseJson,
   replaceSpans,
+  stringFieldOf,
   stringMemberOf,
 } from "./json_edit.ts";
 
@@ -50,7 +52,7 @@ export function parseList(text: string): ParsedList {
   if (plugins.kind !== "array") throw new JsonError("Wanted an array under the key 'plugins'");
   for (const [i, plugin] of plugins.items.entries()) {
     if (plugin.kind !== "object") throw new JsonError(`Wanted an object at 'plugins[${i}]'`);
-    if (stringMemberOf(plugin, "type") === undefined) {
+    if (stringFieldOf(plugin, "type") === undefined) {
       throw new JsonError(`Wanted a string at 'plugins[${i}].type'`);
     }
   }
@@ -67,13 +69,13 @@ export function parseList(text: string): ParsedList {
 export function parseSingle(text: string): JsonObject {
   const root = parseJson(text);
   if (root.kind !== "object") throw new JsonError("Wanted an object with the key 'type'");
-  if (!stringMemberOf(root, "type")) throw new JsonError("Wanted a non-empty string at 'type'");
+  if (!stringFieldOf(root, "type")) throw new JsonError("Wanted a non-empty string at 'type'");
   return root;
 }
 
 /** Returns the types of a list's plugins in order. */
 export function typesOf(list: ParsedList): string[] {
-  return list.plugins.items.map((plugin) => stringMemberOf(plugin, "type") ?? "");
+  return list.plugins.items.map((plugin) => stringFieldOf(plugin, "type") ?? "");
 }
 
 /**
@@ -124,7 +126,7 @@ export function chain(text: string, entry: string): string {
 export function unchain(text: string): string {
   const { plugins } = parseList(text);
   const items = plugins.items;
-  const isOurs = (node: JsonNode) => stringMemberOf(node, "type") === pluginType;
+  const isOurs = (node: JsonNode) => stringFieldOf(node, "type") === pluginType;
   if (!items.some(isOurs)) return text;
   const kept = items.filter((item) => !isOurs(item));
   if (kept.length === 0) {
@@ -152,11 +154,11 @@ export function unchain(text: string): string {
 export function listOfSingle(text: string, entry: string): string {
   const root = parseSingle(text);
   const raw = (key: string) => {
-    const value = memberOf(root, key);
+    const value = fieldOf(root, key);
     return value === undefined ? undefined : text.slice(value.start, value.end);
   };
   const version = raw("cniVersion");
-  const name = stringMemberOf(root, "name") ? raw("name") : `"${unnamedNetwork}"`;
+  const name = stringFieldOf(root, "name") ? raw("name") : `"${unnamedNetwork}"`;
   const layout: JsonLayout = { lineEnd: "\n", unit: "  ", spaced: true };
   return "{\n" +
     (version === undefined ? "" : `  "cniVersion": ${version},\n`) +
@@ -174,7 +176,7 @@ export function listOfSingle(text: string, entry: string): string {
 export function isListOfSingle(list: ParsedList): boolean {
   const [first, entry] = list.plugins.items;
   if (first === undefined) return false;
-  const name = stringMemberOf(first, "name");
+  const name = stringFieldOf(first, "name");
   if (name) return name === stringMemberOf(list.root, "name");
   const raw = (node: JsonNode) => list.text.slice(node.start, node.end);
   return entry !== undefined && list.text === listOfSingle(raw(first), raw(entry));
@@ -194,8 +196,8 @@ export function singleOfReferenceList(text: string): string | undefined {
   } catch {
     return undefined;
   }
-  if (memberOf(list.root, "type") !== undefined) return undefined;
-  const others = list.plugins.items.filter((item) => stringMemberOf(item, "type") !== pluginType);
+  if (fieldOf(list.root, "type") !== undefined) return undefined;
+  const others = list.plugins.items.filter((item) => stringFieldOf(item, "type") !== pluginType);
   const [only] = others;
   if (others.length !== 1 || only === undefined) return undefined;
   if (stringMemberOf(list.root, "name") !== unnamedNetwork) return undefined;

@@ -187,6 +187,35 @@ export function stringMemberOf(node: JsonNode, key: string): string | undefined 
 }
 
 /**
+ * Returns what Go's parser fills a field from when the object went through a map before, as libcni
+ * does with every plugin: keys match without regard to case; of keys that differ in case only, the
+ * last one in the order of bytes wins, of equal keys the last one; `null` leaves the field alone.
+ *
+ * @param name The field's name, for example `type`.
+ */
+export function fieldOf(node: JsonNode, name: string): JsonNode | undefined {
+  if (node.kind !== "object") return undefined;
+  let found: JsonMember | undefined;
+  for (const member of node.members) {
+    if (foldedKey(member.key) !== foldedKey(name)) continue;
+    if (member.value.kind === "scalar" && member.value.value === null) continue;
+    if (found === undefined || member.key >= found.key) found = member;
+  }
+  return found?.value;
+}
+
+/** Returns a field's value, as {@linkcode fieldOf} finds it, when it is a string. */
+export function stringFieldOf(node: JsonNode, name: string): string | undefined {
+  const value = fieldOf(node, name);
+  return value?.kind === "scalar" && typeof value.value === "string" ? value.value : undefined;
+}
+
+/** Go compares keys by simple folding: the long s and the Kelvin sign are letters, too. */
+function foldedKey(key: string): string {
+  return key.replaceAll("\u017f", "s").replaceAll("\u212a", "k").toLowerCase();
+}
+
+/**
  * Returns a form that is equal for equal values: keys sorted, no whitespace, numbers as written.
  *
  * @param text The byte string that the node was parsed from.

@@ -37,6 +37,7 @@ export function folderOf(path: string): string {
 /**
  * Writes a temporary file beside `path`, with its content on the disk.
  *
+ * @param like A file whose extended attributes it gets.
  * @returns Its path. When anything fails, the file is removed again.
  */
 export function writeTemporary(
@@ -44,13 +45,19 @@ export function writeTemporary(
   path: string,
   content: Uint8Array,
   attributes: Attributes,
+  like?: string,
 ): string {
   const temporary = temporaryName(path);
   try {
     using file = operations.create(temporary);
     operations.write(file, temporary, content);
-    // First the mode: of a file that was given away, only CAP_FOWNER could still change it.
+    // Mode and attributes first: those of a file that was given away, only CAP_FOWNER could change.
     if (attributes.mode !== 0o600) operations.setMode(temporary, attributes.mode);
+    if (like !== undefined) {
+      // An access control list is part of the mode: another mode means that it is not wanted.
+      const isSameMode = operations.targetStatus(like)?.mode === attributes.mode;
+      operations.copyExtendedAttributes(like, temporary, isSameMode);
+    }
     keepOwner(operations, temporary, attributes);
     operations.sync(file, temporary);
   } catch (error) {
@@ -87,7 +94,8 @@ export function hasOtherOwner(operations: Operations, path: string, wish: Attrib
  * then be compared once more, and put back when another program wrote it in the last moment.
  *
  * @param expected The bytes that the caller has seen, or `undefined` for a missing file.
- * @param attributes Mode of the new file, and its owner where this process may give files away.
+ * @param attributes Mode of the new file, and its owner where this process may give files away;
+ * extended attributes are the old one's.
  * @throws when the file system refuses; the old file is then untouched.
  */
 export function replaceFile(
@@ -97,7 +105,8 @@ export function replaceFile(
   content: Uint8Array,
   attributes: Attributes,
 ): Replaced {
-  const temporary = writeTemporary(operations, path, content, attributes);
+  const like = expected === undefined ? undefined : path;
+  const temporary = writeTemporary(operations, path, content, attributes, like);
   if (expected === undefined) {
     const wasFree = attemptOrDiscard(
       operations,

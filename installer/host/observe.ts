@@ -7,6 +7,7 @@ import { pathsOf } from "../settings/paths.ts";
 import { type Journal, journalPath, parseJournal } from "./journal.ts";
 import type { FileStatus, Operations } from "./operations.ts";
 import type { PluginFiles, PluginState } from "./plugin_files.ts";
+import { type RuntimeView, viewRuntime } from "./runtime_view.ts";
 
 /** A file of the net dir. */
 export interface NetFile extends ConfFile {
@@ -31,6 +32,10 @@ export interface Observed {
   readonly token: Readable;
   readonly certificateAuthority: Readable;
   readonly journal: Journal;
+  /** The runtime, and what it finds. */
+  readonly view: RuntimeView;
+  /** When this was seen, in milliseconds since the epoch. */
+  readonly at: number;
 }
 
 /** Bound of a configuration file in bytes; real ones have a few kilobytes. */
@@ -49,19 +54,27 @@ export async function observe(
   }));
   // From here on synchronous: the picture of the net dir is as close to one moment as can be.
   const names = operations.list(settings.mountedNetDir);
+  const files = (names ?? []).filter(isConfName)
+    .flatMap((name) => readNetFile(operations, settings.mountedNetDir, name) ?? []);
   return {
     missingFolder: names === undefined
       ? `"${settings.mountedNetDir}" of MOUNTED_CNI_NET_DIR`
       : operations.targetStatus(settings.mountedBinDir)?.kind !== "directory"
       ? `"${settings.mountedBinDir}" of MOUNTED_CNI_BIN_DIR`
       : undefined,
-    files: (names ?? []).filter(isConfName)
-      .flatMap((name) => readNetFile(operations, settings.mountedNetDir, name) ?? []),
+    files,
     kubeconfig: readNetFile(operations, settings.mountedNetDir, settings.kubeconfigName),
     plugin: pluginState,
     token: readText(operations, settings.tokenFile),
     certificateAuthority: readText(operations, settings.caFile),
     journal: parseJournal(orUndefined(() => operations.read(journalPath(paths.stateDir)))),
+    view: viewRuntime(
+      operations,
+      settings,
+      files,
+      (folder, name) => readNetFile(operations, folder, name),
+    ),
+    at: Date.now(),
   };
 }
 

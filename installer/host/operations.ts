@@ -3,6 +3,12 @@
  * callback first, so that tests can stop the process, or let another program act, between any two.
  */
 import { LinuxError } from "../../src/linux/errno.ts";
+import {
+  extendedAttributes,
+  isRefusal,
+  removeExtendedAttribute,
+  setExtendedAttribute,
+} from "../../src/linux/extended_attributes.ts";
 import { exchangeFiles, renameToFreeName } from "../../src/linux/file_exchange.ts";
 import { readRegularFile } from "../../src/linux/regular_file.ts";
 
@@ -29,10 +35,14 @@ export interface FileStatus {
   readonly modified: number;
   /** Equal as long as neither the file nor its content or attributes change. */
   readonly identity: string;
+  /** Equal for all names of one file or directory, whatever happens to it. */
+  readonly inode: string;
 }
 
 /** File operations; all synchronous, so that nothing of this process comes between two of them. */
 export class Operations {
+  readonly #refused: string[] = [];
+
   /** @param before Called before each operation. */
   constructor(private readonly before: (operation: Operation) => void = () => {}) {}
 
@@ -105,6 +115,44 @@ export class Operations {
   setOwner(path: string, uid: number, gid: number): void {
     this.#announce("set owner", path, true);
     Deno.chownSync(path, uid, gid);
+  }
+
+  /**
+   * Gives a new file the extended attributes of another one: SELinux label, access control list and
+   * whatever others have noted. What the kernel refuses is left out, see {@linkcode takeRefused}:
+   * a file without its label is better than a node without its network.
+   *
+   * @param withAccessList Whether the access control list is the new file's, too.
+   */
+  copyExtendedAttributes(from: string, to: string, withAccessList: boolean): void {
+    const wanted = attributesOrNone(from);
+    const present = attributesOrNone(to);
+    for (const [name, value] of wanted) {
+      if (isAboutContent(name) || (isAccessList(name) && !withAccessList)) continue;
+      if (sameBytes(value, present.get(name))) continue;
+      this.#announce("set extended attribute", to, true);
+      this.#unlessRefused(name, to, () => setExtendedAttribute(to, name, value));
+    }
+    // A folder can give each new file an access control list, which the old file did not have.
+    for (const name of present.keys()) {
+      if (!isAccessList(name) || !withAccessList || wanted.has(name)) continue;
+      this.#announce("remove extended attribute", to, true);
+      this.#unlessRefused(name, to, () => removeExtendedAttribute(to, name));
+    }
+  }
+
+  /** Returns, once, the extended attributes that could not be kept, in words. */
+  takeRefused(): readonly string[] {
+    return this.#refused.splice(0);
+  }
+
+  #unlessRefused(name: string, path: string, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (!(error instanceof LinuxError) || !isRefusal(error)) throw error;
+      this.#refused.push(`"${name}" of "${path}": ${error.code}`);
+    }
   }
 
   /** Renames a file over whatever is there. */
@@ -196,6 +244,7 @@ export class Operations {
       gid: info.gid ?? 0,
       size: info.size,
       modified: info.mtime?.getTime() ?? 0,
+      inode: `${info.dev}-${info.ino}`,
       identity: [info.dev, info.ino, info.size, info.mtime?.getTime(), info.ctime?.getTime()]
         .join("-"),
     };
@@ -204,6 +253,28 @@ export class Operations {
   #announce(name: string, path: string, changes: boolean): void {
     this.before({ name, path, changes });
   }
+}
+
+function isAccessList(name: string): boolean {
+  return name.startsWith("system.posix_acl_");
+}
+
+/** Hashes and signatures of the content, which the new content does not have. */
+function isAboutContent(name: string): boolean {
+  return name === "security.ima" || name === "security.evm";
+}
+
+function attributesOrNone(path: string): Map<string, Uint8Array> {
+  try {
+    return extendedAttributes(path);
+  } catch (error) {
+    if (error instanceof LinuxError && error.code === "ENOENT") return new Map();
+    throw error;
+  }
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array | undefined): boolean {
+  return b !== undefined && a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 /**

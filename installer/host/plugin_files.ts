@@ -8,9 +8,11 @@
 import { createHash } from "node:crypto";
 import { LinuxError } from "../../src/linux/errno.ts";
 import { pluginType } from "../conflist/conflist.ts";
-import { discard, folderOf, temporaryName } from "./host_files.ts";
+import { canBeDelStub, isDelStub } from "./del_stub.ts";
+import { discard, folderOf, temporaryName, writeTemporary } from "./host_files.ts";
 import { findInterpreterSlot, interpreterSlotContent, libraryFolder } from "./interpreter.ts";
 import type { FileStatus, Operations } from "./operations.ts";
+import { ownGid, ownUid } from "./owner.ts";
 
 /** Where the plugin comes from and goes to. */
 export interface PluginPlaces {
@@ -116,9 +118,31 @@ export class PluginFiles {
     if (this.hasPrevious) this.operations.remove(this.#previousPath);
   }
 
-  /** Removes program and libraries; nothing on the host may name the program any more. */
-  remove(): void {
-    this.operations.remove(this.#programPath);
+  /** Whether a program, or a stub of it, is in the bin dir. */
+  get isThere(): boolean {
+    return this.operations.status(this.#programPath) !== undefined;
+  }
+
+  /** Whether what is in the bin dir is the stub that answers DEL. */
+  get isStub(): boolean {
+    const status = this.operations.status(this.#programPath);
+    if (status?.kind !== "file" || !canBeDelStub(status.size)) return false;
+    return isDelStub(this.operations.read(this.#programPath) ?? new Uint8Array());
+  }
+
+  /**
+   * Removes program and libraries; nothing on the host may name the program any more.
+   *
+   * @param stub A program to leave in its place, for those who still call it.
+   */
+  remove(stub?: Uint8Array): void {
+    if (stub === undefined) this.operations.remove(this.#programPath);
+    else {
+      const attributes = { mode: 0o755, uid: ownUid(), gid: ownGid() };
+      const temporary = writeTemporary(this.operations, this.#programPath, stub, attributes);
+      this.operations.rename(temporary, this.#programPath);
+      this.operations.syncDirectory(this.places.binDir);
+    }
     this.removePrevious();
     const own = `${this.places.binDir}/${libraryFolder}`;
     const status = this.operations.status(own);

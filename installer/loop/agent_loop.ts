@@ -8,6 +8,7 @@ import { folderOf, targetOfTemporaryName } from "../host/host_files.ts";
 import { isUninstallRequested, takeLock } from "../host/lock.ts";
 import type { Operations } from "../host/operations.ts";
 import type { Settings } from "../settings/declarations.ts";
+import { Grace } from "./grace.ts";
 import { ReadyFile } from "./ready_file.ts";
 import { type Pass, Reconciler } from "./reconcile.ts";
 import { recover } from "./recover.ts";
@@ -37,6 +38,7 @@ export class InstallerAgent {
   readonly #ready: ReadyFile;
   readonly #services: readonly Service[];
   readonly #stop = new AbortController();
+  readonly #grace = new Grace();
   #lock: Disposable | undefined;
   #state: State = { ready: false, reason: "Starting" };
   #wake: (() => void) | undefined;
@@ -128,7 +130,7 @@ export class InstallerAgent {
       failures = pass.failed ? failures + 1 : 0;
       const backoff = Math.min(longestBackoff, 100 * 2 ** Math.min(failures, 12));
       // A failed write causes events of its own, which must not bring about the next one.
-      if (pass.failed) await this.#sleep(backoff, false);
+      if (pass.failed) await this.#sleep(Math.min(backoff, pass.retryAfter ?? Infinity), false);
       else await this.#sleep(Math.min(this.#tick, pass.retryAfter ?? Infinity), true);
     }
     await this.#end();
@@ -194,8 +196,10 @@ export class InstallerAgent {
       this.log.error(reason);
       pass = { ready: undefined, reason, failed: true, done: [] };
     }
-    this.#setState({ ready: pass.ready ?? this.#state.ready, reason: pass.reason });
-    return pass;
+    const said = this.#grace.settle(pass.ready, this.#state.ready, performance.now());
+    this.#setState({ ready: said.ready, reason: pass.reason });
+    const retryAfter = Math.min(pass.retryAfter ?? Infinity, said.retryAfter ?? Infinity);
+    return retryAfter === Infinity ? pass : { ...pass, retryAfter };
   }
 
   /** Holds the node's lock; without a folder to lock in, goes on without. */

@@ -7,6 +7,7 @@ import { messageOf } from "../../src/log/message_of.ts";
 import { isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import { hasOtherOwner, removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
+import { writeInstalled } from "../host/installed.ts";
 import { type Journal, sha256, writeJournal } from "../host/journal.ts";
 import { observe, type Observed } from "../host/observe.ts";
 import type { Operations } from "../host/operations.ts";
@@ -14,6 +15,7 @@ import { PluginFiles } from "../host/plugin_files.ts";
 import { makeStateDir } from "../host/state_folder.ts";
 import { plan } from "../plan/plan.ts";
 import type { Cause, Plan, Step } from "../plan/steps.ts";
+import type { Runtime } from "../runtime/runtime.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { type Paths, pathsOf } from "../settings/paths.ts";
 import { Contention, likelyCause } from "./contention.ts";
@@ -21,7 +23,7 @@ import type { Observer } from "./service.ts";
 
 /** How a pass ended. */
 export interface Pass {
-  /** `undefined`: not to be told right now, as before. */
+  /** `undefined`: not to be told right now; as before for a moment, see {@linkcode Grace}. */
   readonly ready: boolean | undefined;
   readonly reason: string;
   /** Milliseconds after which to try again, besides events; `undefined`: at the next tick. */
@@ -50,6 +52,10 @@ export class Reconciler {
   readonly #contention = new Contention();
   readonly #told = new Map<string, number>();
   #wasInstalled = false;
+  /** Files beyond the net dir that the last look depended on. */
+  #runtimePaths: readonly string[] = [];
+  #toldRuntime = "";
+  #isRemembered = false;
   /** The last pass that ended with everything in place, and what the files were before it. */
   #settled: { readonly fingerprint: string; readonly pass: Pass } | undefined;
 
@@ -72,6 +78,7 @@ export class Reconciler {
   /** Looks and decides without acting. */
   async look(): Promise<{ readonly seen: Observed; readonly plan: Plan }> {
     const seen = await observe(this.operations, this.settings, this.plugin);
+    this.#runtimePaths = seen.view.paths;
     return { seen, plan: plan(this.settings, seen) };
   }
 
@@ -95,6 +102,7 @@ export class Reconciler {
       settings.tokenFile,
       settings.caFile,
       ...this.plugin.targets,
+      ...this.#runtimePaths,
     ];
     return paths.map((path) => {
       const status = operations.targetStatus(path);
@@ -115,6 +123,7 @@ export class Reconciler {
       const fingerprint = this.#fingerprint();
       const { seen, plan } = await this.look();
       for (const warning of plan.warnings) this.#tell("warn", warning);
+      this.#tellRuntime(seen.view.runtime);
       if (plan.steps.length === 0) {
         const pass = this.#finished(plan, done, since);
         if (pass.ready && plan.warnings.length === 0) this.#settled = { fingerprint, pass };
@@ -143,6 +152,9 @@ export class Reconciler {
           this.#tell("error", reason);
           return this.#unfinished(plan, done, reason, { failed: true });
         }
+        for (const refused of this.operations.takeRefused()) {
+          this.#tell("warn", `Cannot keep the extended attribute ${refused}`);
+        }
         done.push(step.cause);
         this.#report(step, since);
         // A changed journal or directory makes the rest of this plan stale.
@@ -155,6 +167,7 @@ export class Reconciler {
     const { operations, settings } = this;
     switch (step.kind) {
       case "install-plugin":
+        this.#remember();
         await this.plugin.install();
         return "done";
       case "remove":
@@ -247,9 +260,10 @@ export class Reconciler {
     }
     this.#told.clear();
     try {
+      this.#remember();
       this.plugin.removeStale(Date.now());
     } catch (error) {
-      this.log.debug("Cannot remove libraries of other versions", { reason: messageOf(error) });
+      this.log.debug("Cannot tidy up", { reason: messageOf(error) });
     }
     return { ready: true, reason: `Installed in "${plan.target}"`, failed: false, done };
   }
@@ -263,6 +277,30 @@ export class Reconciler {
     const isHarmless = plan.waitingFor === undefined && plan.blocked === undefined &&
       plan.steps.every((step) => harmless.has(step.cause));
     return { ready: isHarmless && this.#wasInstalled, reason, done, ...rest };
+  }
+
+  /** Notes where the program goes, once, so that uninstalling can notice another folder. */
+  #remember(): void {
+    if (this.#isRemembered) return;
+    const { mountedBinDir } = this.settings;
+    const { hostBinDir, stateDir } = this.paths;
+    writeInstalled(this.operations, stateDir, { hostBinDir, mountedBinDir });
+    this.#isRemembered = true;
+  }
+
+  /** Says which runtime is reckoned with, and what is odd about it: once, and when that changes. */
+  #tellRuntime(runtime: Runtime): void {
+    const { kind, basis, maxConfNum, defaultNetwork, warnings } = runtime;
+    const text = JSON.stringify(runtime);
+    if (text === this.#toldRuntime) return;
+    this.#toldRuntime = text;
+    this.log.info("Runtime", {
+      kind,
+      basis,
+      ...(kind === "containerd" ? { maxConfNum } : {}),
+      ...(defaultNetwork === "" ? {} : { defaultNetwork }),
+    });
+    for (const warning of warnings) this.log.warn(warning);
   }
 
   /** Says the same thing once a minute at most. */

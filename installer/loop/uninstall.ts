@@ -15,15 +15,20 @@ import {
   sameBytes,
   temporaryName,
 } from "../host/host_files.ts";
+import { delStub } from "../host/del_stub.ts";
+import { installedName, readInstalled, writeInstalled } from "../host/installed.ts";
 import { type JournalEntry, readJournal, sha256 } from "../host/journal.ts";
 import { lockName } from "../host/lock.ts";
+import { cachedChains, cacheDirOf, namersOf, referrerOf } from "../host/namers.ts";
 import { type NetFile, readNetFile } from "../host/observe.ts";
 import type { Operations } from "../host/operations.ts";
 import { PluginFiles } from "../host/plugin_files.ts";
+import { viewRuntime } from "../host/runtime_view.ts";
 import { classify } from "../plan/detect.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { recover } from "./recover.ts";
+import { headOf, type UninstallReport } from "./uninstall_report.ts";
 
 /** Files that still name the plugin; program and kubeconfig were therefore left in place. */
 export class UninstallError extends Error {
@@ -44,49 +49,141 @@ export interface UninstallOptions {
 /**
  * Uninstalls.
  *
- * @throws {UninstallError} when a file that names the plugin cannot be put right.
+ * @returns What was removed, what was not found, and what had to stay.
+ * @throws {UninstallError} when a file that names the plugin cannot be put right, or when the program
+ * was installed into another folder than the one that is to be cleaned; nothing is removed then.
  */
 export async function uninstall(
   settings: Settings,
   operations: Operations,
   log: Logger,
   options: UninstallOptions = {},
-): Promise<void> {
+): Promise<UninstallReport> {
   const { settle = 1000, patience = 2000 } = options;
   const paths = pathsOf(settings);
-  const deadline = performance.now() + patience;
-  recover(settings, operations, log);
-  let changed = 0;
-  for (let pause = 20;;) {
-    const result = restoreAll(settings, operations, log);
-    changed += result.changed;
-    if (result.problems.length === 0) break;
-    if (performance.now() >= deadline) {
-      throw new UninstallError(
-        `Cannot take the plugin out of the network configuration, so its program stays: ${
-          result.problems.join("; ")
-        }`,
-      );
-    }
-    await new Promise((resolve) => setTimeout(resolve, pause));
-    pause = Math.min(pause * 2, 500);
-  }
-  if (changed > 0) {
-    await new Promise((resolve) => setTimeout(resolve, settle));
-    // Another program may have written the entry back meanwhile, from its copy of the file.
-    const again = restoreAll(settings, operations, log);
-    if (again.problems.length > 0) throw new UninstallError(again.problems.join("; "));
-  }
-  removeMovedAside(settings, operations);
-  operations.remove(paths.kubeconfig);
-  new PluginFiles(operations, {
+  const plugin = new PluginFiles(operations, {
     sourceDir: "",
     binDir: settings.mountedBinDir,
     hostBinDir: paths.hostBinDir,
-  }).remove();
-  removeStateDir(operations, paths.stateDir);
+  });
+  refuseWrongFolder(operations, settings, plugin);
+  recover(settings, operations, log);
+  const restored = new Set<string>();
+  const restoreUntil = async (deadline: number) => {
+    for (let pause = 20;;) {
+      const { done, problems } = restoreAll(settings, operations, log);
+      done.forEach((name) => restored.add(name));
+      if (problems.length === 0) return;
+      if (performance.now() >= deadline) {
+        throw new UninstallError(
+          `Cannot take the plugin out of the network configuration, so its program stays: ${
+            problems.join("; ")
+          }`,
+        );
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      pause = Math.min(pause * 2, 500);
+    }
+  };
+  await restoreUntil(performance.now() + patience);
+  if (restored.size > 0) {
+    await new Promise((resolve) => setTimeout(resolve, settle));
+    // Another program may have written the entry back meanwhile, from its copy of the file.
+    await restoreUntil(performance.now());
+  }
+  removeMovedAside(settings, operations);
+  const stay = whatStays(operations, settings);
+  const report = reportOf(operations, settings, plugin, restored, stay);
+  operations.remove(paths.kubeconfig);
+  plugin.remove(stay.stub === undefined ? undefined : delStub(Deno.build.arch));
+  if (stay.stub === undefined) removeStateDir(operations, paths.stateDir);
+  else {
+    const { mountedBinDir } = settings;
+    const known = readInstalled(operations, paths.stateDir);
+    const hostBinDir = known?.hostBinDir ?? paths.hostBinDir;
+    writeInstalled(operations, paths.stateDir, { hostBinDir, mountedBinDir });
+    removeStateDir(operations, paths.stateDir, installedName);
+  }
   operations.remove(settings.readyFile);
-  log.info("Uninstalled");
+  const { removed, notFound, ...rest } = report;
+  log.info(headOf(report), { removed, notFound, ...rest });
+  return report;
+}
+
+/** The program's folder is another one than it was installed to: that one would be left as it is. */
+function refuseWrongFolder(
+  operations: Operations,
+  settings: Settings,
+  plugin: PluginFiles,
+): void {
+  const installed = readInstalled(operations, pathsOf(settings).stateDir);
+  const { mountedBinDir } = settings;
+  if (installed === undefined || plugin.isThere) return;
+  if ([installed.mountedBinDir, installed.hostBinDir].includes(mountedBinDir)) return;
+  throw new UninstallError(
+    `The plugin was installed into "${installed.hostBinDir}" of the host (seen there as ` +
+      `"${installed.mountedBinDir}"), and there is none in "${mountedBinDir}" of ` +
+      "MOUNTED_CNI_BIN_DIR; nothing was changed, set it to that folder",
+  );
+}
+
+/** Who still needs an answer to DEL, once no configuration names the plugin; in words. */
+function whatStays(
+  operations: Operations,
+  settings: Settings,
+): Pick<UninstallReport, "stub" | "unknown"> {
+  const { runtime } = viewRuntime(operations, settings, [], () => undefined);
+  const chains = cachedChains(operations, settings);
+  const cache = cacheDirOf(settings);
+  if (operations.targetStatus(settings.mountedBinDir)?.kind !== "directory") return {};
+  const program = `"${pathsOf(settings).plugin}"`;
+  const again = "uninstall again when they are gone";
+  if (chains.folder === undefined) {
+    if (runtime.kind !== "cri-o") {
+      return { unknown: `whether pods need the plugin to be deleted: "${cache}" is not there` };
+    }
+    return {
+      stub:
+        `${program} as a stub: CRI-O deletes pods that were started with the plugin by calling ` +
+        `it, and "${cache}" of MOUNTED_CNI_CACHE_DIR is not there to tell whether there are any; ` +
+        again,
+    };
+  }
+  // containerd itself deletes pods with the configuration in force, Multus with what it has stored.
+  const isContainerd = runtime.kind === "containerd" && runtime.isCertain;
+  const naming = [...isContainerd ? [] : chains.results, ...chains.multus];
+  return naming.length === 0 ? {} : {
+    stub: `${program} as a stub: ${naming.length} chain(s) of running pods name the plugin, for ` +
+      `example "${naming[0]}", and these pods can only be deleted by calling it; ${again}`,
+  };
+}
+
+function reportOf(
+  operations: Operations,
+  settings: Settings,
+  plugin: PluginFiles,
+  restored: ReadonlySet<string>,
+  stay: Pick<UninstallReport, "stub" | "unknown">,
+): UninstallReport {
+  const paths = pathsOf(settings);
+  const { netDir, mountedNetDir, mountedBinDir, kubeconfigName } = settings;
+  const removed = Array.from(restored, (name) => `the entry of "${netDir}/${name}"`);
+  const notFound: string[] = [];
+  const note = (isThere: boolean, what: string, folder: string, setting: string) => {
+    if (isThere) removed.push(`${what} in "${folder}"`);
+    else notFound.push(`${what} in "${folder}" of ${setting}`);
+  };
+  if (restored.size === 0) {
+    notFound.push(`an entry in the files of "${mountedNetDir}" of MOUNTED_CNI_NET_DIR`);
+  }
+  const hasKubeconfig = operations.status(paths.kubeconfig) !== undefined;
+  note(hasKubeconfig, `the kubeconfig "${kubeconfigName}"`, mountedNetDir, "MOUNTED_CNI_NET_DIR");
+  const isStub = plugin.isStub;
+  if (!isStub || stay.stub === undefined) {
+    const what = isStub ? "the stub of the plugin" : "the plugin";
+    note(plugin.isThere, what, mountedBinDir, "MOUNTED_CNI_BIN_DIR");
+  }
+  return { removed, notFound, ...(removed.length === 0 && stay.stub === undefined ? {} : stay) };
 }
 
 /** Restores every configuration file that names the plugin. */
@@ -94,26 +191,46 @@ function restoreAll(
   settings: Settings,
   operations: Operations,
   log: Logger,
-): { readonly changed: number; readonly problems: readonly string[] } {
+): { readonly done: readonly string[]; readonly problems: readonly string[] } {
   const folder = settings.mountedNetDir;
   const journal = readJournal(operations, pathsOf(settings).stateDir);
   const problems: string[] = [];
-  let changed = 0;
+  const done: string[] = [];
   for (const name of (operations.list(folder) ?? []).filter(isConfName)) {
     try {
       const file = readNetFile(operations, folder, name);
       if (file === undefined) continue;
+      refuseReferred(operations, settings, file);
       const result = restore(operations, folder, file, journal.get(name));
       if (result === "changed") problems.push(`"${name}" is being written by another program`);
       if (result === "done") {
-        changed++;
+        done.push(name);
         log.info("Restored", { file: `${settings.netDir}/${name}` });
       }
     } catch (error) {
       problems.push(`"${name}": ${messageOf(error)}`);
     }
   }
-  return { changed, problems };
+  if (problems.length === 0) {
+    for (const { path, place } of namersOf(operations, settings)) {
+      problems.push(`"${path}" names it at ${place}; take it out there`);
+    }
+  }
+  for (const refused of operations.takeRefused()) {
+    log.warn(`Cannot keep the extended attribute ${refused}`);
+  }
+  return { done, problems };
+}
+
+/** A file of ours that another one names, such as Multus' `clusterNetwork`, must not go. */
+function refuseReferred(operations: Operations, settings: Settings, file: NetFile): void {
+  const { kind } = classify(file);
+  if (kind !== "own" && kind !== "derived") return;
+  const referrer = referrerOf(operations, settings, file.name);
+  if (referrer === undefined) return;
+  throw new Error(
+    `"${referrer.path}" names this file at ${referrer.place}; let it name the primary plugin's`,
+  );
 }
 
 /** Restores one configuration file. */
@@ -148,8 +265,9 @@ function restore(
     return restoreLink(operations, path, file, entry.before.target);
   }
   if (isAsWritten && entry.before.kind === "file") {
-    const { content, mode, uid, gid } = entry.before;
-    return replaceFile(operations, path, file.content, new Uint8Array(content), { mode, uid, gid });
+    // Mode and owner were never changed here: what they are now, somebody else has decided since.
+    const content = new Uint8Array(entry.before.content);
+    return replaceFile(operations, path, file.content, content, file.status);
   }
   const bare = unchain(file.text!);
   if (typesOf(parseList(bare)).length === 0) return removeFile(operations, path, file.content);
@@ -184,16 +302,21 @@ function restoreLink(
   return "done";
 }
 
-/** Removes our own folder in the net dir with everything in it, the lock last. */
-function removeStateDir(operations: Operations, path: string): void {
+/**
+ * Removes our own folder in the net dir with everything in it, the lock last.
+ *
+ * @param kept Name of a file that stays, and the folder with it.
+ */
+function removeStateDir(operations: Operations, path: string, kept?: string): void {
   const status = operations.status(path);
   if (status === undefined) return;
   if (status.kind !== "directory") return operations.remove(path);
   const names = operations.list(path) ?? [];
-  for (const name of names.filter((name) => name !== lockName)) {
+  for (const name of names.filter((name) => name !== lockName && name !== kept)) {
     operations.remove(`${path}/${name}`);
   }
   if (names.includes(lockName)) operations.remove(`${path}/${lockName}`);
+  if (kept !== undefined) return;
   try {
     operations.remove(path);
   } catch (error) {

@@ -107,6 +107,25 @@ export const valueDeclarations = {
     "DaemonSet: CNI_CONF_NAME",
     "--cni-conf-name",
   ),
+  "cni.confNameIsLoaded": value(
+    truth,
+    false,
+    "Your word that pods go through the file of confName, whatever else is in netDir",
+    "DaemonSet: CNI_CONF_NAME_IS_LOADED",
+  ),
+  "cni.runtime": value(
+    oneOf("auto", "containerd", "cri-o", "multus"),
+    "auto",
+    "What decides which file of netDir is used; auto: what is seen in hostFolders, else containerd",
+    "DaemonSet: CNI_RUNTIME",
+  ),
+  "cni.hostFolders": value(
+    listOf(path, "a list of absolute paths, such as /etc/containerd"),
+    [],
+    "Folders of the host to see, read-only: those of the runtime's configuration, and libcni's cache; " +
+      "they must be there",
+    "DaemonSet: volumes below /host",
+  ),
   "cni.logLevel": value(
     oneOf("off", "info", "debug"),
     "info",

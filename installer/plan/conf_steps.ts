@@ -5,6 +5,7 @@ import {
   listOfSingle,
   parseList,
   pluginType,
+  typesOf,
   unchain,
 } from "../conflist/conflist.ts";
 import { bytesOf, canonicalJson, parseJson } from "../conflist/json_edit.ts";
@@ -12,8 +13,12 @@ import { type Attributes, sameBytes } from "../host/host_files.ts";
 import { type Before, type Journal, sha256 } from "../host/journal.ts";
 import type { NetFile, Observed } from "../host/observe.ts";
 import { ownGid, ownUid } from "../host/owner.ts";
+import { referenceTo } from "../runtime/mentions.ts";
+import { loadsSeveralFiles } from "../runtime/runtime.ts";
 import type { Settings } from "../settings/declarations.ts";
-import { chooseTarget, classify, derivedNameOf, shadowOf } from "./detect.ts";
+
+import { classify, derivedNameOf } from "./detect.ts";
+import { obstacleAfter, refusalOf, targetOf } from "./runtime_target.ts";
 import type { Cause, Plan, Step } from "./steps.ts";
 
 /** Returns the steps that chain our entry to another plugin's configuration. */
@@ -22,7 +27,7 @@ export function chainSteps(
   seen: Observed,
   entry: string,
 ): Omit<Plan, "warnings"> {
-  const target = chooseTarget(seen.files, settings.confName);
+  const target = targetOf(settings, seen);
   if (target.kind === "waiting") {
     return {
       steps: leftovers(settings, seen, new Set()),
@@ -31,9 +36,15 @@ export function chainSteps(
     };
   }
   const file = target.file as NetFile;
+  const refusal = refusalOf(seen, file);
+  if (refusal !== undefined) {
+    return { steps: withdrawal(seen, file), waitingFor: refusal };
+  }
   const steps: Step[] = [];
   let chained = file.name;
-  if (target.is.kind === "list") {
+  if (target.kind === "called") {
+    // The administrator has put our entry into the folder of the list.
+  } else if (target.is.kind === "list") {
     const step = listStep(file, entry, seen.journal);
     if (step !== undefined) steps.push(step);
   } else {
@@ -48,15 +59,26 @@ export function chainSteps(
     const step = derivedStep(seen, chained, file, bytesOf(listOfSingle(text, entry)));
     if (step !== undefined) steps.push(step);
   }
-  const shadow = shadowOf(seen.files, chained);
-  return {
-    steps: [...steps, ...leftovers(settings, seen, new Set([file.name, chained]))],
-    target: chained,
-    ...(shadow === undefined ? {} : {
-      blocked: `The runtime loads "${shadow}" before "${chained}", so pods are not captured; ` +
-        `set CNI_CONF_NAME to "${shadow}", or leave it empty`,
-    }),
-  };
+  steps.push(...leftovers(settings, seen, new Set([file.name, chained])));
+  const blocked = obstacleAfter(settings, seen, steps, chained);
+  return { steps, target: chained, ...(blocked === undefined ? {} : { blocked }) };
+}
+
+/** Takes our entry out of a file that it must not stand in. */
+function withdrawal(seen: Observed, file: NetFile): Step[] {
+  const derived = seen.files.find(({ name }) => name === derivedNameOf(file.name));
+  if (derived !== undefined && derived !== file && classify(derived).kind === "derived") {
+    if (isReferred(seen, derived)) return [];
+    return [{
+      kind: "remove",
+      cause: "left-over",
+      name: derived.name,
+      expected: derived.content,
+    }];
+  }
+  const is = classify(file);
+  if (is.kind !== "list" || !is.types.includes(pluginType)) return [];
+  return [writeStep(file, "left-over", bytesOf(unchain(file.text!)))];
 }
 
 function listStep(file: NetFile, entry: string, journal: Journal): Step | undefined {
@@ -64,12 +86,7 @@ function listStep(file: NetFile, entry: string, journal: Journal): Step | undefi
   const list = parseList(text);
   if (isChained(list, entry)) return undefined;
   const bare = unchain(text);
-  const types = list.plugins.items.map((item) =>
-    item.kind === "object" &&
-    item.members.some((m) =>
-      m.key === "type" && m.value.kind === "scalar" && m.value.value === pluginType
-    )
-  );
+  const types = typesOf(list).map((type) => type === pluginType);
   const count = types.filter(Boolean).length;
   const cause = count === 0
     ? "entry-missing"
@@ -97,16 +114,17 @@ function derivedStep(
 ): Step | undefined {
   const existing = seen.files.find((file) => file.name === name);
   if (sameBytes(existing?.content, content) && existing?.link === undefined) return undefined;
+  const foreign = existing?.text !== undefined && isForeign(existing) ? existing : undefined;
   return {
     kind: "write",
     cause: existing === undefined ? "file-missing" : "file-changed",
     name,
     expected: existing?.content,
     content,
-    attributes: attributesOf(source),
-    before: existing?.text !== undefined && isForeign(existing)
-      ? beforeOf(existing, existing.text, seen.journal)
-      : { kind: "absent" },
+    attributes: attributesOf(foreign ?? source),
+    before: foreign === undefined
+      ? { kind: "absent" }
+      : beforeOf(foreign, foreign.text!, seen.journal),
   };
 }
 
@@ -174,14 +192,23 @@ function leftovers(settings: Settings, seen: Observed, keep: ReadonlySet<string>
       // While nothing carries our entry yet, even an old file of ours is better than none.
       const isOrphan = !seen.files.some(({ name }) => derivedNameOf(name) === file.name);
       if (keep.size === 0 && !(is.kind === "derived" && isOrphan)) return [];
+      if (isReferred(seen, file)) return [];
       return [{ kind: "remove", cause: "left-over", name: file.name, expected }];
     }
     // When the file is found by looking, the primary plugin may come back to one that it had.
-    const mayComeBack = settings.chained && settings.confName === "";
+    const mayComeBack = settings.chained && settings.confName === "" &&
+      !loadsSeveralFiles(seen.view.runtime);
     if (is.kind !== "list" || mayComeBack || keep.size === 0) return [];
     if (!is.types.includes(pluginType)) return [];
     return [writeStep(file, "left-over", bytesOf(unchain(file.text!)))];
   });
+}
+
+/** Another file names this one, such as Multus' `clusterNetwork`: without it no pod would start. */
+function isReferred(seen: Observed, file: NetFile): boolean {
+  return seen.files.some((other) =>
+    other !== file && other.text !== undefined && referenceTo(other.text, file.name) !== undefined
+  );
 }
 
 function writeStep(

@@ -1,5 +1,6 @@
 /**
- * Which configuration file the container runtime loads, and to which file the plugin is chained. Pure.
+ * What each configuration file is to us, and to which one the plugin is chained when the runtime is
+ * containerd with its defaults; `runtime_target.ts` knows the others. Pure.
  *
  * Facts: libcni and containerd's go-cni take the files ending in `.conf`, `.conflist` and `.json`,
  * without sub-directories, in the order of their bytes, and load the first; a `.conflist` must hold a
@@ -65,7 +66,7 @@ export function classify(file: ConfFile): ConfKind {
 }
 
 /** As {@linkcode classify}, but knows our list beside a single plugin's file also when damaged. */
-function classifyAmong(files: readonly ConfFile[], file: ConfFile): ConfKind {
+export function classifyAmong(files: readonly ConfFile[], file: ConfFile): ConfKind {
   const is = classify(file);
   const isOurs = is.kind === "broken" &&
     files.some((other) => derivedNameOf(other.name) === file.name);
@@ -140,33 +141,12 @@ function twinOf(files: readonly ConfFile[], confName: string): string {
   return has(single) ? single : confName;
 }
 
-/**
- * Returns the name of another file that the runtime loads instead of those that carry our entry.
- *
- * @param files The net dir's configuration files in the order of their bytes.
- * @param chainedName The file that carries our entry.
- */
-export function shadowOf(files: readonly ConfFile[], chainedName: string): string | undefined {
-  for (const file of files) {
-    if (file.name >= chainedName) return undefined;
-    const is = classifyAmong(files, file);
-    if (is.kind === "broken" || (isPrimary(is) && !isMetaPlugin(is) && !carriesUs(is))) {
-      return file.name;
-    }
-  }
-  return undefined;
-}
-
-function carriesUs(is: ConfKind): boolean {
-  return is.kind === "list" && is.types.includes(pluginType);
-}
-
 function isPrimary(is: ConfKind): boolean {
   return is.kind === "list" || is.kind === "single" || is.kind === "reference-list";
 }
 
 /** A meta plugin calls the plugin of another file, to which we are chained instead. */
-function isMetaPlugin(is: ConfKind): boolean {
+export function isMetaPlugin(is: ConfKind): boolean {
   const type = is.kind === "single" ? is.type : is.kind === "list" ? is.types[0] : undefined;
   return type === "multus" || type === "multus-shim" || type === "genie";
 }

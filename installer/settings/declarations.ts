@@ -65,6 +65,37 @@ export const declarations = {
     default: "true",
     help: "Whether to chain to another plugin's list; false: write a file of our own",
   },
+  /** Who decides which file of the net dir is used. */
+  runtime: {
+    variable: "CNI_RUNTIME",
+    kind: "runtime",
+    default: "auto",
+    help: "What decides which file of the net dir is used; auto: what is seen below " +
+      "MOUNTED_HOST_ROOT, else containerd",
+  },
+  /** The administrator's word that the named file is the one. */
+  confNameIsLoaded: {
+    variable: "CNI_CONF_NAME_IS_LOADED",
+    kind: "boolean",
+    default: "false",
+    help: "Your word that pods go through the file of CNI_CONF_NAME, whatever else is there",
+  },
+  /** The host's root folder as this process sees it. */
+  mountedHostRoot: {
+    variable: "MOUNTED_HOST_ROOT",
+    kind: "path",
+    default: "/host",
+    help: "Folder below which this program sees the host's files, such as " +
+      "etc/containerd/config.toml; read-only is enough, and what is not there is not read",
+  },
+  /** libcni's cache folder as this process sees it; empty: below the host's root. */
+  mountedCacheDir: {
+    variable: "MOUNTED_CNI_CACHE_DIR",
+    kind: "path",
+    default: "",
+    help: "Path under which this program sees libcni's cache of the host; empty: var/lib/cni " +
+      "below MOUNTED_HOST_ROOT",
+  },
   logLevel: {
     variable: "CNI_LOG_LEVEL",
     kind: "level",

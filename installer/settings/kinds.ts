@@ -96,8 +96,17 @@ const json: Kind<string> = {
   },
 };
 
+const runtime: Kind<"auto" | "containerd" | "cri-o" | "multus"> = {
+  allowed: "auto, containerd, cri-o or multus",
+  placeholder: "auto|containerd|cri-o|multus",
+  parse: (value) =>
+    value === "auto" || value === "containerd" || value === "cri-o" || value === "multus"
+      ? { value }
+      : wrong,
+};
+
 /** All kinds. */
-export const kinds = { text, boolean, seconds, port, level, path, name, confName, json };
+export const kinds = { runtime, text, boolean, seconds, port, level, path, name, confName, json };
 
 /** Name of a kind. */
 export type KindName = keyof typeof kinds;

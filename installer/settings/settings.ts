@@ -52,6 +52,12 @@ export function parseSettings(
       1,
     );
   }
+  if (settings.confNameIsLoaded && settings.confName === "") {
+    throw new SettingsError(
+      "CNI_CONF_NAME_IS_LOADED is true, and CNI_CONF_NAME names no file; set it",
+      1,
+    );
+  }
   return settings;
 }
 

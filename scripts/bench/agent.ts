@@ -2,7 +2,7 @@
  * What the node agent costs on a node of 250 pods that it follows, and what it saves each pod's
  * start: the plugin asks it for the pod instead of the API server.
  */
-import { createNamespace } from "../../src/linux/topology.ts";
+import { createNamespace } from "../../tests/support/topology.ts";
 import { ApiServer } from "../../tests/support/api_server.ts";
 import { TestNode } from "../../tests/support/node.ts";
 import { injectedPod, plainPod, type PodObject } from "../../tests/support/pods.ts";

@@ -4,7 +4,7 @@
  */
 import { IptablesEngine } from "../../src/engine/iptables/iptables_engine.ts";
 import type { Backend } from "../../src/engine/iptables/tools.ts";
-import { createNamespace } from "../../src/linux/topology.ts";
+import { createNamespace } from "../../tests/support/topology.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../../src/redirect/defaults.ts";
 import type { Ruleset } from "../../src/redirect/ruleset.ts";

@@ -3,7 +3,7 @@
  * entered, empty network namespace. Run as root: `deno run -A scripts/bench/nftables.ts`.
  */
 import { NftablesEngine } from "../../src/engine/nftables/nftables_engine.ts";
-import { createNamespace } from "../../src/linux/topology.ts";
+import { createNamespace } from "../../tests/support/topology.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import type { RedirectConfig } from "../../src/redirect/config.ts";
 import { defaultRedirectConfig } from "../../src/redirect/defaults.ts";

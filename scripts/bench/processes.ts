@@ -2,7 +2,7 @@
  * Whole calls of the compiled plugin, as a container runtime makes them, against an empty compiled
  * program: what a pod's start-up costs.
  */
-import { createNamespace, type NamedNamespace } from "../../src/linux/topology.ts";
+import { createNamespace, type NamedNamespace } from "../../tests/support/topology.ts";
 import { ApiServer } from "../../tests/support/api_server.ts";
 import { injectedPod, plainPod } from "../../tests/support/pods.ts";
 import {

@@ -1,8 +1,8 @@
 /** The network configuration on stdin: its text, and the keys of the specification. */
 import { CniError, CniErrorCode } from "./errors.ts";
-import { TOO_MUCH_HINT } from "./stdin.ts";
 import { topLevelValueSpan } from "./json_span.ts";
 import { isObject, own, show, typeName, wrongValue } from "./json_value.ts";
+import { TOO_MUCH_HINT } from "./stdin.ts";
 import { DEFAULT_VERSION, isSupportedVersion, supportedVersions } from "./versions.ts";
 
 /** A network configuration whose standard keys are right. */

@@ -1,5 +1,5 @@
 /** The one interface of all engines: make the kernel do what a ruleset says, and prove it. */
-import type { IpFamily } from "../redirect/config.ts";
+import type { IpFamily } from "../ip/address.ts";
 import type { Ruleset } from "../redirect/ruleset.ts";
 
 /** Name of an engine. */

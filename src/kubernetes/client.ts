@@ -204,7 +204,7 @@ export class KubernetesClient implements Disposable {
       return transport;
     } catch (cause) {
       if (this.#transport === making) this.#transport = undefined;
-      throw this.#error(what, `the kubeconfig's certificates are of no use: ${reasonOf(cause)}`, {
+      throw this.#error(what, `the way there cannot be prepared: ${reasonOf(cause)}`, {
         kind: "tls",
         certificateProblem: "unusable",
         temporary: false,
@@ -318,18 +318,17 @@ async function* endedBy(
   answer: Answer,
   onPiece: () => void,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
-  const aborted = Promise.withResolvers<never>();
-  aborted.promise.catch(() => {});
-  const abort = () => aborted.reject(signal.reason);
+  // Of the piece that is waited for. A race with one promise for all would keep a part of each piece.
+  let fail: (reason: unknown) => void = () => {};
+  const abort = () => fail(signal.reason);
   signal.addEventListener("abort", abort, { once: true });
   const pieces = answer.pieces();
   try {
-    signal.throwIfAborted();
     for (;;) {
-      const next = pieces.next();
-      // The race may leave it behind; its failure then is nobody's business.
-      next.catch(() => {});
-      const { done, value } = await Promise.race([next, aborted.promise]);
+      const next = Promise.withResolvers<IteratorResult<Uint8Array<ArrayBuffer>, void>>();
+      fail = next.reject;
+      pieces.next().then(next.resolve, next.reject);
+      const { done, value } = await next.promise;
       if (done === true) return;
       onPiece();
       yield value;

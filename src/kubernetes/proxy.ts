@@ -2,7 +2,9 @@
  * Which proxy is on the way to the API server: the kubeconfig's, else what the environment says, read
  * as Go's httpproxy reads it. Kubelet and the container runtime do so, whose variables these are.
  */
-import { addressBytes } from "../linux/ip_address.ts";
+import { type Address, parseAddress, unmapped } from "../ip/address.ts";
+import { contains, parseCidr } from "../ip/cidr.ts";
+import { withVariables } from "./environment.ts";
 
 /** The variables that name proxies. */
 export interface ProxyVariables {
@@ -27,31 +29,30 @@ export interface Destination {
   readonly port: number;
 }
 
-const names = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] as const;
-
-/** What was taken out of the environment. */
-const taken: Record<string, string> = {};
-
 /**
- * Takes the variables out of the environment, where `fetch` would read them in its own way. Of two
- * spellings the one in capital letters counts. Needs `--allow-env` for the variables in both
- * spellings.
+ * Reads the variables. Of two spellings the one in capital letters counts. Needs `--allow-env` for
+ * the variables in both spellings.
  */
-export function takeProxyVariables(): ProxyVariables {
-  for (const name of [...names, "ALL_PROXY"]) {
-    for (const spelling of [name, name.toLowerCase()]) {
-      const value = Deno.env.get(spelling);
-      if (value === undefined) continue;
-      taken[spelling] = value;
-      Deno.env.delete(spelling);
-    }
-  }
+export function readProxyVariables(): ProxyVariables {
   const found: { -readonly [name in keyof ProxyVariables]: string } = {};
-  for (const name of names) {
-    const value = taken[name] || taken[name.toLowerCase()];
+  for (const name of ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] as const) {
+    const value = Deno.env.get(name) || Deno.env.get(name.toLowerCase());
     if (value) found[name] = value;
   }
   return found;
+}
+
+/** Runs work that would read the variables in another way than {@linkcode proxyOf}. */
+export function withoutProxyVariables<T>(work: () => T): T {
+  return withVariables(
+    Object.fromEntries(
+      ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].flatMap((name) => [
+        [name, undefined],
+        [name.toLowerCase(), undefined],
+      ]),
+    ),
+    work,
+  );
 }
 
 /** Describes the proxy that a kubeconfig names. */
@@ -96,17 +97,20 @@ function describe(url: string, origin: string): Proxy {
  */
 export function isExempt({ hostname, port }: Destination, noProxy: string): boolean {
   const host = hostname.toLowerCase();
-  const address = parseAddress(host);
-  if (host === "localhost" || address !== undefined && isLoopback(address)) return true;
+  const address = addressOf(host);
+  if (
+    host === "localhost" ||
+    address !== undefined && loopback.some((range) => contains(range, address))
+  ) return true;
   return noProxy.split(",").some((part) => {
     const entry = part.trim().toLowerCase();
     if (entry === "*") return true;
-    const range = parseRange(entry);
+    const range = entry.includes("/") ? parseCidr(entry) : undefined;
     if (range !== undefined) return address !== undefined && contains(range, address);
     const { name, port: wantedPort } = splitPort(entry);
     if (name === "" || wantedPort !== "" && wantedPort !== String(port)) return false;
-    const wanted = parseAddress(name);
-    if (wanted !== undefined) return address !== undefined && isEqual(wanted, address);
+    const wanted = name.includes("/") ? undefined : parseCidr(name);
+    if (wanted !== undefined) return address !== undefined && contains(wanted, address);
     const suffix = name.replace(/^\*\./, ".");
     return suffix.startsWith(".")
       ? host.endsWith(suffix)
@@ -121,46 +125,10 @@ function splitPort(entry: string): { readonly name: string; readonly port: strin
   return { name: bracketed ?? plain ?? "", port };
 }
 
-type Address = Uint8Array<ArrayBuffer>;
-
-/** The bytes of an address; an IPv4 address that is written as IPv6 is the IPv4 address. */
-function parseAddress(text: string): Address | undefined {
-  let bytes: Address;
-  try {
-    bytes = addressBytes(text);
-  } catch {
-    return undefined;
-  }
-  const isMapped = bytes.length === 16 && bytes[10] === 0xff && bytes[11] === 0xff &&
-    bytes.subarray(0, 10).every((byte) => byte === 0);
-  return isMapped ? bytes.slice(12) : bytes;
-}
-
-interface Range {
-  readonly address: Address;
-  readonly bits: number;
-}
-
-function parseRange(entry: string): Range | undefined {
-  const [, text = "", length = ""] = /^(.*)\/([0-9]{1,3})$/.exec(entry) ?? [];
+/** An address as text; an IPv4 address that is written as IPv6 is the IPv4 address. */
+function addressOf(text: string): Address | undefined {
   const address = parseAddress(text);
-  const bits = Number(length);
-  return address === undefined || bits > address.length * 8 ? undefined : { address, bits };
+  return address && unmapped(address);
 }
 
-function contains({ address, bits }: Range, other: Address): boolean {
-  return address.length === other.length && address.every((byte, at) => {
-    const mask = 0xff00 >> Math.min(8, Math.max(0, bits - at * 8)) & 0xff;
-    return (byte & mask) === (other[at]! & mask);
-  });
-}
-
-function isEqual(one: Address, other: Address): boolean {
-  return contains({ address: one, bits: one.length * 8 }, other);
-}
-
-function isLoopback(address: Address): boolean {
-  return address.length === 4
-    ? address[0] === 127
-    : address.every((byte, at) => byte === (at === 15 ? 1 : 0));
-}
+const loopback = ["127.0.0.0/8", "::1/128"].map((text) => parseCidr(text)!);

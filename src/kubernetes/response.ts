@@ -26,6 +26,10 @@ export function isNetworkError(error: unknown): boolean {
 
 /** The telling part of an error's message: `fetch` puts addresses and layers in front of it. */
 export function reasonOf(error: unknown): string {
+  // Deno 2.9 says "fetch failed", and the reason only in the cause.
+  if (error instanceof Error && error.message === "fetch failed" && error.cause !== undefined) {
+    return reasonOf(error.cause);
+  }
   const message = error instanceof Error ? error.message : String(error);
   const telling = /client error \([A-Za-z]+\): (.*)$/s.exec(message)?.[1] ?? message;
   return telling.slice(0, 300);

@@ -8,7 +8,8 @@ import {
   type Proxy,
   proxyOf,
   type ProxyVariables,
-  takeProxyVariables,
+  readProxyVariables,
+  withoutProxyVariables,
 } from "./proxy.ts";
 import { SingleUseTransport } from "./single_use_transport.ts";
 
@@ -33,7 +34,7 @@ export interface Transport {
 export interface TransportOptions {
   /** Most requests will be the only one: each gets a connection of its own. */
   readonly direct?: boolean;
-  /** What the environment says about proxies; taken from it by default. */
+  /** What the environment says about proxies; read from it by default. */
   readonly proxyVariables?: ProxyVariables;
 }
 
@@ -52,7 +53,7 @@ export async function createTransport(
   const destination = destinationOf(server);
   const proxy = access.proxyUrl !== undefined
     ? kubeconfigProxy(access.proxyUrl)
-    : proxyOf(options.proxyVariables ?? takeProxyVariables(), destination);
+    : proxyOf(options.proxyVariables ?? readProxyVariables(), destination);
   if (destination.protocol === "http") return new FetchTransport(access, proxy);
   const byNode = insecureSkipTlsVerify || tlsServerName !== undefined && clientCertificate;
   if (byNode && access.proxyUrl !== undefined) {
@@ -110,17 +111,19 @@ class FetchTransport implements Transport {
 
   constructor(access: ClusterAccess, readonly proxy: Proxy | undefined) {
     this.#server = access.server;
-    this.#client = trustOnly(access, () =>
-      Deno.createHttpClient({
-        http2: false,
-        ...(access.certificateAuthority === undefined
-          ? {}
-          : { caCerts: [access.certificateAuthority] }),
-        ...(access.clientCertificate === undefined
-          ? {}
-          : { cert: access.clientCertificate.certificate, key: access.clientCertificate.key }),
-        ...(proxy === undefined ? {} : { proxy: { url: proxy.url } }),
-      }));
+    const options: Deno.CreateHttpClientOptions = {
+      http2: false,
+      ...(access.certificateAuthority === undefined
+        ? {}
+        : { caCerts: [access.certificateAuthority] }),
+      ...(proxy === undefined ? {} : { proxy: { url: proxy.url } }),
+    };
+    const { certificate: cert, key } = access.clientCertificate ?? {};
+    const identity = cert === undefined || key === undefined ? {} : { cert, key };
+    this.#client = trustOnly(
+      access,
+      () => withoutProxyVariables(() => Deno.createHttpClient({ ...options, ...identity })),
+    );
   }
 
   async get(

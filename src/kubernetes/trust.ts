@@ -3,9 +3,10 @@
  * its own, which it makes once, with the first use of TLS, of public authorities or of what these
  * variables name: a server of any other authority on that list got the token.
  */
+import { withVariables } from "./environment.ts";
 
 /** What the list is made from, and what makes it empty. */
-const variables: Readonly<Record<string, string | undefined>> = {
+const ofAnEmptyList: Readonly<Record<string, string | undefined>> = {
   DENO_CERT: undefined,
   DENO_TLS_CA_STORE: "system",
   SSL_CERT_DIR: undefined,
@@ -17,27 +18,14 @@ let listIsMade = false;
 /**
  * Makes Deno's list of authorities empty, unless an earlier use of TLS has made it. Then only those
  * that are given with a connection count, for the rest of the process's life. Needs `--allow-env` for
- * the four variables, which are as before afterwards: a program that this one starts may need them.
+ * the four variables.
  *
  * @param work Uses TLS before it returns, if only to begin with: that makes the list.
  * @returns What `work` returns.
  */
 export function trustingNobodyElse<T>(work: () => T): T {
   if (listIsMade) return work();
-  const before: Record<string, string | undefined> = {};
-  for (const name in variables) {
-    before[name] = Deno.env.get(name);
-    setVariable(name, variables[name]);
-  }
-  try {
-    return work();
-  } finally {
-    listIsMade = true;
-    for (const name in variables) setVariable(name, before[name]);
-  }
-}
-
-function setVariable(name: string, value: string | undefined): void {
-  if (value === undefined) Deno.env.delete(name);
-  else Deno.env.set(name, value);
+  const result = withVariables(ofAnEmptyList, work);
+  listIsMade = true;
+  return result;
 }

@@ -3,7 +3,7 @@
  * rtnetlink(7), `linux/rtnetlink.h`, `linux/if_link.h`, `linux/if_addr.h`. Needs `--allow-ffi`.
  */
 import { EEXIST, LinuxError } from "./errno.ts";
-import { addressBytes, formatAddress } from "./ip_address.ts";
+import { addressBytes, formatAddress } from "../ip/address.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "./netlink.ts";
 import {
   type Attribute,

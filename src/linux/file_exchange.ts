@@ -4,23 +4,9 @@
  *
  * Needs `--allow-ffi`. Used by the installer only.
  */
-import { EINTR, LinuxError } from "./errno.ts";
+import { call, fileCalls as libc } from "./file_calls.ts";
+import { LinuxError } from "./errno.ts";
 import { cString } from "./libc.ts";
-
-const interfaceOfLibc = {
-  __errno_location: { parameters: [], result: "pointer" },
-  renameat2: { parameters: ["i32", "buffer", "i32", "buffer", "u32"], result: "i32" },
-  open: { parameters: ["buffer", "i32", "i32"], result: "i32" },
-  flock: { parameters: ["i32", "i32"], result: "i32" },
-  close: { parameters: ["i32"], result: "i32" },
-} as const;
-
-type Symbols = Deno.DynamicLibrary<typeof interfaceOfLibc>["symbols"];
-let loaded: Symbols | undefined;
-
-function libc(): Symbols {
-  return loaded ??= Deno.dlopen("libc.so.6", interfaceOfLibc).symbols;
-}
 
 const AT_FDCWD = -100;
 const RENAME_NOREPLACE = 1;
@@ -31,16 +17,6 @@ const O_NOFOLLOW = 0o400000;
 const O_CLOEXEC = 0o2000000;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
-
-function call(attempt: string, work: () => number): number {
-  for (;;) {
-    const result = work();
-    if (result !== -1) return result;
-    const pointer = libc().__errno_location();
-    const errno = pointer === null ? 0 : new Deno.UnsafePointerView(pointer).getInt32();
-    if (errno !== EINTR) throw new LinuxError(attempt, errno);
-  }
-}
 
 /**
  * Exchanges two existing files in one atomic step: nobody sees either name missing, and what stood

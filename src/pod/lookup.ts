@@ -324,7 +324,7 @@ function certificateHint({ certificateProblem }: ApiError): string {
         "is wrong";
     case "unusable":
       return 'Repair "certificate-authority-data", "client-certificate-data" or ' +
-        '"client-key-data" of the kubeconfig';
+        '"client-key-data" of the kubeconfig, or what else the message names';
     default:
       return "Compare the kubeconfig's certificates with those of the API server";
   }

@@ -1,6 +1,7 @@
 /** Lists of addresses, and networks behind interfaces, as a pod states them. */
-import { parseAddress, parseCidr } from "../redirect/addresses.ts";
-import type { Cidr, DnsConfig, VirtualNetwork } from "../redirect/config.ts";
+import { type Cidr, parseCidr } from "../ip/cidr.ts";
+import { parseAddress } from "../ip/address.ts";
+import type { DnsConfig, VirtualNetwork } from "../redirect/config.ts";
 import { ConfigError, quoted } from "./config_error.ts";
 import { checkLength, splitList } from "./scalars.ts";
 

@@ -3,7 +3,9 @@
  * O OUTPUT, I inbound chain, M outbound chain, D redirect chains, X mangle) are those that
  * `install-cni explain` prints and `docs/rules.md` lists.
  */
-import type { Cidr, IpFamily, RedirectConfig } from "./config.ts";
+import type { RedirectConfig } from "./config.ts";
+import type { Cidr } from "../ip/cidr.ts";
+import type { IpFamily } from "../ip/address.ts";
 import { DNS_PORT } from "./defaults.ts";
 import {
   baseChain,

@@ -3,9 +3,8 @@
  * Ports are 1–65535, UIDs 0–4294967294, addresses canonical text. Facts: `docs/` and the Kuma
  * transparent proxy configuration.
  */
-
-/** An IP family; rules are compiled for each one separately. */
-export type IpFamily = "ipv4" | "ipv6";
+import type { IpFamily } from "../ip/address.ts";
+import type { Cidr } from "../ip/cidr.ts";
 
 /** Families whose traffic is redirected. */
 export type IpFamilyMode = "dualstack" | "ipv4" | "ipv6";
@@ -20,13 +19,6 @@ export type RedirectRulesVersion = "2.9" | "3";
 export interface Range {
   readonly from: number;
   readonly to: number;
-}
-
-/** An IP network: `address` is canonical and masked to `prefix`. */
-export interface Cidr {
-  readonly family: IpFamily;
-  readonly address: string;
-  readonly prefix: number;
 }
 
 /** "Traffic to these ports by these UIDs is not redirected." */

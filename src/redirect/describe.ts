@@ -1,5 +1,6 @@
 /** Configurations and rules in words, for people in a hurry. */
-import type { IpFamily, Range, RedirectConfig, UidExclusion } from "./config.ts";
+import type { Range, RedirectConfig, UidExclusion } from "./config.ts";
+import type { IpFamily } from "../ip/address.ts";
 import type { FamilyRuleset, Match, Rule, Ruleset, Verdict } from "./ruleset.ts";
 
 /** A setting's key path as in the config annotation, its value, and where the value came from. */

@@ -7,8 +7,9 @@
  * in again through `lo`, but its connection has been through `raw` and `nat` by then; only a packet
  * that belongs to no connection is looked at anew.
  */
-import { type Address, contains, parseAddress } from "./addresses.ts";
-import type { IpFamily, Range } from "./config.ts";
+import { contains } from "../ip/cidr.ts";
+import { type Address, type IpFamily, parseAddress } from "../ip/address.ts";
+import type { Range } from "./config.ts";
 import type {
   BaseChainName,
   Chain,

@@ -1,4 +1,6 @@
-import type { Cidr, IpFamily, RedirectConfig } from "./config.ts";
+import type { RedirectConfig } from "./config.ts";
+import type { Cidr } from "../ip/cidr.ts";
+import type { IpFamily } from "../ip/address.ts";
 
 /** What the rules of one family are made from. */
 export interface FamilyContext {

@@ -2,7 +2,9 @@
  * Rules in the syntax of `iptables-save`: the form in which the saving tool of iptables 1.8 prints
  * them, byte for byte, so that what was read back can be compared as text.
  */
-import type { Cidr, IpFamily, Range } from "./config.ts";
+import type { Range } from "./config.ts";
+import type { Cidr } from "../ip/cidr.ts";
+import type { IpFamily } from "../ip/address.ts";
 import {
   COMMENT_PREFIX,
   type FamilyRuleset,

@@ -1,5 +1,7 @@
 /** Short constructors of rules and their parts, so that the compiler reads like the rule table. */
-import type { Cidr, IpFamily, Range } from "./config.ts";
+import type { Range } from "./config.ts";
+import type { Cidr } from "../ip/cidr.ts";
+import type { IpFamily } from "../ip/address.ts";
 import type { Chain, Match, Rule, Verdict } from "./ruleset.ts";
 
 /** Condition: TCP. */

@@ -2,7 +2,9 @@
  * Tables of nf_tables in the syntax of `nft`, for people: what the nftables engine installs, in a
  * form that `nft -f` takes too. The engine itself does not need it.
  */
-import type { Cidr, IpFamily, Range } from "./config.ts";
+import type { Range } from "./config.ts";
+import type { Cidr } from "../ip/cidr.ts";
+import type { IpFamily } from "../ip/address.ts";
 import type { NftHook } from "./nft_layout.ts";
 import { COMMENT_PREFIX, type Match, type Rule, type Verdict } from "./ruleset.ts";
 

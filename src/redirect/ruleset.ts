@@ -2,7 +2,9 @@
  * The engine-neutral form of the rules: what both engines install, the evaluator walks and a person
  * reads. Tables, hooks and verdicts carry netfilter's names.
  */
-import type { Cidr, IpFamily, Range } from "./config.ts";
+import type { Range } from "./config.ts";
+import type { Cidr } from "../ip/cidr.ts";
+import type { IpFamily } from "../ip/address.ts";
 
 /** Tables in the order in which a packet meets them. */
 export type TableName = "raw" | "mangle" | "nat";

@@ -4,13 +4,13 @@
  */
 import fc from "fast-check";
 import type {
-  Cidr,
   DirectionConfig,
   DnsConfig,
   RedirectConfig,
   UidExclusion,
   VirtualNetwork,
 } from "../../src/redirect/config.ts";
+import type { Cidr } from "../../src/ip/cidr.ts";
 import { DOCKER_RESOLVER, FOREIGN_PORTS, type Foreigner } from "./foreign_rules.ts";
 import { Laboratory, type LaboratoryProbe, PEER, POD } from "./laboratory.ts";
 import { gatewayAddresses, guestAddresses, type GuestOptions } from "./virtual_network.ts";

@@ -15,7 +15,7 @@ import {
   setLinkUp,
   uniqueName,
   writeSysctl,
-} from "../../src/linux/topology.ts";
+} from "./topology.ts";
 
 /** Who has which address; nobody has `nowhere`. */
 export const ADDRESSES = {

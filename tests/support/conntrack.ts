@@ -3,7 +3,7 @@
  * `linux/netfilter/nfnetlink_conntrack.h`.
  */
 import { LinuxError } from "../../src/linux/errno.ts";
-import { addressBytes } from "../../src/linux/ip_address.ts";
+import { addressBytes } from "../../src/ip/address.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../src/linux/netlink.ts";
 import {
   findAttribute,
@@ -13,7 +13,7 @@ import {
   parseAttributes,
   sameBytes,
 } from "../../src/linux/netlink_message.ts";
-import type { Endpoint } from "../../src/linux/sockets.ts";
+import type { Endpoint } from "./sockets.ts";
 
 const CTNETLINK = 1 << 8;
 const CT_GET = 1;

@@ -3,7 +3,7 @@
  * one folder, and driven over the Container Runtime Interface as a kubelet would.
  */
 import { withNetworkNamespace } from "../../src/linux/network_namespace.ts";
-import { writeSysctl } from "../../src/linux/topology.ts";
+import { writeSysctl } from "./topology.ts";
 import { CriClient } from "./cri_client.ts";
 import { ociImage } from "./oci_image.ts";
 

@@ -1,5 +1,5 @@
 /** Rules of other programs in a pod's nat table: as text for iptables and as what they do. */
-import type { IpFamily } from "../../src/redirect/config.ts";
+import type { IpFamily } from "../../src/ip/address.ts";
 import {
   baseChain,
   host,

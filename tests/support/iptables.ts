@@ -1,11 +1,11 @@
 /** Real iptables tools, and folders of tools that misbehave, for tests. */
 import assert from "node:assert/strict";
-import type { IpFamily } from "../../src/redirect/config.ts";
+import type { IpFamily } from "../../src/ip/address.ts";
 import { IptablesEngine } from "../../src/engine/iptables/iptables_engine.ts";
 import { readLegacyTables } from "../../src/linux/legacy_tables.ts";
 import { withPrivateMounts } from "../../src/linux/private_mounts.ts";
 import { runProgram } from "../../src/linux/process.ts";
-import { createNamespace } from "../../src/linux/topology.ts";
+import { createNamespace } from "./topology.ts";
 
 /** Where Debian's package puts the tools. */
 export const TOOL_FOLDER = "/usr/sbin";

@@ -16,8 +16,8 @@ import {
   type TcpSocket,
   type UdpSocket,
   withFileSystemUser,
-} from "../../src/linux/sockets.ts";
-import { createNamespace, type NamedNamespace, uniqueName } from "../../src/linux/topology.ts";
+} from "./sockets.ts";
+import { createNamespace, type NamedNamespace, uniqueName } from "./topology.ts";
 import { PEER, POD, wire } from "./laboratory_wire.ts";
 import { RawTcpSocket } from "./stray_packet.ts";
 import {

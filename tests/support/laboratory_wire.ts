@@ -6,7 +6,7 @@ import {
   type NamedNamespace,
   setLinkUp,
   writeSysctl,
-} from "../../src/linux/topology.ts";
+} from "./topology.ts";
 
 /** The wire's addresses; the pod is also reached at 127.0.0.1 and ::1 from inside. */
 export const POD: Readonly<Record<"ipv4" | "ipv6", string>> = {

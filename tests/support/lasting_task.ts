@@ -3,7 +3,7 @@
  * and then waits for ever. Arguments: a name for a network namespace; "fail" to end at once instead.
  */
 import { supervise } from "../../scripts/supervise.ts";
-import { createNamespace } from "../../src/linux/topology.ts";
+import { createNamespace } from "./topology.ts";
 
 const [name = "", ending] = Deno.args;
 

@@ -6,7 +6,7 @@ import {
   createVethPair,
   type NamedNamespace,
   setLinkUp,
-} from "../../src/linux/topology.ts";
+} from "./topology.ts";
 
 /** The pod's address. */
 export const LONE_POD_ADDRESS = "10.90.0.3";

@@ -1,5 +1,5 @@
 /** The real `nft` program of the Debian package nftables, run inside a namespace. */
-import type { NamedNamespace } from "../../src/linux/topology.ts";
+import type { NamedNamespace } from "./topology.ts";
 
 /** Runs a script as `nft -f -` would, and throws with nft's words when it fails. */
 export function nftScript(namespace: NamedNamespace, script: string): void {

@@ -1,6 +1,6 @@
 /** Probes of the laboratory as packets for the evaluator, and its words as ends of probes. */
 import { type Evaluation, type FinalVerdict, type Packet } from "../../src/redirect/evaluate.ts";
-import type { IpFamily } from "../../src/redirect/config.ts";
+import type { IpFamily } from "../../src/ip/address.ts";
 import { CLOSED_PORT, OWN_ADDRESSES, type SourcedProbe } from "./arbitrary_redirect.ts";
 import type { Landing } from "./laboratory.ts";
 

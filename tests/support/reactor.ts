@@ -1,9 +1,9 @@
 /**
- * A single-threaded event loop for the synchronous sockets of `src/linux/sockets.ts`: tasks are
+ * A single-threaded event loop for the synchronous sockets of `tests/support/sockets.ts`: tasks are
  * generators that yield what they wait for. It blocks the thread, on purpose: nothing that Deno
  * would do on other threads (in other network namespaces) takes part.
  */
-import { poll } from "../../src/linux/sockets.ts";
+import { poll } from "./sockets.ts";
 
 /** What a task waits for: a file descriptor, at most so long. */
 export interface Wait {

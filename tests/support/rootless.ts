@@ -3,7 +3,7 @@
  * ({@linkcode runRootless}), then inside, where this file is the program.
  */
 import assert from "node:assert/strict";
-import { setLinkUp } from "../../src/linux/topology.ts";
+import { setLinkUp } from "./topology.ts";
 import { LinuxError } from "../../src/linux/errno.ts";
 import { withNetworkNamespace } from "../../src/linux/network_namespace.ts";
 

@@ -1,5 +1,5 @@
 /** How often each nat rule was met: as iptables counts it, and as the evaluator says. */
-import type { IpFamily } from "../../src/redirect/config.ts";
+import type { IpFamily } from "../../src/ip/address.ts";
 import type { Step } from "../../src/redirect/evaluate.ts";
 import { saved, type TestBackend } from "./iptables.ts";
 

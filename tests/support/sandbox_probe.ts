@@ -18,7 +18,7 @@ import {
   type TcpSocket,
   type UdpSocket,
   withFileSystemUser,
-} from "../../src/linux/sockets.ts";
+} from "./sockets.ts";
 
 /** A pod and the host that it talks with. */
 export interface ProbedPod {

@@ -19,7 +19,7 @@ import {
   type TcpListener,
   type TcpSocket,
   type UdpSocket,
-} from "../../src/linux/sockets.ts";
+} from "./sockets.ts";
 import { buildAnswer, buildQuery, readAnswer } from "./dns.ts";
 import { Reactor, type Task } from "./reactor.ts";
 

@@ -3,8 +3,8 @@
  * for "invalid". Facts: raw(7), RFC 9293 section 3.1, `net/netfilter/nf_conntrack_proto_tcp.c`.
  */
 import { LinuxError } from "../../src/linux/errno.ts";
-import { addressBytes } from "../../src/linux/ip_address.ts";
-import { type Endpoint, poll, Socket } from "../../src/linux/sockets.ts";
+import { addressBytes } from "../../src/ip/address.ts";
+import { type Endpoint, poll, Socket } from "./sockets.ts";
 
 const AF_INET = 2;
 const AF_INET6 = 10;

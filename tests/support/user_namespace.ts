@@ -1,7 +1,7 @@
 /** Network namespaces as a container runtime makes them for pods with `hostUsers: false`. */
 import assert from "node:assert/strict";
 import { runProgram } from "../../src/linux/process.ts";
-import { NamedNamespace, uniqueName } from "../../src/linux/topology.ts";
+import { NamedNamespace, uniqueName } from "./topology.ts";
 
 /** Users 0 to 65535 of the pod are these of the host, whom nobody else uses. */
 const FIRST_USER = 1_000_000_000;

@@ -4,13 +4,8 @@
  * sidecar's inbound port. Runs synchronously in the network namespace that the thread is in; the
  * inbound port must be free there.
  */
-import {
-  connectTcp,
-  formatEndpoint,
-  listenTcp,
-  withFileSystemUser,
-} from "../../src/linux/sockets.ts";
-import type { IpFamily } from "../../src/redirect/config.ts";
+import { connectTcp, formatEndpoint, listenTcp, withFileSystemUser } from "./sockets.ts";
+import type { IpFamily } from "../../src/ip/address.ts";
 
 /** Settings of the check; Kuma's own values where there is a default. */
 export interface ValidatorOptions {

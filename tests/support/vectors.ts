@@ -1,5 +1,6 @@
 /** The reference's complete rule lists for 16 configurations: both families, both forms. */
-import type { IpFamily, RedirectConfig, RedirectRulesVersion } from "../../src/redirect/config.ts";
+import type { RedirectConfig, RedirectRulesVersion } from "../../src/redirect/config.ts";
+import type { IpFamily } from "../../src/ip/address.ts";
 import { defaultRedirectConfig } from "../../src/redirect/defaults.ts";
 import type { NamespaceFacts, TableName } from "../../src/redirect/ruleset.ts";
 

@@ -7,7 +7,7 @@ import {
   type NamedNamespace,
   setLinkUp,
   writeSysctl,
-} from "../../src/linux/topology.ts";
+} from "./topology.ts";
 
 /** A guest and its network. */
 export interface GuestOptions {

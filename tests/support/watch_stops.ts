@@ -29,7 +29,7 @@ for (let time = 0; time < Number(times); time++) {
   api.store.put(plainPod({ padBytes: 100_000 }));
   await new Promise((resolve) => setTimeout(resolve, 20));
   stop.abort();
-  let timer = 0;
+  let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<boolean>((resolve) => timer = setTimeout(() => resolve(false), 1000));
   if (await Promise.race([following, late])) ended++;
   clearTimeout(timer);

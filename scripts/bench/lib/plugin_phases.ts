@@ -2,7 +2,7 @@
 import { SocketServer } from "../../../installer/agent/socket_server.ts";
 import type { FinishRequest } from "../../../src/agent/messages.ts";
 import { parsePod } from "../../../src/kubernetes/pod.ts";
-import { createNamespace } from "../../../src/linux/topology.ts";
+import { createNamespace } from "../../../tests/support/topology.ts";
 import { injectedPod } from "../../../tests/support/pods.ts";
 import { bridgeResult, callPlugin, newContainerId } from "../../../tests/support/runtime.ts";
 import { root } from "../../deno_tools.ts";

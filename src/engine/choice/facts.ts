@@ -1,6 +1,6 @@
 /** What the network namespace that the calling thread is in looks like, where it changes the rules. */
 import { loopbackLink } from "../../linux/addresses.ts";
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import type { NamespaceFacts } from "../../redirect/ruleset.ts";
 import { hasDockerOutput, type Survey, surveyNamespace } from "../iptables/survey.ts";
 

@@ -1,5 +1,5 @@
 /** Chooses the engine for the network namespace that the calling thread is in. */
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import type { Engine, EngineName } from "../engine.ts";
 import { hasForeignOwner } from "../iptables/entrance.ts";
 import { IptablesEngine, type IptablesEngineOptions } from "../iptables/iptables_engine.ts";

@@ -2,7 +2,7 @@
  * One form for rules that mean the same: releases of the tools, and their two backends, differ in
  * the order of conditions and in what they leave out.
  */
-import { addressBytes } from "../../linux/ip_address.ts";
+import { addressBytes } from "../../ip/address.ts";
 import { parseOptions, type RuleOption } from "./saved_rules.ts";
 
 /**

@@ -1,5 +1,5 @@
 /** Compares what `iptables-save` printed with the rules that should be there. */
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import type { Chain, FamilyRuleset, Rule } from "../../redirect/ruleset.ts";
 import { ruleText } from "../../redirect/iptables_text.ts";
 import type { Difference } from "../engine.ts";

@@ -2,7 +2,7 @@
  * The engine for kernels and sites that want iptables: it gives one text per family to the host's
  * `iptables-restore`, and reads the result back with `iptables-save`.
  */
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import type { ApplyResult, Difference, Engine } from "../engine.ts";
 import { type IptablesEngineOptions, IptablesRun } from "./iptables_run.ts";

@@ -1,5 +1,5 @@
 /** One run of the iptables engine: what it has looked at, its tools and its deadline. */
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import { LinuxError } from "../../linux/errno.ts";
 import type { FileDescriptor } from "../../linux/libc.ts";

@@ -5,7 +5,7 @@
  * Needs `CAP_NET_ADMIN` and `--allow-ffi`. Facts: `linux/netfilter/nf_tables.h`,
  * `linux/netfilter/nfnetlink.h`.
  */
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import { CHAIN_PREFIX, COMMENT_PREFIX } from "../../redirect/ruleset.ts";
 import { NFT_TABLE } from "../../redirect/nft_layout.ts";
 import { LinuxError } from "../../linux/errno.ts";

@@ -3,8 +3,7 @@
  * somebody else. The mark is the comment's prefix; without comments it is the chains' names and,
  * for rules in built-in chains, their form.
  */
-import type { FamilyRuleset } from "../../redirect/ruleset.ts";
-import { COMMENT_PREFIX } from "../../redirect/ruleset.ts";
+import { COMMENT_PREFIX, type FamilyRuleset } from "../../redirect/ruleset.ts";
 import { ruleText } from "../../redirect/iptables_text.ts";
 import { canonicalRule } from "./canonical_rule.ts";
 import { hasPredecessor, isOwnName, type OwnChainTest, ownChainTest } from "./own_chains.ts";

@@ -1,5 +1,5 @@
 /** The rules of both families at one time, and what to do with them family by family. */
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import type { FamilyRuleset, Ruleset } from "../../redirect/ruleset.ts";
 import type { Difference } from "../engine.ts";
 import { compareRules } from "./compare_rules.ts";

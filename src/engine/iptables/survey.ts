@@ -1,5 +1,5 @@
 /** What is in a namespace already, and which backend's tools to use there. */
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import { COMMENT_PREFIX } from "../../redirect/ruleset.ts";
 import { type LegacyRule, type LegacyTable, readLegacyTables } from "../../linux/legacy_tables.ts";
 import { hasOwnNftObjects, type NftTable, readNftTables } from "./nft_tables.ts";

@@ -2,7 +2,7 @@
  * Runs the iptables tools in the thread's network namespace: with bounded time, without name
  * service look-ups, and without waiting for other namespaces' locks.
  */
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import { LinuxError } from "../../linux/errno.ts";
 import { type PrivateMount, withPrivateMounts } from "../../linux/private_mounts.ts";
 import { type Program, type ProgramResult, runPrograms } from "../../linux/process.ts";

@@ -2,7 +2,7 @@
  * Finds the iptables tools of a host and learns which backend they speak to, with one process per
  * distinct program file.
  */
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import { toolFamily } from "../../redirect/iptables_text.ts";
 import { LinuxError } from "../../linux/errno.ts";
 import { runProgram } from "../../linux/process.ts";

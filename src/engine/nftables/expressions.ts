@@ -2,9 +2,10 @@
  * Rules → expressions of nf_tables: small instructions that load a value of the packet into a
  * register, compare it, and act. Facts: `linux/netfilter/nf_tables.h`, `nft --debug=netlink`.
  */
-import type { Cidr, IpFamily, Range } from "../../redirect/config.ts";
+import type { Range } from "../../redirect/config.ts";
+import type { Cidr } from "../../ip/cidr.ts";
+import { addressBytes, type IpFamily } from "../../ip/address.ts";
 import type { Match, Rule, Verdict } from "../../redirect/ruleset.ts";
-import { addressBytes } from "../../linux/ip_address.ts";
 import type { MessageBuilder } from "../../linux/netlink_message.ts";
 import {
   CT_STATE_INVALID,

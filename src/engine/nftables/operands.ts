@@ -1,5 +1,5 @@
 /** What instructions of nf_tables load into a register, and how values of it are written. */
-import { formatAddress } from "../../linux/ip_address.ts";
+import { formatAddress } from "../../ip/address.ts";
 import { LITTLE_ENDIAN, readText, readU32 } from "../../linux/netlink_message.ts";
 import {
   IPPROTO_TCP,

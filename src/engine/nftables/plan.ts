@@ -2,7 +2,7 @@
  * Ruleset → tables of nf_tables, still as plain data. Both families go into one `inet` table where
  * the kernel can, with rules that are the same in both families written once.
  */
-import type { IpFamily } from "../../redirect/config.ts";
+import type { IpFamily } from "../../ip/address.ts";
 import { NFT_TABLE, nftChainName, type NftHook, nftHook } from "../../redirect/nft_layout.ts";
 import type { FamilyRuleset, Rule, Ruleset } from "../../redirect/ruleset.ts";
 

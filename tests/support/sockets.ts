@@ -7,7 +7,7 @@
  * All functions need `--allow-ffi`. Facts: `ip(7)`, `ipv6(7)`, `socket(7)`, `poll(2)`,
  * `setfsuid(2)`, `linux/netfilter_ipv4.h`, `linux/netfilter_ipv6/ip6_tables.h`.
  */
-import { EAGAIN, EINTR, LinuxError } from "./errno.ts";
+import { EAGAIN, EINTR, LinuxError } from "../../src/linux/errno.ts";
 
 /** An IP address as canonical text, with a port. */
 export interface Endpoint {

@@ -6,19 +6,19 @@
  * Everything is synchronous and needs `--allow-ffi`, `--allow-read`, `--allow-write` and
  * `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`.
  */
-import { addAddress, AF_INET, AF_INET6, getLink } from "./addresses.ts";
-import { EINVAL, LinuxError } from "./errno.ts";
-import { addressBytes } from "./ip_address.ts";
-import { checked, cString, lastErrno, libc, openForReading } from "./libc.ts";
-import { NETLINK_ROUTE, NetlinkSocket } from "./netlink.ts";
+import { addAddress, AF_INET, AF_INET6, getLink } from "../../src/linux/addresses.ts";
+import { EINVAL, LinuxError } from "../../src/linux/errno.ts";
+import { addressBytes } from "../../src/ip/address.ts";
+import { checked, cString, lastErrno, libc, openForReading } from "../../src/linux/libc.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../../src/linux/netlink.ts";
 import {
   MessageBuilder,
   NLM_F_ACK,
   NLM_F_CREATE,
   NLM_F_EXCL,
   NLM_F_REQUEST,
-} from "./netlink_message.ts";
-import { LostNamespaceError, withNetworkNamespace } from "./network_namespace.ts";
+} from "../../src/linux/netlink_message.ts";
+import { LostNamespaceError, withNetworkNamespace } from "../../src/linux/network_namespace.ts";
 
 const CLONE_NEWNET = 0x40000000;
 const MS_BIND = 0x1000;

@@ -1,18 +1,43 @@
-/** IP addresses as bytes and as text. */
+/**
+ * IP addresses as bytes and as text: strict parsing, and the text form of `inet_ntop(3)`, which is
+ * what `iptables-save` and `nft` print.
+ */
+
+/** An IP family. */
+export type IpFamily = "ipv4" | "ipv6";
+
+/** An address as its 4 or 16 bytes in network order. */
+export interface Address {
+  readonly family: IpFamily;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * Parses an address. Four decimal numbers without leading zeros, or IPv6 in any form of RFC 4291
+ * section 2.2, also with an embedded IPv4 address; a zone (`%eth0`) is refused.
+ *
+ * @param text The address.
+ * @returns The address, or `undefined` when the text is not one.
+ */
+export function parseAddress(text: string): Address | undefined {
+  // The longest form has 45 characters.
+  if (text.length > 45) return undefined;
+  const bytes = text.includes(":") ? ipv6Bytes(text) : ipv4Bytes(text);
+  return bytes && { family: bytes.length === 4 ? "ipv4" : "ipv6", bytes: new Uint8Array(bytes) };
+}
 
 /**
  * Returns the 4 or 16 bytes of an address.
  *
- * @param text An IPv4 address in dotted decimal form, or an IPv6 address in any form of RFC 4291
- * section 2.2, without zone.
- * @throws {TypeError} when the text is no such address.
+ * @param text As for {@linkcode parseAddress}.
+ * @throws {TypeError} when the text is not an address.
  */
 export function addressBytes(text: string): Uint8Array<ArrayBuffer> {
-  const bytes = text.includes(":") ? ipv6Bytes(text) : ipv4Bytes(text);
-  if (bytes === undefined) {
+  const address = parseAddress(text);
+  if (address === undefined) {
     throw new TypeError(`Cannot read ${JSON.stringify(text)} as an IP address`);
   }
-  return new Uint8Array(bytes);
+  return address.bytes;
 }
 
 // No regular expressions: compiling them would cost each start of the plugin half a millisecond.
@@ -65,17 +90,33 @@ function groupBytes(text: string, last: boolean): number[] | undefined {
   return bytes;
 }
 
-/** Formats 4 or 16 bytes as canonical text (RFC 5952). */
+/**
+ * Writes an address as `inet_ntop(3)` of glibc does: lower case, the first longest run of at least
+ * two zero groups shortened, the last four bytes of IPv4-compatible and -mapped addresses dotted.
+ */
 export function formatAddress(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join(".");
-  const groups = Array.from({ length: 8 }, (_, i) => (bytes[2 * i]! << 8 | bytes[2 * i + 1]!));
-  let [bestStart, bestLength] = [-1, 1];
+  const groups = Array.from({ length: 8 }, (_, i) => bytes[2 * i]! << 8 | bytes[2 * i + 1]!);
+  let best = { start: -1, length: 1 };
   for (let start = 0; start < 8; start++) {
     let length = 0;
     while (start + length < 8 && groups[start + length] === 0) length++;
-    if (length > bestLength) [bestStart, bestLength] = [start, length];
+    if (length > best.length) best = { start, length };
   }
-  const hex = groups.map((group) => group.toString(16));
-  if (bestStart === -1) return hex.join(":");
-  return `${hex.slice(0, bestStart).join(":")}::${hex.slice(bestStart + bestLength).join(":")}`;
+  const dotted = best.start === 0 &&
+    (best.length === 6 || (best.length === 5 && groups[5] === 0xffff));
+  const words = groups.map((group) => group.toString(16));
+  if (dotted) words.splice(6, 2, bytes.subarray(12).join("."));
+  if (best.start < 0) return words.join(":");
+  const before = words.slice(0, best.start).join(":");
+  const after = words.slice(best.start + best.length).join(":");
+  return `${before}::${after}`;
+}
+
+/** Returns the IPv4 address that an IPv6 one stands for (`::ffff:10.0.0.1`); any other as it is. */
+export function unmapped(address: Address): Address {
+  const { bytes } = address;
+  const isMapped = bytes.length === 16 && bytes[10] === 0xff && bytes[11] === 0xff &&
+    bytes.subarray(0, 10).every((byte) => byte === 0);
+  return isMapped ? { family: "ipv4", bytes: bytes.slice(12) } : address;
 }
