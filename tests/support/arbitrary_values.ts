@@ -43,7 +43,10 @@ const key = fc.oneof(
   fc.constantFrom("example.com/team", "checksum/config", "a.b", "yes", "1"),
 );
 const texts = fc.dictionary(key, text, { maxKeys: 4, noNullPrototype: true });
-const labels = fc.dictionary(word, word, { maxKeys: 3, noNullPrototype: true });
+const labels = fc.dictionary(fc.oneof(word, fc.constant("app")), fc.oneof(word, fc.constant("")), {
+  maxKeys: 3,
+  noNullPrototype: true,
+});
 const names = fc.array(word, { maxLength: 4 });
 const path = fc.array(
   fc.oneof(word, fc.constantFrom(".x", "..x", "a&b", "<x>", "a b", "x.d", "'", '"', "$x")),
