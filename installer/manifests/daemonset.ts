@@ -69,6 +69,10 @@ function podSpec(values: Values, names: Names, facts: DaemonSetFacts): Tree {
         hostPath: { path: values.get("cni.netDir"), type: netDirType(values) },
       },
       { name: "tmp", emptyDir: {} },
+      ...values.get("cni.hostFolders").map((path, i) => ({
+        name: `host-folder-${i}`,
+        hostPath: { path, type: "Directory" },
+      })),
     ],
   };
 }
@@ -98,12 +102,18 @@ function container(values: Values, names: Names, facts: DaemonSetFacts): Tree {
       { name: "cni-bin-dir", mountPath: "/host/opt/cni/bin" },
       { name: "cni-net-dir", mountPath: "/host/etc/cni/net.d" },
       { name: "tmp", mountPath: "/tmp" },
+      ...values.get("cni.hostFolders").map((path, i) => ({
+        name: `host-folder-${i}`,
+        mountPath: `/host${path}`,
+        readOnly: true,
+      })),
     ],
   };
 }
 
 function environment(values: Values, { cni }: Names): Tree[] {
   const port = values.get("cni.healthPort");
+  const runtime = values.get("cni.runtime");
   const field = (name: string, fieldPath: string) => ({
     name,
     valueFrom: { fieldRef: { apiVersion: "v1", fieldPath } },
@@ -117,6 +127,10 @@ function environment(values: Values, { cni }: Names): Tree[] {
     { name: "CNI_NET_DIR", value: values.get("cni.netDir") },
     { name: "CHAINED_CNI_PLUGIN", value: String(values.get("cni.chained")) },
     { name: "CNI_LOG_LEVEL", value: values.get("cni.logLevel") },
+    ...(runtime === "auto" ? [] : [{ name: "CNI_RUNTIME", value: runtime }]),
+    ...(values.get("cni.confNameIsLoaded")
+      ? [{ name: "CNI_CONF_NAME_IS_LOADED", value: "true" }]
+      : []),
     field("POD_NAME", "metadata.name"),
     field("POD_NAMESPACE", "metadata.namespace"),
     field("NODE_NAME", "spec.nodeName"),
