@@ -59,7 +59,7 @@ export function register(program: Command): void {
     .addOption(resolverOption())
     .addOption(allowPodSettingOption())
     .addHelpText("after", examples);
-  addSettings(command as unknown as Command);
+  addSettings(command as unknown as Command, "check");
   command.action((input, values, command) => {
     if (values.netns === undefined && input === undefined) {
       return check(command as unknown as Command, values.output, values.wait ?? 0);
