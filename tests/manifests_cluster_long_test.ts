@@ -61,7 +61,7 @@ if (Deno.env.get("KUMA_CNI_LONG_TESTS") === "1") {
   Deno.test("manifests in a real cluster", async (t) => {
     const plugin = await compiledPlugin();
     await compiledInstaller();
-    const image = installerImage(plugin.slice(0, plugin.lastIndexOf("/")));
+    const image = await installerImage(plugin.slice(0, plugin.lastIndexOf("/")));
     await using cluster = await KubernetesCluster.start({ images: [image] });
 
     await t.step("a real API server takes the objects of every platform", async () => {

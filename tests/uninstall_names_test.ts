@@ -289,6 +289,8 @@ Deno.test("chains of cri-dockerd and Multus count, those of a certain containerd
 Deno.test("a cache that is not mounted: CRI-O gets the stub, else it is said what is not known", async () => {
   for (const [runtime, stays] of [["cri-o", true], ["auto", false]] as const) {
     await using host = new NamedHost();
+    equal(headOf(await host.uninstall({ CNI_RUNTIME: runtime })), "Nothing was installed");
+    ok(!host.hasStub, "where nothing was, nothing is left");
     for (const type of ["calico", "portmap"]) {
       Deno.writeTextFileSync(`${host.binDir}/${type}`, "", { mode: 0o755 });
     }

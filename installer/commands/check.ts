@@ -65,8 +65,9 @@ export function register(program: Command): void {
           "A check of rules needs both the namespace (--netns) and the pod's manifest",
         );
       }
-      const { equal, text } = await checkRulesOf(values.netns, input, values);
-      print(text);
+      const { output } = values;
+      const { equal, text, data } = await checkRulesOf(values.netns, input, values);
+      print(output === "text" ? text : formatData(data, output));
       if (!equal) Deno.exit(1);
     });
   });
@@ -97,11 +98,10 @@ async function check(
     await new Promise((resolve) => setTimeout(resolve, lookEvery));
     ({ seen, plan } = await reconciler.look());
   }
-  const { folder, results, multus } = cachedChains(operations, settings);
   const host = {
     plugin: reconciler.plugin.isStub ? "stub" : seen.plugin.kind,
     runtime: seen.view.runtime,
-    cachedChains: folder === undefined ? null : results.length + multus.length,
+    cachedChains: countOfChains(operations, settings),
   };
   const findings = findingsOf(settings, seen, plan);
   print(
@@ -135,4 +135,13 @@ function dataOf(settings: Settings, seen: Observed, plan: Plan): Record<string, 
     kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
     configurationFiles: seen.files.map(({ name }) => name),
   };
+}
+
+/** Number of running pods whose stored chain has the plugin; `null`: it is not known. */
+function countOfChains(operations: Operations, settings: Settings): number | null {
+  try {
+    return folder === undefined ? null : results.length + multus.length;
+  } catch {
+    return null;
+  }
 }

@@ -8,6 +8,7 @@
 import { createHash } from "node:crypto";
 import { LinuxError } from "../../src/linux/errno.ts";
 import { pluginType } from "../conflist/conflist.ts";
+import { appendedLength, trailerSize } from "./appended_data.ts";
 import { canBeDelStub, isDelStub } from "./del_stub.ts";
 import { discard, folderOf, temporaryName, writeTemporary } from "./host_files.ts";
 import { findInterpreterSlot, interpreterSlotContent, libraryFolder } from "./interpreter.ts";
@@ -16,7 +17,10 @@ import { ownGid, ownUid } from "./owner.ts";
 
 /** Where the plugin comes from and goes to. */
 export interface PluginPlaces {
-  /** Folder with `kuma-cni` and, for a self-contained plugin, `kuma-cni.lib/`. */
+  /**
+   * Folder with `kuma-cni` and, for a self-contained plugin, `kuma-cni.lib/`. Where `kuma-cni` is a name
+   * of another program with the same runtime, `kuma-cni.payload` makes it the plugin.
+   */
   readonly sourceDir: string;
   /** The host's bin dir as this process sees it. */
   readonly binDir: string;
@@ -32,6 +36,8 @@ export type PluginState =
 
 interface PlannedFile {
   readonly source: string;
+  /** What takes the place of the source's end: how much of the source stays, and the file that follows. */
+  readonly end?: { readonly at: number; readonly source: string };
   readonly target: string;
   readonly mode: number;
   /** Bytes that are different on the host. */
@@ -184,7 +190,9 @@ export class PluginFiles {
     const mode = (status.mode & 0o755) | 0o111;
     const libraries = this.#libraries(`${sourceDir}/${pluginType}.lib`, "");
     const loader = libraries.find((name) => /(^|\/)ld-[^/]*\.so/.test(name));
-    if (loader === undefined) return [{ source: program, target, mode }];
+    const payload = this.#payload(program, status.size);
+    const planned = { source: program, target, mode, ...payload };
+    if (loader === undefined) return [planned];
     const files = libraries.map((name) => ({
       source: `${sourceDir}/${pluginType}.lib/${name}`,
       target: `${binDir}/${libraryFolder}/${name}`,
@@ -193,7 +201,35 @@ export class PluginFiles {
     using file = Deno.openSync(program, { read: true });
     const slot = findInterpreterSlot((offset, length) => readAt(file, offset, length));
     const bytes = interpreterSlotContent(`${hostBinDir}/${libraryFolder}/${loader}`);
-    return [...files, { source: program, target, mode, patch: { offset: slot.offset, bytes } }];
+    return [...files, { ...planned, patch: { offset: slot.offset, bytes } }];
+  }
+
+  /** What makes the program the plugin, when the image has that in a file of its own. */
+  #payload(program: string, size: number): Pick<PlannedFile, "end"> {
+    const source = `${program}.payload`;
+    if (this.operations.targetStatus(source) === undefined) return {};
+    using file = Deno.openSync(program, { read: true });
+    const length = appendedLength(readAt(file, Math.max(0, size - trailerSize), trailerSize), size);
+    if (length === undefined) {
+      throw new Error(
+        `Cannot make the plugin of "${program}" and "${source}": the former is not a compiled ` +
+          "program; both belong to the image",
+      );
+    }
+    return { end: { at: size - length, source } };
+  }
+
+  /** Size of the file to install, and what changes when it does. */
+  #sourceStatus({ source, end }: PlannedFile): { size: number; identity: string } {
+    const status = (path: string) => {
+      const found = this.operations.targetStatus(path);
+      if (found === undefined) throw new Error(`Cannot find "${path}" of the image`);
+      return found;
+    };
+    const { size, identity } = status(source);
+    if (end === undefined) return { size, identity };
+    const rest = status(end.source);
+    return { size: end.at + rest.size, identity: `${identity} ${rest.identity}` };
   }
 
   /** Relative names of the libraries; they may stand in a folder named after their version. */
@@ -211,23 +247,24 @@ export class PluginFiles {
     if (status.kind !== "file" || status.mode !== file.mode) return false;
     // Whoever owns the program could change it after the comparison, and root runs it.
     if (status.uid !== Deno.uid()) return false;
-    const source = this.operations.targetStatus(file.source);
-    if (source === undefined) throw new Error(`Cannot find "${file.source}" of the image`);
+    const source = this.#sourceStatus(file);
     if (source.size !== status.size) return false;
-    const wanted = await this.#hash(file.source, source.identity, file.patch);
-    return await this.#hash(file.target, status.identity) === wanted;
+    const wanted = await this.#hash(file, source.identity);
+    return await this.#hash({ source: file.target }, status.identity) === wanted;
   }
 
-  async #hash(path: string, identity: string, patch?: PlannedFile["patch"]): Promise<string> {
-    const known = this.#hashes.get(path);
+  async #hash(
+    file: Pick<PlannedFile, "source" | "end" | "patch">,
+    identity: string,
+  ): Promise<string> {
+    const known = this.#hashes.get(file.source);
     if (known?.identity === identity) return known.hash;
-    using file = Deno.openSync(path, { read: true });
-    const hash = await eachChunk(file, patch, () => {});
-    this.#hashes.set(path, { identity, hash });
+    const hash = await eachChunk(file, () => {});
+    this.#hashes.set(file.source, { identity, hash });
     return hash;
   }
 
-  #keepHash(path: string, status: FileStatus | undefined, hash: string): void {
+  #keepHash(path: string, status: { identity: string } | undefined, hash: string): void {
     if (status !== undefined) this.#hashes.set(path, { identity: status.identity, hash });
   }
 
@@ -236,15 +273,14 @@ export class PluginFiles {
     const temporary = temporaryName(planned.target);
     try {
       const wanted = await this.#write(planned, temporary);
-      using file = Deno.openSync(temporary, { read: true });
-      if (await eachChunk(file, undefined, () => {}) !== wanted) {
+      if (await eachChunk({ source: temporary }, () => {}) !== wanted) {
         throw new Error(
           `Cannot copy "${planned.source}" to "${planned.target}": it reads back wrong`,
         );
       }
       if (planned.target === this.#programPath) this.#replaceProgram(temporary);
       else operations.rename(temporary, planned.target);
-      this.#keepHash(planned.source, operations.targetStatus(planned.source), wanted);
+      this.#keepHash(planned.source, this.#sourceStatus(planned), wanted);
       this.#keepHash(planned.target, operations.status(planned.target), wanted);
     } catch (error) {
       discard(operations, temporary);
@@ -259,13 +295,8 @@ export class PluginFiles {
    */
   async #write(planned: PlannedFile, temporary: string): Promise<string> {
     const { operations } = this;
-    using source = Deno.openSync(planned.source, { read: true });
     using file = operations.create(temporary);
-    const wanted = await eachChunk(
-      source,
-      planned.patch,
-      (bytes) => operations.write(file, temporary, bytes),
-    );
+    const wanted = await eachChunk(planned, (bytes) => operations.write(file, temporary, bytes));
     operations.setMode(temporary, planned.mode);
     operations.sync(file, temporary);
     return wanted;
@@ -319,28 +350,33 @@ export class PluginFiles {
   }
 }
 
-/** Reads a file from its begin, patches it, hands out its parts and returns their SHA-256. */
+/** Reads a file as it is to be installed, hands out its parts and returns their SHA-256. */
 async function eachChunk(
-  file: Deno.FsFile,
-  patch: PlannedFile["patch"],
+  { source, end, patch }: Pick<PlannedFile, "source" | "end" | "patch">,
   take: (bytes: Uint8Array) => void,
 ): Promise<string> {
   const hash = createHash("sha256");
   const buffer = new Uint8Array(chunkSize);
-  for (let at = 0;;) {
-    const length = file.readSync(buffer);
-    if (length === null) return hash.digest("hex");
-    const bytes = buffer.subarray(0, length);
-    for (let i = 0; patch !== undefined && i < patch.bytes.length; i++) {
-      const position = patch.offset + i - at;
-      if (position >= 0 && position < length) bytes[position] = patch.bytes[i]!;
+  const read = async (path: string, start: number, limit = Infinity) => {
+    using file = Deno.openSync(path, { read: true });
+    for (let at = start; at < limit;) {
+      const length = file.readSync(buffer.subarray(0, Math.min(chunkSize, limit - at)));
+      if (length === null) break;
+      const bytes = buffer.subarray(0, length);
+      for (let i = 0; patch !== undefined && i < patch.bytes.length; i++) {
+        const position = patch.offset + i - at;
+        if (position >= 0 && position < length) bytes[position] = patch.bytes[i]!;
+      }
+      hash.update(bytes);
+      take(bytes);
+      at += length;
+      // Plugins that ask the agent for their pod must not wait for the whole file.
+      await new Promise((resolve) => setTimeout(resolve, 0));
     }
-    hash.update(bytes);
-    take(bytes);
-    at += length;
-    // Plugins that ask the agent for their pod must not wait for the whole file.
-    await new Promise((resolve) => setTimeout(resolve, 0));
-  }
+  };
+  await read(source, 0, end?.at);
+  if (end !== undefined) await read(end.source, end.at);
+  return hash.digest("hex");
 }
 
 function readAt(file: Deno.FsFile, offset: number, length: number): Uint8Array {
