@@ -10,6 +10,7 @@ import { register as registerInstall } from "./commands/install.ts";
 import { register as registerManifests } from "./commands/manifests.ts";
 import { register as registerPlan } from "./commands/plan.ts";
 import { register as registerRules } from "./commands/rules.ts";
+import { register as registerSystemdUnit } from "./commands/systemd_unit.ts";
 import { register as registerUninstall } from "./commands/uninstall.ts";
 
 /** The whole command line. */
@@ -22,6 +23,7 @@ export function commandLine(): Command {
   registerCheck(program);
   registerPlan(program);
   registerUninstall(program);
+  registerSystemdUnit(program);
   registerRules(program);
   registerExplain(program);
   registerEngine(program);

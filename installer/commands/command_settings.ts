@@ -1,10 +1,13 @@
 /** Settings on the command line: one flag for each, generated from the declarations. */
 import { type Command, Option } from "@commander-js/extra-typings";
+import { readRegularFile } from "../../src/linux/regular_file.ts";
 import { Logger } from "../../src/log/log.ts";
+import { messageOf } from "../../src/log/message_of.ts";
 import { writeToStderr } from "../../src/log/stderr.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { folderOf } from "../host/host_files.ts";
 import { type Declaration, declarations, type Settings } from "../settings/declarations.ts";
+import { parseEnvFile } from "../settings/env_file.ts";
 import { kinds } from "../settings/kinds.ts";
 import { flagOf, parseSettings, SettingsError } from "../settings/settings.ts";
 
@@ -15,6 +18,12 @@ export function addSettings(command: Command): void {
     const option = new Option(flags, helpOf(declaration)).helpGroup("Settings:");
     command.addOption(option as never);
   }
+  command.addOption(
+    new Option(
+      "--env-file <path>",
+      "File with settings as NAME=value lines; flags and the environment come before it",
+    ) as never,
+  );
 }
 
 function helpOf({ default: preset, help, variable }: Declaration): string {
@@ -29,15 +38,28 @@ function helpOf({ default: preset, help, variable }: Declaration): string {
 export function settingsOf(command: Command, options = { needsConfig: true }): Settings {
   const flags = command.optsWithGlobals() as Record<string, unknown>;
   try {
+    const file = envFileOf(flags.envFile);
     return parseSettings((declaration) => {
       const flag = flags[optionName(declaration)];
-      return typeof flag === "string" ? flag : Deno.env.get(declaration.variable);
+      if (typeof flag === "string") return flag;
+      return Deno.env.get(declaration.variable) || file.get(declaration.variable);
     }, options);
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     console.error(`install-cni: ${error.message}`);
     Deno.exit(error.exitCode);
   }
+}
+
+function envFileOf(path: unknown): ReadonlyMap<string, string> {
+  if (typeof path !== "string") return new Map();
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(readRegularFile(path));
+  } catch (error) {
+    throw new SettingsError(`Cannot use --env-file: ${messageOf(error)}`, 1);
+  }
+  return parseEnvFile(text, path);
 }
 
 /** Name under which commander keeps a flag's value. */

@@ -4,10 +4,10 @@
  * point, by any version; also takes away what the reference installer leaves.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { messageOf } from "../../src/log/message_of.ts";
 import { isConfName } from "../conflist/conf_file.ts";
 import { parseList, pluginType, typesOf, unchain } from "../conflist/conflist.ts";
 import { bytesOf } from "../conflist/json_edit.ts";
+import { errorText } from "../host/error_text.ts";
 import {
   removeFile,
   type Replaced,
@@ -147,7 +147,7 @@ function restoreAll(
         log.info("Restored", { file: `${settings.netDir}/${name}` });
       }
     } catch (error) {
-      problems.push(`"${name}": ${messageOf(error)}`);
+      problems.push(`"${name}": ${errorText(error)}`);
     }
   }
   if (problems.length === 0) {

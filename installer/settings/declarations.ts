@@ -123,19 +123,19 @@ export const declarations = {
   },
   apiHost: {
     variable: "KUBERNETES_SERVICE_HOST",
-    kind: "text",
+    kind: "host",
     default: "",
     help: "Host of the API server for the kubeconfig; set by kubelet",
   },
   apiPort: {
     variable: "KUBERNETES_SERVICE_PORT",
-    kind: "text",
+    kind: "serverPort",
     default: "",
     help: "Port of the API server for the kubeconfig; set by kubelet",
   },
   apiProtocol: {
     variable: "KUBERNETES_SERVICE_PROTOCOL",
-    kind: "text",
+    kind: "protocol",
     default: "https",
     help: "Protocol of the API server for the kubeconfig",
   },
@@ -172,6 +172,15 @@ export const declarations = {
     kind: "boolean",
     default: "false",
     help: "Whether to uninstall when stopped; false: only when the DaemonSet is being removed",
+  },
+  /** Whether a refusal counts as removal. */
+  uninstallWhenRefused: {
+    variable: "KUMA_CNI_UNINSTALL_WHEN_REFUSED",
+    kind: "boolean",
+    default: "false",
+    help:
+      "Whether being refused its own pod (401 or 403) when it is stopped, which it could read " +
+      "before, counts as being removed, too",
   },
   /** Name of this process's own pod; empty: the host name. */
   podName: {
