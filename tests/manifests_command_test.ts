@@ -67,6 +67,9 @@ const badInput: readonly [args: readonly string[], stdin: string, names: readonl
   [["--platform", "auto", "--cluster", "-"], "{}", ["items", "kubectl get"]],
   [["--platform", "auto", "--cluster", "-"], "x", ["JSON", "kubectl get"]],
   [["--platform", "auto", "--cluster", "-"], '{"items":[]}', ["Cannot choose", "--platform"]],
+  [["--platform", "kind", "--cluster", "-"], "{}", ["--cluster", "--platform auto"]],
+  [["--auxiliary-chain"], "", ["--auxiliary-chain", "--platform openshift"]],
+  [["--kubelet-version", "v1.31.0"], "", ["--kubelet-version", "--platform"]],
   [["--set", "__proto__.x=1"], "", ["__proto__"]],
   [["--set", "constructor=1"], "", ["constructor"]],
 ];

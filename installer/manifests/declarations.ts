@@ -268,6 +268,18 @@ export const valueDeclarations = {
     "Whether it may get DaemonSets, to tell a removal for good from a restart",
     "ClusterRole: daemonsets get",
   ),
+  "cni.uninstall.onStop": value(
+    truth,
+    false,
+    "Whether it takes the plugin off the host whenever it is stopped: set it before removing all for good",
+    "DaemonSet: KUMA_CNI_UNINSTALL",
+  ),
+  "cni.uninstall.whenRefused": value(
+    truth,
+    false,
+    "Whether losing the right to read its own pod counts as being removed, as when all objects go at once",
+    "DaemonSet: KUMA_CNI_UNINSTALL_WHEN_REFUSED",
+  ),
   "cni.monitoring.podMonitor": value(
     truth,
     false,

@@ -129,6 +129,8 @@ const choices: Partial<Record<ValueName, fc.Arbitrary<unknown>>> = {
   "cni.containerSecurityContext": security,
   "cni.rbac.watchPods": flag,
   "cni.rbac.getDaemonSets": flag,
+  "cni.uninstall.onStop": flag,
+  "cni.uninstall.whenRefused": flag,
   "cni.monitoring.podMonitor": flag,
   "cni.monitoring.serviceMonitor": flag,
   "cni.monitoring.prometheusRule": flag,
