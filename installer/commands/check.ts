@@ -6,6 +6,7 @@ import type { Command } from "@commander-js/extra-typings";
 import { cachedChains } from "../host/namers.ts";
 import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
+import type { Settings } from "../settings/declarations.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { checkRulesOf, engineOption } from "./engine.ts";
 import {
@@ -59,7 +60,6 @@ async function check(command: Command): Promise<void> {
     loggerOf(settings),
   );
   const { seen, plan } = await reconciler.look();
-  const chains = cachedChains(operations, settings);
   const installed = plan.steps.length === 0 && plan.waitingFor === undefined &&
     plan.blocked === undefined;
   console.log(JSON.stringify(
@@ -77,9 +77,7 @@ async function check(command: Command): Promise<void> {
       })),
       plugin: reconciler.plugin.isStub ? "stub" : seen.plugin.kind,
       runtime: seen.view.runtime,
-      cachedChains: chains.folder === undefined
-        ? null
-        : chains.results.length + chains.multus.length,
+      cachedChains: countOfChains(operations, settings),
       kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
       configurationFiles: seen.files.map(({ name }) => name),
     },
@@ -87,4 +85,14 @@ async function check(command: Command): Promise<void> {
     2,
   ));
   Deno.exit(installed ? 0 : 1);
+}
+
+/** Number of running pods whose stored chain has the plugin; `null`: it is not known. */
+function countOfChains(operations: Operations, settings: Settings): number | null {
+  try {
+    const { folder, results, multus } = cachedChains(operations, settings);
+    return folder === undefined ? null : results.length + multus.length;
+  } catch {
+    return null;
+  }
 }
