@@ -257,6 +257,17 @@ Deno.test("ended at any operation, uninstalling leaves a program that answers, a
   }
 });
 
+Deno.test("pods that cannot be deleted any more get the stub where the plugin is gone already", async () => {
+  await using host = new NamedHost();
+  host.writeConf(list, primaryList);
+  const before = host.snapshot();
+  const pod = host.cachePod("pod-1", chainedList);
+  ok((await host.uninstall()).stub !== undefined && host.hasStub);
+  Deno.removeSync(pod);
+  equal((await host.uninstall()).stub, undefined);
+  deepEqual(host.snapshot(), before);
+});
+
 Deno.test("a stub becomes the plugin again with the next installation", async () => {
   await using host = new NamedHost();
   host.writeConf(list, primaryList);
