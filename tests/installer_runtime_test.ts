@@ -214,6 +214,23 @@ Deno.test("a version that the plugin does not speak is not chained to", async ()
   }
 });
 
+Deno.test("CRI-O: an entry that makes it pass over the file goes", async () => {
+  await using host = new RuntimeHost();
+  host.writeHost(crioConfig, "");
+  host.addPrograms("a", "b");
+  const first = listOf("first", "a");
+  host.writeConf("10-a.conflist", first);
+  host.writeConf("20-b.conflist", listOf("second", "b"));
+  equal(await host.install(), undefined);
+  host.writeConf("10-a.conflist", host.readConf("10-a.conflist")!.replace("0.3.1", "1.0.1"));
+  match(
+    await host.install() ?? "",
+    /a version in "10-a.conflist" that the plugin speaks .*"1.0.1"/,
+  );
+  equal(host.readConf("10-a.conflist"), first.replace("0.3.1", "1.0.1"));
+  equal(host.readConf("20-b.conflist"), listOf("second", "b"));
+});
+
 Deno.test("an entry whose key has another case is ours", async () => {
   await using host = new RuntimeHost();
   host.writeConf(

@@ -9,12 +9,13 @@ import { parse } from "@std/yaml/parse";
 import { declaredValues } from "../installer/manifests/declarations.ts";
 import { manifestObjects } from "../installer/manifests/objects.ts";
 import { treeOfRow } from "../installer/manifests/platforms.ts";
+import { yamlText } from "../installer/manifests/render.ts";
 import { applySet, type SetFlag } from "../installer/manifests/set_syntax.ts";
 import { isTree, type Tree, ValuesError } from "../installer/manifests/tree.ts";
 import { resolveValues } from "../installer/manifests/values.ts";
 import { chart as chartPath, platformRows } from "../scripts/values_docs.ts";
 import { VERSION } from "../src/version.ts";
-import { arbitraryValues } from "./support/arbitrary_values.ts";
+import { arbitraryValues, oddTexts } from "./support/arbitrary_values.ts";
 import { type Helm, helms } from "./support/helm.ts";
 
 const root = new URL("..", import.meta.url).pathname;
@@ -118,26 +119,48 @@ for (const helm of all) {
     }
   });
 
+  Deno.test(`what is printed means the same to Go's YAML parser, Helm ${helm.version}`, async () => {
+    const annotations = Object.fromEntries(oddTexts.map((text, i) => [`text-${i}`, text]));
+    const values = resolveValues({ cni: { podAnnotations: annotations, netDir: "/a b/'\"&" } });
+    const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
+    try {
+      await writeEcho(folder);
+      for (const object of manifestObjects(values)) {
+        await Deno.writeTextFile(`${folder}/object.yaml`, yamlText([object], ["comment: x"]));
+        const { stdout, stderr } = await helm.run(
+          ["template", "echo", folder, "-f", `${folder}/object.yaml`],
+        );
+        ok(stdout !== "", stderr);
+        deepEqual(echoed(stdout), JSON.parse(JSON.stringify(object)));
+      }
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  });
+
+  Deno.test(`the chart passes Helm's own examination and says what to check next, Helm ${helm.version}`, async () => {
+    const lint = await helm.run(["lint", "--strict", chart]);
+    ok(lint.success, lint.stdout + lint.stderr);
+    // Helm 3 asks a cluster for its version even for this.
+    if (helm.version.startsWith("3.")) return;
+    const { success, stdout, stderr } = await helm.run(
+      ["install", "any-release", chart, "--dry-run=client", "--set", "nameOverride=mesh"],
+    );
+    ok(success, stderr);
+    const notes = stdout.slice(stdout.indexOf("NOTES:"));
+    ok(notes.includes("kubectl -n kube-system rollout status daemonset/mesh-cni-node"), notes);
+  });
+
   Deno.test(`--set means what it means to Helm ${helm.version}`, async () => {
     const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
     try {
-      await Deno.mkdir(`${folder}/templates`);
-      await Deno.writeTextFile(
-        `${folder}/Chart.yaml`,
-        "apiVersion: v2\nname: echo\nversion: 0.1.0\n",
-      );
+      await writeEcho(folder);
       await Deno.writeTextFile(`${folder}/text.txt`, "line 1\nline, 2\n");
-      await Deno.writeTextFile(
-        `${folder}/templates/echo.yaml`,
-        "values: {{ omit .Values `global` | toJson }}\n",
-      );
       for (const [flag, argument] of setArguments(folder, helm.version)) {
         const { success, stdout, stderr } = await helm.run(
           ["template", "echo", folder, flag, argument],
         );
-        const theirs = success
-          ? (parse(stdout.replace(/^#.*$/gm, "").replace("---", "")) as Tree).values
-          : undefined;
+        const theirs = success ? echoed(stdout) : undefined;
         let own: unknown;
         try {
           own = applySet(flag, argument, {}, (path) => Deno.readTextFileSync(path));
@@ -154,6 +177,25 @@ for (const helm of all) {
       await Deno.remove(folder, { recursive: true });
     }
   });
+}
+
+/** Writes a chart that says which values it got. */
+async function writeEcho(folder: string): Promise<void> {
+  await Deno.mkdir(`${folder}/templates`);
+  await Deno.writeTextFile(
+    `${folder}/Chart.yaml`,
+    "apiVersion: v2\nname: echo\nversion: 0.1.0\n",
+  );
+  await Deno.writeTextFile(
+    `${folder}/templates/echo.yaml`,
+    "values: {{ omit .Values `global` | toJson }}\n",
+  );
+}
+
+function echoed(stdout: string): unknown {
+  const text = /^values: (.*)$/m.exec(stdout)?.[1];
+  ok(text !== undefined, stdout);
+  return JSON.parse(text);
 }
 
 /** Every form of the syntax, right and wrong. */

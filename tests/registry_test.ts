@@ -246,6 +246,25 @@ Deno.test("a registry that changes what it is given is found out, one that refus
   await push({ ...options, images: [other], registry: small.address, chunkSize: 90_000 });
 });
 
+Deno.test("a registry whose certificate is not trusted is refused at once, with the fix", async () => {
+  const authority = await makeAuthority();
+  await using registry = await Registry.start({ authority, tls: true });
+  const [image] = twoImages();
+  const started = performance.now();
+  await rejects(
+    push({
+      registry: registry.address,
+      plain: false,
+      repository,
+      tag: "1",
+      images: [image!],
+      pause: 60_000,
+    }),
+    /^RegistryError: Cannot ask for blob sha256:\w+ at registry ".*UnknownIssuer.*\nA certificate was refused/s,
+  );
+  ok(performance.now() - started < 30_000);
+});
+
 Deno.test("credentials are found as docker login and its helpers leave them", async () => {
   const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
   const path = `${folder}/config.json`;

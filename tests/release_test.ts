@@ -58,13 +58,10 @@ Deno.test("a release is the same each time, and has programs that run, licences 
         Object.values(completionPaths).map((path) => `share/${path}`),
       );
     deepEqual(expected.filter((path) => !files.includes(path)), []);
-    deepEqual(
-      (await run(`${unpacked}/install-cni`, ["--version"])).stdout + (await run(
-        `${unpacked}/kuma-cni`,
-        ["--version"],
-      )).stdout,
-      `${VERSION}\nkuma-cni ${VERSION}\n`,
-    );
+    for (const program of ["install-cni", "kuma-cni"]) {
+      const { stdout } = await run(`${unpacked}/${program}`, ["--version"]);
+      match(stdout, new RegExp(`^${program} ${VERSION} \\((commit|unknown) [^)]+\\)\n$`));
+    }
     // The bill names every file but itself and the checksums, which have its hash.
     const bill = JSON.parse(Deno.readTextFileSync(`${unpacked}/sbom.spdx.json`));
     const listed = bill.files.map(({ fileName }: { fileName: string }) => fileName.slice(2));

@@ -257,6 +257,17 @@ Deno.test("ended at any operation, uninstalling leaves a program that answers, a
   }
 });
 
+Deno.test("pods that cannot be deleted any more get the stub where the plugin is gone already", async () => {
+  await using host = new NamedHost();
+  host.writeConf(list, primaryList);
+  const before = host.snapshot();
+  const pod = host.cachePod("pod-1", chainedList);
+  ok((await host.uninstall()).stub !== undefined && host.hasStub);
+  Deno.removeSync(pod);
+  equal((await host.uninstall()).stub, undefined);
+  deepEqual(host.snapshot(), before);
+});
+
 Deno.test("a stub becomes the plugin again with the next installation", async () => {
   await using host = new NamedHost();
   host.writeConf(list, primaryList);
@@ -289,6 +300,8 @@ Deno.test("chains of cri-dockerd and Multus count, those of a certain containerd
 Deno.test("a cache that is not mounted: CRI-O gets the stub, else it is said what is not known", async () => {
   for (const [runtime, stays] of [["cri-o", true], ["auto", false]] as const) {
     await using host = new NamedHost();
+    equal(headOf(await host.uninstall({ CNI_RUNTIME: runtime })), "Nothing was installed");
+    ok(!host.hasStub, "where nothing was, nothing is left");
     for (const type of ["calico", "portmap"]) {
       Deno.writeTextFileSync(`${host.binDir}/${type}`, "", { mode: 0o755 });
     }

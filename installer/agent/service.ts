@@ -3,7 +3,8 @@ import type { FinishRequest } from "../../src/agent/messages.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { messageOf } from "../../src/log/message_of.ts";
-import { writeToStderr } from "../../src/log/stderr.ts";
+import type { Sink } from "../../src/log/log.ts";
+import { stderrSink } from "../../src/log/stderr.ts";
 import { clientOf, ownPod, readOwnPod, readText } from "../cluster/own_pod.ts";
 import type { Observer, Service, ServiceContext, State } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
@@ -21,6 +22,7 @@ const REQUEST_MILLISECONDS = 10_000;
 
 /** Serves the agent's socket, and health and metrics when a port is set. */
 export class AgentService implements Service {
+  readonly #sink: Sink;
   readonly metrics = new AgentMetrics(new MetricsRegistry());
   readonly observer: Observer;
   /** How the requests to the API server go: the watch's, and those for single pods. */
@@ -34,6 +36,7 @@ export class AgentService implements Service {
   #lastSocketTrouble = "";
 
   constructor(private readonly settings: Settings) {
+    this.#sink = stderrSink(settings.logFormat);
     const { metrics } = this;
     this.observer = {
       installed: () => metrics.installs.increment(),
@@ -151,7 +154,7 @@ export class AgentService implements Service {
   }
 
   #finished(request: FinishRequest): void {
-    for (const record of request.records) writeToStderr(record);
+    for (const record of request.records) this.#sink(record);
     if (request.outcome !== undefined) this.metrics.recordOutcome(request.outcome);
   }
 

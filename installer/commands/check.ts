@@ -59,7 +59,7 @@ export function register(program: Command): void {
     .addOption(resolverOption())
     .addOption(allowPodSettingOption())
     .addHelpText("after", examples);
-  addSettings(command as unknown as Command);
+  addSettings(command as unknown as Command, "check");
   command.action((input, values, command) => {
     if (values.netns === undefined && input === undefined) {
       return check(command as unknown as Command, values.output, values.wait ?? 0);
@@ -103,11 +103,10 @@ async function check(
     await new Promise((resolve) => setTimeout(resolve, lookEvery));
     ({ seen, plan } = await reconciler.look());
   }
-  const { folder, results, multus } = cachedChains(operations, settings);
   const host = {
     plugin: reconciler.plugin.isStub ? "stub" : seen.plugin.kind,
     runtime: seen.view.runtime,
-    cachedChains: folder === undefined ? null : results.length + multus.length,
+    cachedChains: countOfChains(operations, settings),
   };
   const degraded = await doubtsNow(settings);
   const findings = [
@@ -148,6 +147,16 @@ function dataOf(settings: Settings, seen: Observed, plan: Plan): Record<string, 
     kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
     configurationFiles: seen.files.map(({ name }) => name),
   };
+}
+
+/** Number of running pods whose stored chain has the plugin; `null`: it is not known. */
+function countOfChains(operations: Operations, settings: Settings): number | null {
+  try {
+    const { folder, results, multus } = cachedChains(operations, settings);
+    return folder === undefined ? null : results.length + multus.length;
+  } catch {
+    return null;
+  }
 }
 
 /** Milliseconds for one question to the API server. */

@@ -32,7 +32,11 @@ export function objectOf(settings: Settings, step: Step): string {
 }
 
 /** Returns one finding for each fact. */
-export function findingsOf(settings: Settings, seen: Observed, plan: Plan): Finding[] {
+export function findingsOf(
+  settings: Settings,
+  seen: Observed,
+  plan: Plan,
+): Finding[] {
   const paths = pathsOf(settings);
   const wrong = (path: string, subject: string): Finding | undefined => {
     const step = plan.steps.find((step) => objectOf(settings, step) === path);

@@ -3,19 +3,29 @@ import { type Command, Option } from "@commander-js/extra-typings";
 import { readRegularFile } from "../../src/linux/regular_file.ts";
 import { Logger } from "../../src/log/log.ts";
 import { messageOf } from "../../src/log/message_of.ts";
-import { writeToStderr } from "../../src/log/stderr.ts";
+import { stderrSink } from "../../src/log/stderr.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { folderOf } from "../host/host_files.ts";
-import { type Declaration, declarations, type Settings } from "../settings/declarations.ts";
+import {
+  type Declaration,
+  declarations,
+  type Settings,
+  type SettingsCommand,
+} from "../settings/declarations.ts";
 import { parseEnvFile } from "../settings/env_file.ts";
 import { kinds } from "../settings/kinds.ts";
 import { flagOf, parseSettings, SettingsError } from "../settings/settings.ts";
 
-/** Adds the flags of all settings to a command. */
-export function addSettings(command: Command): void {
+/**
+ * Adds the flags of all settings to a command. Its help names those that matter to it; the others
+ * are taken as well, so that one set of flags fits all commands.
+ */
+export function addSettings(command: Command, like: SettingsCommand): void {
   for (const declaration of Object.values(declarations)) {
     const flags = `${flagOf(declaration)} <${kinds[declaration.kind].placeholder}>`;
-    const option = new Option(flags, helpOf(declaration)).helpGroup("Settings:");
+    const { mattersTo }: Declaration = declaration;
+    const option = new Option(flags, helpOf(declaration)).helpGroup("Settings:")
+      .hideHelp(mattersTo?.includes(like) === false);
     command.addOption(option as never);
   }
   command.addOption(
@@ -69,7 +79,7 @@ function optionName(declaration: Declaration): string {
 
 /** Makes the logger of this program; its lines go to stderr. */
 export function loggerOf(settings: Settings): Logger {
-  return new Logger("install-cni", settings.logLevel, writeToStderr);
+  return new Logger("install-cni", settings.logLevel, stderrSink(settings.logFormat));
 }
 
 /**

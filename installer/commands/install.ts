@@ -30,7 +30,7 @@ export function register(program: Command): void {
     .argument("[words...]", "nothing")
     .usage("[options]");
   command.registeredArguments[0]!.description = "";
-  addSettings(command as unknown as Command);
+  addSettings(command as unknown as Command, "install");
   command.action((words, _, command) => {
     const [word] = words;
     if (word !== undefined) command.error(unknownCommand(word, program), { exitCode: 1 });

@@ -65,13 +65,12 @@ export function register(program: Command): void {
     command.addOption(new Option(`${flag} ${argument}`, `${help} (${name}, as kumactl)`));
   }
   command.addHelpText("after", () => `\n${valuesHelp()}\n${examples}`)
-    // Some of kumactl's flags are the program's own, too, which then has their value.
-    .action((_, self) => orFail(self, () => run(self.optsWithGlobals() as never)));
+    .action((options, self) => orFail(self, () => run(options as never)));
 }
 
 function repeatable(flags: string, help: string): Option {
   return new Option(flags, help)
-    .argParser((value: string, before: string[]) => [...before, value]).default([], "none");
+    .argParser((value: string, before: string[]) => [...before, value]).default([]);
 }
 
 function valuesHelp(): string {
@@ -82,9 +81,9 @@ function valuesHelp(): string {
 }
 
 async function run(options: ManifestsOptions & Tree): Promise<void> {
-  const { steps, tree } = await platformOf(options);
+  const platform = await platformOf(options);
   const given = gatherValues({
-    platform: tree,
+    platform: platform.tree,
     files: options.values.map((name) => ({ name, text: readText(name) })),
     flags: flagsOf(options),
     setJson: options.setJson,
@@ -95,7 +94,7 @@ async function run(options: ManifestsOptions & Tree): Promise<void> {
   });
   const values = resolveValues(given);
   const objects = manifestObjects(values);
-  const notes = [...steps, ...stepsFor(values, given)].map((step) => `To do: ${step}`);
+  const notes = [...platform.notes, ...stepsFor(values, given).map(toDo)];
   if (options.output === "values") {
     await write(valuesFile(given));
   } else if (options.output === "json") {
@@ -106,30 +105,39 @@ async function run(options: ManifestsOptions & Tree): Promise<void> {
   for (const note of notes) console.error(note);
 }
 
-/** The platform's values and steps; nothing without a platform. */
+function toDo(step: string): string {
+  return `To do: ${step}`;
+}
+
+/** The platform's values, and what to say about it; nothing without a platform. */
 async function platformOf(
   options: ManifestsOptions,
-): Promise<{ readonly tree: Tree; readonly steps: readonly string[] }> {
-  const { platform, auxiliaryChain, kubeletVersion: kubelet } = options;
+): Promise<{ readonly tree: Tree; readonly notes: readonly string[] }> {
+  const { platform, cluster, auxiliaryChain, kubeletVersion: kubelet } = options;
+  if (platform !== "auto" && cluster !== undefined) {
+    throw new ValuesError("--cluster needs --platform auto");
+  }
   if (platform === undefined) {
     if (auxiliaryChain) throw new ValuesError("--auxiliary-chain needs --platform openshift");
-    return { tree: {}, steps: [] };
+    if (kubelet !== undefined) throw new ValuesError("--kubelet-version needs --platform");
+    return { tree: {}, notes: [] };
   }
+  const notes: string[] = [];
   let name = platform;
   let facts: PlatformFacts = { kubelet, auxiliaryChain };
   if (platform === "auto") {
-    const choice = choosePlatform(await clusterObjects(options.cluster));
+    const choice = choosePlatform(await clusterObjects(cluster));
     if (choice.kind === "unsure") {
       throw new ValuesError(
         `Cannot choose the platform: ${choice.reason}; name it with --platform`,
       );
     }
-    console.error(`Platform ${choice.platform}: ${choice.reason}`);
+    notes.push(`Platform ${choice.platform}: ${choice.reason}`);
     name = choice.platform;
     facts = { ...facts, kubelet: kubelet ?? choice.kubelet };
   }
   const row = platformRow(name, facts);
-  return { tree: treeOfRow(row), steps: row.steps };
+  return { tree: treeOfRow(row), notes: [...notes, ...row.steps.map(toDo)] };
 }
 
 async function clusterObjects(file: string | undefined): Promise<unknown[]> {

@@ -15,7 +15,7 @@ const patience = 30_000;
 export function register(program: Command): void {
   const command = program.command("uninstall")
     .description("Take everything off the host and restore its files byte for byte");
-  addSettings(command as unknown as Command);
+  addSettings(command as unknown as Command, "uninstall");
   command.action((_, command) => run(command as unknown as Command));
 }
 

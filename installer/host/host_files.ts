@@ -51,7 +51,7 @@ export function writeTemporary(
   try {
     using file = operations.create(temporary);
     operations.write(file, temporary, content);
-    // First the mode: of a file that was given away, only CAP_FOWNER could still change it.
+    // Mode and attributes first: those of a file that was given away, only CAP_FOWNER could change.
     if (attributes.mode !== 0o600) operations.setMode(temporary, attributes.mode);
     if (like !== undefined) {
       // An access control list is part of the mode: another mode means that it is not wanted.

@@ -238,7 +238,7 @@ export class PluginFiles {
     const source = `${program}.payload`;
     if (this.operations.targetStatus(source) === undefined) return {};
     using file = Deno.openSync(program, { read: true });
-    const length = appendedLength(readAt(file, size - trailerSize, trailerSize), size);
+    const length = appendedLength(readAt(file, Math.max(0, size - trailerSize), trailerSize), size);
     if (length === undefined) {
       throw new Error(
         `Cannot make the plugin of "${program}" and "${source}": the former is not a compiled ` +

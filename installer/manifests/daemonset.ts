@@ -69,6 +69,10 @@ function podSpec(values: Values, names: Names, facts: DaemonSetFacts): Tree {
         hostPath: { path: values.get("cni.netDir"), type: netDirType(values) },
       },
       { name: "tmp", emptyDir: {} },
+      ...values.get("cni.hostFolders").map((path, i) => ({
+        name: `host-folder-${i}`,
+        hostPath: { path, type: "Directory" },
+      })),
     ],
   };
 }
@@ -98,16 +102,24 @@ function container(values: Values, names: Names, facts: DaemonSetFacts): Tree {
       { name: "cni-bin-dir", mountPath: "/host/opt/cni/bin" },
       { name: "cni-net-dir", mountPath: "/host/etc/cni/net.d" },
       { name: "tmp", mountPath: "/tmp" },
+      ...values.get("cni.hostFolders").map((path, i) => ({
+        name: `host-folder-${i}`,
+        mountPath: `/host${path}`,
+        readOnly: true,
+      })),
     ],
   };
 }
 
 function environment(values: Values, { cni }: Names): Tree[] {
   const port = values.get("cni.healthPort");
+  const runtime = values.get("cni.runtime");
   const field = (name: string, fieldPath: string) => ({
     name,
     valueFrom: { fieldRef: { apiVersion: "v1", fieldPath } },
   });
+  const unlessDefault = (name: string, isDefault: boolean, value: string) =>
+    isDefault ? [] : [{ name, value }];
   return [
     { name: "CNI_CONF_NAME", value: values.get("cni.confName") },
     {
@@ -117,14 +129,20 @@ function environment(values: Values, { cni }: Names): Tree[] {
     { name: "CNI_NET_DIR", value: values.get("cni.netDir") },
     { name: "CHAINED_CNI_PLUGIN", value: String(values.get("cni.chained")) },
     { name: "CNI_LOG_LEVEL", value: values.get("cni.logLevel") },
+    ...unlessDefault("CNI_RUNTIME", runtime === "auto", runtime),
+    ...unlessDefault("CNI_CONF_NAME_IS_LOADED", !values.get("cni.confNameIsLoaded"), "true"),
+    ...unlessDefault("KUMA_CNI_UNINSTALL", !values.get("cni.uninstall.onStop"), "true"),
+    ...unlessDefault(
+      "KUMA_CNI_UNINSTALL_WHEN_REFUSED",
+      !values.get("cni.uninstall.whenRefused"),
+      "true",
+    ),
     field("POD_NAME", "metadata.name"),
     field("POD_NAMESPACE", "metadata.namespace"),
     field("NODE_NAME", "spec.nodeName"),
-    ...(port === 0 ? [] : [
-      { name: "HEALTH_PORT", value: String(port) },
-      // The pod's own address is of the family that kubelet and Prometheus reach it by.
-      field("HEALTH_ADDRESS", "status.podIP"),
-    ]),
+    ...unlessDefault("HEALTH_PORT", port === 0, String(port)),
+    // The pod's own address is of the family that kubelet and Prometheus reach it by.
+    ...(port === 0 ? [] : [field("HEALTH_ADDRESS", "status.podIP")]),
   ];
 }
 

@@ -107,6 +107,25 @@ export const valueDeclarations = {
     "DaemonSet: CNI_CONF_NAME",
     "--cni-conf-name",
   ),
+  "cni.confNameIsLoaded": value(
+    truth,
+    false,
+    "Your word that pods go through the file of confName, whatever else is in netDir",
+    "DaemonSet: CNI_CONF_NAME_IS_LOADED",
+  ),
+  "cni.runtime": value(
+    oneOf("auto", "containerd", "cri-o", "multus"),
+    "auto",
+    "What decides which file of netDir is used; auto: what is seen in hostFolders, else containerd",
+    "DaemonSet: CNI_RUNTIME",
+  ),
+  "cni.hostFolders": value(
+    listOf(path, "a list of absolute paths, such as /etc/containerd"),
+    [],
+    "Folders of the host to see, read-only: those of the runtime's configuration, and libcni's cache; " +
+      "they must be there",
+    "DaemonSet: volumes below /host",
+  ),
   "cni.logLevel": value(
     oneOf("off", "info", "debug"),
     "info",
@@ -249,6 +268,18 @@ export const valueDeclarations = {
     "Whether it may get DaemonSets, to tell a removal for good from a restart",
     "ClusterRole: daemonsets get",
   ),
+  "cni.uninstall.onStop": value(
+    truth,
+    false,
+    "Whether it takes the plugin off the host whenever it is stopped: set it before removing all for good",
+    "DaemonSet: KUMA_CNI_UNINSTALL",
+  ),
+  "cni.uninstall.whenRefused": value(
+    truth,
+    false,
+    "Whether losing the right to read its own pod counts as being removed, as when all objects go at once",
+    "DaemonSet: KUMA_CNI_UNINSTALL_WHEN_REFUSED",
+  ),
   "cni.monitoring.podMonitor": value(
     truth,
     false,
@@ -373,46 +404,3 @@ export type ValueOf<N extends ValueName> = (typeof valueDeclarations)[N] extends
 export function declaredValues(): readonly (readonly [ValueName, ValueDeclaration])[] {
   return Object.entries(valueDeclarations) as [ValueName, ValueDeclaration][];
 }
-
-/** A value is this very one, or its text fits a pattern. */
-export type Condition = { readonly is: unknown } | { readonly fits: string };
-
-/** A rule about several values at once. */
-export interface ValueRule {
-  /** The value whose fault it is called. */
-  readonly path: string;
-  /** Completes "expected …". */
-  readonly expected: string;
-  /** The rule is broken when all of these hold. */
-  readonly brokenBy: Readonly<Record<string, Condition>>;
-}
-
-/** All rules about several values. */
-export const valueRules: readonly ValueRule[] = [
-  {
-    path: "cni.confName",
-    expected: "the file of the network plugin to chain to, since cni.chained is true; " +
-      '"" follows the one that the runtime loads',
-    brokenBy: { "cni.chained": { is: true }, "cni.confName": { is: "kuma-cni.conf" } },
-  },
-  {
-    path: "cni.confName",
-    expected: "a name ending in .conf, since cni.chained is false and a .conflist holds a list",
-    brokenBy: { "cni.chained": { is: false }, "cni.confName": { fits: "\\.conflist$" } },
-  },
-  {
-    path: "cni.healthPort",
-    expected: "a port, such as 9910, since cni.monitoring.podMonitor is true",
-    brokenBy: { "cni.monitoring.podMonitor": { is: true }, "cni.healthPort": { is: 0 } },
-  },
-  {
-    path: "cni.healthPort",
-    expected: "a port, such as 9910, since cni.monitoring.serviceMonitor is true",
-    brokenBy: { "cni.monitoring.serviceMonitor": { is: true }, "cni.healthPort": { is: 0 } },
-  },
-  {
-    path: "experimental.ebpf.enabled",
-    expected: "false: this CNI redirects by nftables or iptables",
-    brokenBy: { "experimental.ebpf.enabled": { is: true } },
-  },
-];

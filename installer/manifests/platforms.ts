@@ -127,7 +127,11 @@ export const platforms: readonly Platform[] = [
   chained("bottlerocket", "Bottlerocket on EKS", "10-aws.conflist", standardDirs, [ipv4Step]),
 ];
 
-const openshiftValues = { "cni.containerSecurityContext.privileged": true } as const;
+/** CRI-O deletes a pod by what it was started with, so that the plugin's stub must outlive it. */
+const openshiftValues = {
+  "cni.runtime": "cri-o",
+  "cni.containerSecurityContext.privileged": true,
+} as const;
 
 function chained(
   name: string,

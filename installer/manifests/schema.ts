@@ -1,7 +1,8 @@
 /** `values.schema.json` and `values.yaml` of the chart, made from the declarations. */
 // @ts-types="../../src/types/std_yaml_stringify.d.ts"
 import { stringify } from "@std/yaml/stringify";
-import { type Condition, declaredValues, type ValueRule, valueRules } from "./declarations.ts";
+import { declaredValues } from "./declarations.ts";
+import { type Condition, type ValueRule, valueRules } from "./value_rules.ts";
 import type { Tree } from "./tree.ts";
 
 /** Returns the JSON schema, draft 7, that Helm checks values by. */

@@ -2,7 +2,7 @@
  * Helm's syntax of `--set`: `a.b=1,c[0].d={x,y}`, with `\` before a character that is meant as
  * itself. What each form gives is Helm's own answer; a test asks the real Helm the same.
  */
-import { isTree, member, setMember, type Tree, ValuesError } from "./tree.ts";
+import { isTree, member, overlay, setMember, type Tree, ValuesError } from "./tree.ts";
 
 /** What the right-hand side becomes. */
 export type SetFlag = "--set" | "--set-string" | "--set-json" | "--set-file";
@@ -33,19 +33,11 @@ export function applySet(
   };
   if (flag === "--set-json" && /^\s*\{/.test(argument)) {
     const whole = parseJson(argument, fail);
-    return isTree(whole) ? merged(tree, whole) : fail("expected a JSON object");
+    return isTree(whole) ? overlay(tree, whole) : fail("expected a JSON object");
   }
   const reader = new SetReader(argument, flag, fail, readFile);
   while (!reader.atEnd) reader.readKey(tree, 0);
   return tree;
-}
-
-function merged(base: Tree, over: Tree): Tree {
-  for (const [key, value] of Object.entries(over)) {
-    const below = member(base, key);
-    setMember(base, key, isTree(below) && isTree(value) ? merged(below, value) : value);
-  }
-  return base;
 }
 
 function parseJson(text: string, fail: (problem: string) => never): unknown {

@@ -1,15 +1,13 @@
 /** Values of one installation: laid over the defaults and checked against their declarations. */
 import { nearestName } from "../../src/text/nearest.ts";
 import {
-  type Condition,
   declaredValues,
   elsewhere,
   valueDeclarations,
   type ValueName,
   type ValueOf,
-  type ValueRule,
-  valueRules,
 } from "./declarations.ts";
+import { type Condition, type ValueRule, valueRules } from "./value_rules.ts";
 import { problemText } from "./kinds.ts";
 import {
   describeValue,
@@ -50,19 +48,10 @@ export function defaultValues(): Tree {
  * @throws {ValuesError} with the first thing that is wrong.
  */
 export function resolveValues(given: Tree): Values {
-  const unknown = unknownKey(given, "");
-  if (unknown !== undefined) throw new ValuesError(unknown);
+  const wrong = keyProblem(given, "");
+  if (wrong !== undefined) throw new ValuesError(wrong);
   const tree = withoutNulls(overlay(defaultValues(), given));
   for (const [name, { kind }] of declaredValues()) {
-    const parent = name.slice(0, name.lastIndexOf("."));
-    for (const path of pathsAbove(name)) {
-      const found = memberAt(given, path);
-      if (found === undefined || found === null || isTree(found)) continue;
-      const example = parent === path ? name : `${path}.KEY`;
-      throw new ValuesError(
-        `${path} is ${describeValue(found)}, expected a mapping; write ${example}=VALUE with --set`,
-      );
-    }
     const actual = memberAt(tree, name);
     if (actual === undefined && kind.empty !== undefined) continue;
     const problem = kind.problem(actual, name);
@@ -76,11 +65,17 @@ export function resolveValues(given: Tree): Values {
   return new Values(tree);
 }
 
-/** Returns the names of values that were given although nothing here has a place for them. */
+/** Returns the full names of what was given although nothing here has a place for it. */
 export function valuesForElsewhere(given: Tree): string[] {
   return declaredValues()
-    .filter(([name, { goesTo }]) => goesTo === elsewhere && memberAt(given, name) !== undefined)
-    .map(([name]) => name);
+    .filter(([, { goesTo }]) => goesTo === elsewhere)
+    .flatMap(([name]) => leavesOf(memberAt(given, name), name));
+}
+
+function leavesOf(value: unknown, path: string): string[] {
+  if (value === undefined || value === null) return [];
+  if (!isTree(value)) return [path];
+  return Object.entries(value).flatMap(([key, below]) => leavesOf(below, `${path}.${key}`));
 }
 
 /** Reads the member that a full name leads to. */
@@ -107,10 +102,6 @@ export function setAt(tree: Tree, path: string, value: unknown): void {
   setMember(current, last, value);
 }
 
-function* pathsAbove(name: string): Generator<string> {
-  for (let i = name.indexOf("."); i >= 0; i = name.indexOf(".", i + 1)) yield name.slice(0, i);
-}
-
 function isBroken({ brokenBy }: ValueRule, tree: Tree): boolean {
   const holds = (condition: Condition, actual: unknown) =>
     "is" in condition
@@ -121,21 +112,27 @@ function isBroken({ brokenBy }: ValueRule, tree: Tree): boolean {
   );
 }
 
-/** Finds a key that no declaration has, and says which one may be meant. */
-function unknownKey(tree: Tree, prefix: string): string | undefined {
+/** Finds a key that no declaration has, or one above others that is no mapping. */
+function keyProblem(tree: Tree, prefix: string): string | undefined {
   for (const [key, value] of Object.entries(tree)) {
     const path = `${prefix}${key}`;
     if (Object.hasOwn(valueDeclarations, path)) continue;
-    const isAbove = declaredValues().some(([name]) => name.startsWith(`${path}.`));
-    if (isAbove) {
-      const below = isTree(value) ? unknownKey(value, `${path}.`) : undefined;
-      if (below !== undefined) return below;
+    const below = declaredValues().find(([name]) => name.startsWith(`${path}.`))?.[0];
+    if (below === undefined) {
       // Helm hands all of "global" to each chart, whoever its keys are for.
-    } else if (prefix !== "global.") {
+      if (prefix === "global.") continue;
       const nearest = nearestValue(path);
       return `${path} is not a value of kuma-cni` +
         (nearest === undefined ? "; --help lists all" : `, did you mean ${nearest}?`);
     }
+    if (value === null) continue;
+    if (!isTree(value)) {
+      return `${path} is ${
+        describeValue(value)
+      }, expected a mapping; write ${below}=VALUE with --set`;
+    }
+    const problem = keyProblem(value, `${path}.`);
+    if (problem !== undefined) return problem;
   }
   return undefined;
 }

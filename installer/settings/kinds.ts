@@ -1,5 +1,6 @@
 /** The kinds of values that a setting can have: in words for people, and their parsers. */
 import type { LogLevel } from "../../src/log/log.ts";
+import type { LogFormat } from "../../src/log/stderr.ts";
 import { problemOfEntry } from "./plugin_entry.ts";
 
 /** A parsed value, or why there is none; an empty reason when what is allowed says it all. */
@@ -84,6 +85,12 @@ const level: Kind<LogLevel> = {
   parse: (value) => value === "off" || value === "info" || value === "debug" ? { value } : wrong,
 };
 
+const logFormat: Kind<LogFormat> = {
+  allowed: "text or json",
+  placeholder: "text|json",
+  parse: (value) => value === "text" || value === "json" ? { value } : wrong,
+};
+
 const path: Kind<string> = {
   allowed: "an absolute path",
   placeholder: "path",
@@ -138,6 +145,7 @@ export const kinds = {
   protocol,
   port,
   level,
+  logFormat,
   path,
   name,
   confName,

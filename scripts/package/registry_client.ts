@@ -1,4 +1,5 @@
 /** Requests to a registry: who may, how often to try, and what its errors say. */
+import { certificateHint } from "../denort.ts";
 import type { Credentials } from "./registry_credentials.ts";
 
 /** A registry did not do what it was asked; the message tells what and why. */
@@ -68,7 +69,12 @@ export class RegistryClient {
         response = await this.#authorized(request);
       } catch (error) {
         if (error instanceof RegistryError) throw error;
-        if (last) throw new RegistryError(`${this.#attempted(request)}: ${reasonOf(error)}`);
+        const reason = reasonOf(error);
+        const hint = certificateHint(reason);
+        // A certificate that is not trusted will not be so in a second.
+        if (last || hint !== "") {
+          throw new RegistryError(`${this.#attempted(request)}: ${reason}${hint}`);
+        }
         await this.wait(attempt);
         continue;
       }

@@ -6,46 +6,47 @@ import { resolveValues, setAt } from "../../installer/manifests/values.ts";
 
 const word = fc.stringMatching(/^[a-z]([a-z0-9-]{0,12}[a-z0-9])?$/);
 /** Text with what templates, YAML and JSON could stumble over. */
-const text = fc.oneof(
-  word,
-  fc.constantFrom(
-    "",
-    "yes",
-    "true",
-    "null",
-    "~",
-    "0x10",
-    "1_000",
-    "1e3",
-    "01",
-    "12:30",
-    "2001-01-01",
-    "a: b",
-    "- a",
-    "{{ .Values }}",
-    "<&>",
-    "\u2028",
-    '"',
-    "'",
-    "\\",
-    "#",
-    "a # b",
-    "@x",
-    "%",
-    "line\nline",
-    " x ",
-    "ä€",
-    "=",
-    "on",
-    "!",
-  ),
-);
+export const oddTexts: readonly string[] = [
+  "",
+  "yes",
+  "true",
+  "null",
+  "~",
+  "0x10",
+  "1_000",
+  "1e3",
+  "01",
+  "12:30",
+  "2001-01-01",
+  "a: b",
+  "- a",
+  "{{ .Values }}",
+  "<&>",
+  "\u2028",
+  '"',
+  "'",
+  "\\",
+  "#",
+  "a # b",
+  "@x",
+  "%",
+  "line\nline",
+  " x ",
+  "ä€",
+  "=",
+  "on",
+  "!",
+];
+const text = fc.oneof(word, fc.constantFrom(...oddTexts));
 const key = fc.oneof(
   word,
   fc.constantFrom("example.com/team", "checksum/config", "a.b", "yes", "1"),
 );
 const texts = fc.dictionary(key, text, { maxKeys: 4, noNullPrototype: true });
-const labels = fc.dictionary(word, word, { maxKeys: 3, noNullPrototype: true });
+const labels = fc.dictionary(fc.oneof(word, fc.constant("app")), fc.oneof(word, fc.constant("")), {
+  maxKeys: 3,
+  noNullPrototype: true,
+});
 const names = fc.array(word, { maxLength: 4 });
 const path = fc.array(
   fc.oneof(word, fc.constantFrom(".x", "..x", "a&b", "<x>", "a b", "x.d", "'", '"', "$x")),
@@ -91,6 +92,9 @@ const choices: Partial<Record<ValueName, fc.Arbitrary<unknown>>> = {
   "cni.netDir": path,
   "cni.binDir": path,
   "cni.confName": fc.constantFrom("", "05-cilium.conflist", "10-x.conf", "a b.json", '".conf'),
+  "cni.confNameIsLoaded": flag,
+  "cni.runtime": fc.constantFrom("auto", "containerd", "cri-o", "multus"),
+  "cni.hostFolders": fc.array(path, { maxLength: 3 }),
   "cni.logLevel": fc.constantFrom("off", "info", "debug"),
   "cni.engine": fc.constantFrom("auto", "nftables", "iptables"),
   "cni.excludeNamespaces": fc.array(fc.oneof(word, fc.constantFrom("openshift-*", "kube-system"))),
@@ -125,6 +129,8 @@ const choices: Partial<Record<ValueName, fc.Arbitrary<unknown>>> = {
   "cni.containerSecurityContext": security,
   "cni.rbac.watchPods": flag,
   "cni.rbac.getDaemonSets": flag,
+  "cni.uninstall.onStop": flag,
+  "cni.uninstall.whenRefused": flag,
   "cni.monitoring.podMonitor": flag,
   "cni.monitoring.serviceMonitor": flag,
   "cni.monitoring.prometheusRule": flag,

@@ -11,11 +11,8 @@ export interface ReferenceHost {
 }
 
 const kubeconfigName = "ZZZ-kuma-cni-kubeconfig";
-/** CNI's answer of a plugin that changes nothing: the result of the plugins before it. */
-const plugin = `#!/usr/bin/env -S ${Deno.execPath()} run --no-config --quiet -A --ext=js
-const { prevResult } = JSON.parse(await new Response(Deno.stdin.readable).text());
-if (Deno.env.get("CNI_COMMAND") === "ADD") console.log(JSON.stringify(prevResult));
-`;
+/** A program in Go like the reference's, which answers with the result of the plugins before it. */
+const program = "/usr/lib/cni/tuning";
 
 interface List {
   plugins: { type: string }[];
@@ -23,8 +20,7 @@ interface List {
 
 /** Program, kubeconfig and entry, in the order and the form of the reference. */
 export function installReference({ netDir, binDir, confName }: ReferenceHost): void {
-  replace(`${binDir}/kuma-cni`, plugin);
-  Deno.chmodSync(`${binDir}/kuma-cni`, 0o755);
+  replace(`${binDir}/kuma-cni`, Deno.readFileSync(program), 0o755);
   replace(
     `${netDir}/${kubeconfigName}`,
     "# Kubeconfig file for the Kuma CNI plugin.\napiVersion: v1\nkind: Config\nclusters: []",
@@ -67,8 +63,10 @@ function sorted(value: unknown): unknown {
   );
 }
 
-function replace(path: string, text: string): void {
+/** By a temporary file beside it, as the reference does. */
+function replace(path: string, content: string | Uint8Array, mode = 0o600): void {
   const temporary = `${path}${Math.floor(Math.random() * 1e9)}`;
-  Deno.writeTextFileSync(temporary, text);
+  const data = typeof content === "string" ? new TextEncoder().encode(content) : content;
+  Deno.writeFileSync(temporary, data, { mode });
   Deno.renameSync(temporary, path);
 }

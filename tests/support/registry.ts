@@ -21,6 +21,8 @@ export interface RegistryOptions {
   readonly login?: RegistryLogin;
   /** Certificates; tokens are signed by a leaf of it. */
   readonly authority?: Authority;
+  /** Whether it speaks TLS, with a certificate of the authority. */
+  readonly tls?: boolean;
 }
 
 /** A running registry; dispose of it to end it and to remove its data. */
@@ -41,7 +43,7 @@ export class Registry implements AsyncDisposable {
 
   /** Starts a registry and waits until it answers. */
   static async start(options: RegistryOptions = {}): Promise<Registry> {
-    const { login = "none", authority } = options;
+    const { login = "none", authority, tls = false } = options;
     const folder = await Deno.makeTempDir({ prefix: "kuma-test-registry-" });
     const port = freePort();
     const address = `127.0.0.1:${port}`;
@@ -66,13 +68,19 @@ export class Registry implements AsyncDisposable {
       const realm = `http://127.0.0.1:${port}/token`;
       auth = { token: { realm, service, issuer, rootcertbundle: `${folder}/authority.pem` } };
     }
+    const ownTls = { certificate: `${folder}/tls.pem`, key: `${folder}/tls.key` };
+    if (tls) {
+      const leaf = await authority!.issue({ commonName: "registry", ips: ["127.0.0.1"] });
+      Deno.writeTextFileSync(ownTls.certificate, leaf.certificate);
+      Deno.writeTextFileSync(ownTls.key, leaf.key);
+    }
     Deno.writeTextFileSync(
       `${folder}/config.yml`,
       JSON.stringify({
         version: 0.1,
         log: { level: "warn" },
         storage: { filesystem: { rootdirectory: `${folder}/data` } },
-        http: { addr: address, relativeurls: true },
+        http: { addr: address, relativeurls: true, ...(tls ? { tls: ownTls } : {}) },
         ...(auth === undefined ? {} : { auth }),
       }),
     );

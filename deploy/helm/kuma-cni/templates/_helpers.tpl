@@ -18,6 +18,13 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{/* One mapping laid over another; sprig's merge takes an empty text for none. */}}
+{{- define "kuma-cni.overlay" -}}
+{{- $result := deepCopy (index . 0) }}
+{{- range $key, $value := index . 1 }}{{ $_ := set $result $key $value }}{{ end }}
+{{- toYaml $result }}
+{{- end }}
+
 {{- define "kuma-cni.image" -}}
 {{- with .Values.cni.image.registry | default .Values.global.image.registry }}{{ . }}/{{ end -}}
 {{ .Values.cni.image.repository }}:{{ .Values.cni.image.tag | default .Values.global.image.tag | default .Chart.AppVersion }}
