@@ -74,7 +74,10 @@ export const platforms: readonly Platform[] = [
     title: "OpenShift 3.11",
     row: () => ({
       // Its Kubernetes 1.11 does not have the field, and kubectl refuses unknown ones.
-      values: { ...openshiftValues, "cni.containerSecurityContext.seccompProfile": null },
+      values: {
+        "cni.containerSecurityContext.privileged": true,
+        "cni.containerSecurityContext.seccompProfile": null,
+      },
       steps: [
         "On each master, enable MutatingAdmissionWebhook and ValidatingAdmissionWebhook under " +
         "admissionConfig.pluginConfig in /etc/origin/master/master-config.yaml, then restart the " +
