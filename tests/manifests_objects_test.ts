@@ -163,6 +163,13 @@ Deno.test("a privileged container is not told to gain no privileges, which the A
   equal(Object.hasOwn(security, "allowPrivilegeEscalation"), false);
 });
 
+Deno.test("OpenShift 3.11 gets no field that Kubernetes 1.11 does not have", () => {
+  const row = platforms.find(({ name }) => name === "openshift-3.11")!.row({});
+  const text = JSON.stringify(manifestObjects(resolveValues(treeOfRow(row))));
+  ok(text.includes('"privileged":true'));
+  ok(!text.includes("seccompProfile"), text);
+});
+
 Deno.test("rights for the namespaces of the mesh alone cover install-cni's own pod", () => {
   const objects = objectsOf({ namespaceAllowList: ["shop"], "cni.namespace": "mesh-cni" });
   const bindings = objects.filter(({ kind }) => kind === "RoleBinding");

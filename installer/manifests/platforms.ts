@@ -73,7 +73,11 @@ export const platforms: readonly Platform[] = [
     name: "openshift-3.11",
     title: "OpenShift 3.11",
     row: () => ({
-      values: openshiftValues,
+      // Its Kubernetes 1.11 does not have the field, and kubectl refuses unknown ones.
+      values: {
+        "cni.containerSecurityContext.privileged": true,
+        "cni.containerSecurityContext.seccompProfile": null,
+      },
       steps: [
         "On each master, enable MutatingAdmissionWebhook and ValidatingAdmissionWebhook under " +
         "admissionConfig.pluginConfig in /etc/origin/master/master-config.yaml, then restart the " +
