@@ -77,7 +77,7 @@ Deno.test("the manual page has every command and option, and no line that is tak
   deepEqual(commands.slice(0, 3).map(({ name }) => name), ["", "install", "check"]);
   const page = manualPage(commands);
   for (const { name, options } of commands) {
-    ok(name === "" || page.includes(`\n.SS ${name}\n`), name);
+    ok(name === "" || page.includes(`\n.SS ${name.replaceAll("-", "\\-")}\n`), name);
     for (const { flags } of options) {
       ok(page.includes(`\n.B ${flags.replaceAll("-", "\\-")}\n`), flags);
     }
