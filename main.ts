@@ -8,7 +8,7 @@ import { ignoreFileSizeSignal, wasClosed, writeFully } from "./src/linux/output.
 import { waitUntilReadable } from "./src/linux/poll.ts";
 import { Call } from "./src/plugin/call.ts";
 import { add, check, status } from "./src/plugin/verbs.ts";
-import { VERSION } from "./src/version.ts";
+import { VERSION, versionLine } from "./src/version.ts";
 
 const HELP = `kuma-cni ${VERSION}: CNI plugin that captures the traffic of a Kuma mesh's pods
 
@@ -75,7 +75,7 @@ async function main(): Promise<void> {
 
 /** Answers a person who starts the program in a shell. */
 function introduce(option: string): void {
-  if (option === "--version") return console.log(`kuma-cni ${VERSION}`);
+  if (option === "--version") return console.log(versionLine("kuma-cni"));
   if (option === "--help" || option === "-h") return console.log(HELP.trimEnd());
   console.error(`Unknown option ${JSON.stringify(option)}; try "kuma-cni --help"`);
   Deno.exitCode = 1;

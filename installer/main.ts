@@ -1,29 +1,33 @@
 /** install-cni, the node agent that installs the plugin on the host and keeps it there. */
 import { Command } from "@commander-js/extra-typings";
-import { VERSION } from "../src/version.ts";
+import { versionLine } from "../src/version.ts";
 import { register as registerCheck } from "./commands/check.ts";
 import { register as registerCompletion } from "./commands/completion.ts";
 import { register as registerEngine } from "./commands/engine.ts";
 import { register as registerExplain } from "./commands/explain.ts";
 import { layOutHelp } from "./commands/help.ts";
 import { register as registerInstall } from "./commands/install.ts";
+import { register as registerManifests } from "./commands/manifests.ts";
 import { register as registerPlan } from "./commands/plan.ts";
 import { register as registerRules } from "./commands/rules.ts";
+import { register as registerSystemdUnit } from "./commands/systemd_unit.ts";
 import { register as registerUninstall } from "./commands/uninstall.ts";
 
 /** The whole command line. */
 export function commandLine(): Command {
   const program = new Command("install-cni")
     .description("Installs the CNI plugin kuma-cni on a node and keeps it there")
-    .version(VERSION);
+    .version(versionLine("install-cni"), "-V, --version", "print version, commit and date");
   layOutHelp(program);
   registerInstall(program);
   registerCheck(program);
   registerPlan(program);
   registerUninstall(program);
+  registerSystemdUnit(program);
   registerRules(program);
   registerExplain(program);
   registerEngine(program);
+  registerManifests(program);
   registerCompletion(program);
   return program;
 }

@@ -2,7 +2,7 @@
  * Builds `dist/kuma-cni` and `dist/install-cni`: bundles each program and puts it into denort
  * with `deno compile`. The same sources and the same denort give the same bytes.
  *
- * The plugin also gets `dist/kuma-cni.lib/`, the loader and C library of the build machine, which
+ * Beside them comes `dist/kuma-cni.lib/`, the loader and C library of the build machine, which
  * install-cni places beside the plugin so that it runs on hosts that have none.
  */
 import { parseArgs } from "node:util";
@@ -27,8 +27,6 @@ interface Program {
   readonly entry: string;
   /** Flags of `deno bundle`. */
   readonly bundling: readonly string[];
-  /** Whether it must run on hosts without a C library. */
-  readonly selfContained: boolean;
   /** Permission flags of `deno compile`. */
   readonly permissions: readonly string[];
   /** Flags of V8. */
@@ -49,7 +47,6 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
   "kuma-cni": {
     entry: "main.ts",
     bundling: ["--minify", "--code-splitting"],
-    selfContained: true,
     bytecode: true,
     // A call is over before compiling to machine code pays: without, it takes 2 ms and 4 MiB less.
     // Besides, V8 then works on hosts that forbid memory which is writable and executable. Without
@@ -74,9 +71,9 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
     ],
   },
   "install-cni": {
-    entry: "installer/main.ts",
+    // With the plugin inside, which an image then also has under its own name.
+    entry: "scripts/compiled_installer/start.ts",
     bundling: [],
-    selfContained: false,
     bytecode: false,
     // It waits most of its life: without V8's compilers it needs 10 MiB less and no more CPU time.
     v8Flags: ["--lite-mode"],
@@ -110,6 +107,8 @@ export interface BuildOptions {
   readonly libraries?: string;
   /** Refuse a denort that neither the Deno project publishes nor `DENORT_BIN` names. */
   readonly officialRuntimeOnly?: boolean;
+  /** Folder to build into; `dist/` by default. */
+  readonly into?: string;
   /** Takes lines for people. */
   readonly say?: (line: string) => void;
 }
@@ -168,18 +167,22 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
   const target = options.target ?? `${Deno.build.arch}-unknown-linux-gnu`;
   const denort = await findDenort(target, root, say, options.officialRuntimeOnly);
   say(`denort: ${denort.source}, sha256 ${denort.sha256}`);
+  const into = options.into ?? `${root}/dist`;
   const built: Built[] = [];
   // On the file system of dist/, so that each result appears there by a rename.
   sweep(`${root}/.cache`, workPrefix);
   const owner = Deno.env.get(TASK_VARIABLE) || identityOf(Deno.pid);
   const work = await Deno.makeTempDir({ dir: `${root}/.cache`, prefix: `${workPrefix}${owner}-` });
   try {
+    // Both programs are made from one base, so that an image needs it only once.
+    const base = await selfContainedDenort(
+      denort.path,
+      work,
+      await libraries(denort.path, into, options),
+    );
     for (const name of options.only ?? (Object.keys(programs) as ProgramName[])) {
       const started = new Date();
       const program = programs[name];
-      const base = program.selfContained
-        ? await selfContainedDenort(denort.path, work, await libraries(name, denort.path, options))
-        : denort.path;
       const { bundling, bytecode, v8Flags } = program;
       const bundled = await bundleModule(program.entry, `${work}/${name}.bundle`, bundling);
       const module = bytecode
@@ -193,10 +196,10 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
         : { module: bundled };
       const compiled = `${work}/${name}`;
       await compileModule({ ...program, ...module, output: compiled, denort: base, target });
-      const path = `${root}/dist/${name}`;
+      const path = `${into}/${name}`;
       // A source that changed during the build must count as newer than its result.
       await Deno.utime(compiled, started, started);
-      await Deno.mkdir(`${root}/dist`, { recursive: true });
+      await Deno.mkdir(into, { recursive: true });
       await Deno.rename(compiled, path);
       const bytes = await Deno.readFile(path);
       built.push({ path, size: bytes.length, sha256: await sha256(bytes) });
@@ -207,15 +210,15 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
   return built;
 }
 
-/** Collects a program's libraries and returns the name of their version's folder. */
+/** Collects the programs' libraries and returns the name of their version's folder. */
 async function libraries(
-  name: ProgramName,
   denort: string,
+  into: string,
   options: BuildOptions,
 ): Promise<string> {
   const { version } = await collectLibraries({
     denort: await Deno.readFile(denort),
-    into: `${root}/dist/${name}.lib`,
+    into: `${into}/kuma-cni.lib`,
     ...(options.libraries === undefined ? {} : { from: options.libraries }),
   });
   return version;

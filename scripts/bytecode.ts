@@ -56,8 +56,11 @@ export async function addBytecode(options: BytecodeOptions): Promise<BytecodeMod
       permissions: ["--allow-read", "--allow-write"],
       v8Flags,
     });
-    await run(maker, ["make", ...paths], work, "compile the plugin's scripts to bytecode");
-    await run(maker, ["check", ...paths], work, "use the plugin's bytecode in another process");
+    // Names, not paths: V8 keeps the whole string of which a script's name was cut, and the folder has
+    // another name in each build.
+    const names = paths.map((path) => path.slice(folder.length + 1));
+    await run(maker, ["make", ...names], folder, "compile the plugin's scripts to bytecode");
+    await run(maker, ["check", ...names], folder, "use the plugin's bytecode in another process");
     await Deno.remove(maker);
     // deno compile stores the time of each file, which would make each build another one.
     for (const path of paths) await Deno.utime(`${path}.cache`, 0, 0);

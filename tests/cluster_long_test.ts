@@ -106,7 +106,7 @@ class Stage implements AsyncDisposable {
   static async set(): Promise<Stage> {
     const plugin = await compiledPlugin();
     await compiledInstaller();
-    const image = installerImage(plugin.slice(0, plugin.lastIndexOf("/")));
+    const image = await installerImage(plugin.slice(0, plugin.lastIndexOf("/")));
     const cluster = await KubernetesCluster.start({ images: [image] });
     await cluster.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } });
     await cluster.until(

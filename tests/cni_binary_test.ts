@@ -98,7 +98,7 @@ Deno.test("The binary introduces itself to a person", async () => {
   assert.deepEqual([bare.code, bare.stdout], [0, ""]);
   assert.match(bare.stderr, /^kuma-cni \d+\.\d+\.\d+\n.*0\.1\.0, .*1\.1\.0\n$/);
   const version = await run(undefined, undefined, {}, ["--version"]);
-  assert.match(version.stdout, /^kuma-cni \d+\.\d+\.\d+\n$/);
+  assert.match(version.stdout, /^kuma-cni \d+\.\d+\.\d+ \((commit|unknown) [^)]+\)\n$/);
   const help = await run(undefined, undefined, {}, ["--help"]);
   assert.match(help.stdout, /CNI_COMMAND/);
   assert.equal((await run(undefined, undefined, {}, ["--nonsense"])).code, 1);

@@ -114,7 +114,7 @@ Deno.test("files in the temporary folder do not take the place of the plugin's o
     }
     const { code, stdout, stderr } = await outputOf(plugin, ["--version"], { TMPDIR: folder });
     assert.equal(code, 0, stderr);
-    assert.match(stdout, /^kuma-cni [0-9.]+\n$/);
+    assert.match(stdout, /^kuma-cni [0-9.]+ \((commit|unknown) [^)]+\)\n$/);
   });
 });
 

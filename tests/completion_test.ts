@@ -51,22 +51,28 @@ Deno.test("scripts name every command and visible option", () => {
 });
 
 Deno.test("fish completes commands, options and their values", async () => {
+  // It keeps files of its own there.
+  const home = await Deno.makeTempDir();
   const ask = async (text: string) => {
     const script = completionScript(line, "fish") + `complete -C 'install-cni ${text}'\n`;
     const { stdout, stderr } = await new Deno.Command("fish", {
       args: ["--no-config", "--command", script],
-      env: { HOME: "/nonexistent" },
+      env: { HOME: home },
     }).output();
     equal(new TextDecoder().decode(stderr), "");
     return new TextDecoder().decode(stdout).trim().split("\n").map((line) => line.split("\t"));
   };
-  deepEqual(await ask("ru"), [[
-    "rules",
-    "Print the decision about a pod, its effective settings and its rules",
-  ]]);
-  deepEqual((await ask("rules - --fam")).map(([word]) => word), ["--family"]);
-  deepEqual((await ask("rules - --family ipv")).map(([word]) => word), ["ipv4", "ipv6"]);
-  deepEqual((await ask("completion f")).map(([word]) => word), ["fish"]);
+  try {
+    deepEqual(await ask("ru"), [[
+      "rules",
+      "Print the decision about a pod, its effective settings and its rules",
+    ]]);
+    deepEqual((await ask("rules - --fam")).map(([word]) => word), ["--family"]);
+    deepEqual((await ask("rules - --family ipv")).map(([word]) => word), ["ipv4", "ipv6"]);
+    deepEqual((await ask("completion f")).map(([word]) => word), ["fish"]);
+  } finally {
+    await Deno.remove(home, { recursive: true });
+  }
 });
 
 Deno.test("zsh completes commands, options and their values", async () => {

@@ -47,7 +47,7 @@ Deno.test("A: what is no Kubernetes pod is passed through", () => {
   }
 });
 
-Deno.test("B: pods of excluded namespaces are passed through, by exact name", () => {
+Deno.test("B: pods of excluded namespaces are passed through, by name or its beginning", () => {
   const decided = decideBeforeLookup({ podNamespace: "kube-system", podName: "a" }, [
     "kuma-system",
     "kube-system",
@@ -58,6 +58,27 @@ Deno.test("B: pods of excluded namespaces are passed through, by exact name", ()
     const args = { podNamespace: "kube-system", podName: "a" };
     assert.equal(decideBeforeLookup(args, excluded), undefined);
   }
+});
+
+Deno.test("B: an entry that ends in * means all namespaces that begin so", () => {
+  const isSkipped = (podNamespace: string, excluded: string[], included: string[] = []) =>
+    decideBeforeLookup({ podNamespace, podName: "a" }, excluded, included) !== undefined;
+  assert.equal(isSkipped("openshift-dns", ["openshift-*"]), true);
+  assert.equal(isSkipped("openshift-", ["openshift-*"]), true);
+  assert.equal(isSkipped("openshift", ["openshift-*"]), false);
+  assert.equal(isSkipped("my-openshift-dns", ["openshift-*"]), false);
+  assert.equal(isSkipped("a-b", ["a*b", "*"]), false);
+  assert.equal(isSkipped("shop-1", [], ["shop-*"]), false);
+});
+
+Deno.test("B: with a list of included namespaces, pods of all others are passed through", () => {
+  const decided = (podNamespace: string, excluded: string[] = []) =>
+    decideBeforeLookup({ podNamespace, podName: "a" }, excluded, ["shop", "bank"]);
+  assert.equal(decided("shop"), undefined);
+  assert.equal(decided("bank"), undefined);
+  assert.equal(decided("demo")?.code, "excluded-namespace");
+  assert.match(decided("demo")?.reason ?? "", /"demo" is not in "kubernetes.include_namespaces"/);
+  assert.match(decided("shop", ["shop"])?.reason ?? "", /exclude_namespaces/);
 });
 
 Deno.test("A comes before B", () => {

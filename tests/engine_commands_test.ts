@@ -15,16 +15,19 @@ async function run(...args: string[]): Promise<{ out: string; error: string | un
   for (const command of program.commands) {
     command.exitOverride().configureOutput({ writeErr: (text) => complaint += text });
   }
-  const lines: string[] = [];
-  const log = console.log;
-  console.log = (line: string) => lines.push(line);
+  let out = "";
+  const { writeSync } = Deno.stdout;
+  Deno.stdout.writeSync = (bytes) => {
+    out += new TextDecoder().decode(bytes);
+    return bytes.length;
+  };
   try {
     await program.parseAsync(args, { from: "user" });
-    return { out: lines.join("\n"), error: undefined };
+    return { out, error: undefined };
   } catch {
-    return { out: lines.join("\n"), error: complaint };
+    return { out, error: complaint };
   } finally {
-    console.log = log;
+    Deno.stdout.writeSync = writeSync;
   }
 }
 
@@ -55,7 +58,14 @@ Deno.test("apply, check and remove work on a namespace by hand", async () => {
     assert.match(first.out, /^Pod demo\/web-0: \d+ rules for IPv4 and IPv6 are in \/run\/netns\//);
     assert.match(first.out, /engine: nftables \(no iptables rules of others are in the way\)/);
     assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, true);
-    assert.equal((await checkRulesOf(namespace.path, other, values)).equal, false);
+    const { equal, data } = await checkRulesOf(namespace.path, other, values);
+    assert.equal(equal, false);
+    const { decision, differences } = data as { decision: string; differences: unknown[] };
+    assert.deepEqual([decision, differences.length > 0], ["skip", true]);
+
+    const again = await run("apply", meshed, "--netns", namespace.path, "-o", "json");
+    const { engine, ruleCount, title } = JSON.parse(again.out);
+    assert.deepEqual([engine, title, ruleCount > 10], ["nftables", "Pod demo/web-0", true]);
 
     const second = await run("apply", meshed, "--netns", namespace.path, "--engine", "iptables");
     assert.match(
@@ -78,6 +88,8 @@ Deno.test("apply, check and remove work on a namespace by hand", async () => {
       /^Removed .* of iptables from/,
     );
     assert.match((await run("remove", "--netns", namespace.path)).out, /^Nothing to remove/);
+    const none = await run("remove", "--netns", namespace.path, "-o", "json");
+    assert.deepEqual(JSON.parse(none.out), { namespace: namespace.path, removed: [] });
     namespace.run(() => assert.equal(/KUMA/.test(saved("ipv4", "nft")), false));
 
     assert.match((await run("apply", other, "--netns", namespace.path)).out, /left alone, nothing/);

@@ -7,12 +7,9 @@ import {
   removeExtendedAttribute,
   setExtendedAttribute,
 } from "../src/linux/extended_attributes.ts";
-import { fileCalls } from "../src/linux/file_calls.ts";
 import { InstallerHost, primaryList, primarySingle } from "./support/installer_host.ts";
+import "./support/installed_once.ts";
 import { doWork } from "./support/installer_work.ts";
-
-// The C library is loaded once for the process and never unloaded, which no test must be blamed for.
-fileCalls();
 
 const text = (value: string) => new TextEncoder().encode(value);
 const list = "10-calico.conflist";

@@ -10,15 +10,9 @@ import { type Before, sha256, writeJournal } from "../installer/host/journal.ts"
 import { Operations } from "../installer/host/operations.ts";
 import { recover } from "../installer/loop/recover.ts";
 import { LinuxError } from "../src/linux/errno.ts";
-import { libc } from "../src/linux/libc.ts";
 import { chain } from "./support/conflist_texts.ts";
 import { InstallerHost, primaryList, quietLog } from "./support/installer_host.ts";
-
-// Loaded once for the process and never unloaded, which a test must not be blamed for.
-libc();
-
-// Loads the C library here rather than in the first test, which would be told off for it.
-new Operations().exchange("/dev/shm/kuma-test-none", "/dev/shm/kuma-test-none");
+import "./support/load_libc.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const owner = { uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0 };

@@ -10,9 +10,7 @@ import { Operations } from "../installer/host/operations.ts";
 import { unchain } from "./support/conflist_texts.ts";
 import { InstallerHost, primaryList } from "./support/installer_host.ts";
 import { doWork } from "./support/installer_work.ts";
-
-// Loads the C library here rather than in the first test, which would be told off for it.
-new Operations().exchange("/dev/shm/kuma-test-none", "/dev/shm/kuma-test-none");
+import "./support/load_libc.ts";
 
 const list = "10-calico.conflist";
 

@@ -8,7 +8,6 @@ import { isConfName } from "../installer/conflist/conf_file.ts";
 import { interpreterOf } from "../installer/host/interpreter.ts";
 import { byteString, parseText } from "../installer/conflist/json_edit.ts";
 import { Operations } from "../installer/host/operations.ts";
-import { libc } from "../src/linux/libc.ts";
 import { parseList, singleOfReferenceList } from "./support/conflist_texts.ts";
 import {
   exists,
@@ -18,12 +17,8 @@ import {
   primarySingle,
 } from "./support/installer_host.ts";
 import { doWork, type Work } from "./support/installer_work.ts";
-
-// Loaded once for the process and never unloaded, which a test must not be blamed for.
-libc();
-
-// Loads the C library here rather than in the first test, which would be told off for it.
-new Operations().exchange("/dev/shm/kuma-test-none", "/dev/shm/kuma-test-none");
+import "./support/load_libc.ts";
+import { loader } from "./support/stand_in_program.ts";
 
 interface Scenario {
   readonly name: string;
@@ -193,12 +188,11 @@ function assertPlugin(host: InstallerHost, when: string): void {
   const bytes = Deno.readFileSync(path);
   if (bytes[0] !== 0x7f) return;
   const version = /of version (\d)$/.exec(new TextDecoder().decode(bytes))?.[1];
-  const loader = interpreterOf((offset, length) => bytes.subarray(offset, offset + length));
-  equal(loader, `/opt/cni/bin/kuma-cni.d/${version}/ld-linux-x86-64.so.2`, when);
-  for (const name of ["ld-linux-x86-64.so.2", "libc.so.6"]) {
-    const library = `${host.binDir}/kuma-cni.d/${version}/${name}`;
-    equal(Deno.readTextFileSync(library), `${name} of version ${version}`, when);
-  }
+  const interpreter = interpreterOf((offset, length) => bytes.subarray(offset, offset + length));
+  equal(interpreter, `/opt/cni/bin/kuma-cni.d/${version}/ld-linux-x86-64.so.2`, when);
+  const libraries = `${host.binDir}/kuma-cni.d/${version}`;
+  deepEqual(Deno.readFileSync(`${libraries}/ld-linux-x86-64.so.2`), loader(version!), when);
+  equal(Deno.readTextFileSync(`${libraries}/libc.so.6`), `libc.so.6 of version ${version}`, when);
 }
 
 /** Does the work in a process that kills itself before an operation. */

@@ -4,6 +4,7 @@ import { Operations } from "../installer/host/operations.ts";
 import { tryLock } from "../src/linux/file_exchange.ts";
 import { exists, InstallerHost, primaryList, primarySingle } from "./support/installer_host.ts";
 import { doWork } from "./support/installer_work.ts";
+import "./support/load_libc.ts";
 
 // The C library is loaded once for the process and never unloaded, which no test must be blamed for.
 const lockFile = Deno.makeTempFileSync({ prefix: "kuma-test-" });

@@ -1,16 +1,12 @@
 /** Ready means captured, whichever runtime reads the net dir: install-cni on folders of its own. */
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
 import { Operations } from "../installer/host/operations.ts";
 import { Grace, graceTime } from "../installer/loop/grace.ts";
+import { Reconciler } from "../installer/loop/reconcile.ts";
 import { writingTime } from "../installer/plan/runtime_target.ts";
-import { tryLock } from "../src/linux/file_exchange.ts";
-import { InstallerHost, primaryList, primarySingle } from "./support/installer_host.ts";
+import { InstallerHost, primaryList, primarySingle, quietLog } from "./support/installer_host.ts";
+import "./support/installed_once.ts";
 import { doWork } from "./support/installer_work.ts";
-
-// The C library is loaded once for the process and never unloaded, which no test must be blamed for.
-const lockFile = Deno.makeTempFileSync({ prefix: "kuma-test-" });
-using _lock = tryLock(lockFile);
-Deno.removeSync(lockFile);
 
 const list = "10-calico.conflist";
 
@@ -214,6 +210,23 @@ Deno.test("a version that the plugin does not speak is not chained to", async ()
   }
 });
 
+Deno.test("CRI-O: an entry that makes it pass over the file goes", async () => {
+  await using host = new RuntimeHost();
+  host.writeHost(crioConfig, "");
+  host.addPrograms("a", "b");
+  const first = listOf("first", "a");
+  host.writeConf("10-a.conflist", first);
+  host.writeConf("20-b.conflist", listOf("second", "b"));
+  equal(await host.install(), undefined);
+  host.writeConf("10-a.conflist", host.readConf("10-a.conflist")!.replace("0.3.1", "1.0.1"));
+  match(
+    await host.install() ?? "",
+    /a version in "10-a.conflist" that the plugin speaks .*"1.0.1"/,
+  );
+  equal(host.readConf("10-a.conflist"), first.replace("0.3.1", "1.0.1"));
+  equal(host.readConf("20-b.conflist"), listOf("second", "b"));
+});
+
 Deno.test("an entry whose key has another case is ours", async () => {
   await using host = new RuntimeHost();
   host.writeConf(
@@ -273,19 +286,25 @@ Deno.test("readiness that cannot be told stays for the grace and no longer", () 
   ok(graceTime <= 5000);
 });
 
-Deno.test("check tells the runtime, and what it would use instead", async () => {
+Deno.test("a look tells the runtime, and what it would use instead", async () => {
   await using host = new RuntimeHost();
   host.writeHost(containerdConfig, "version = 2\n");
   host.writeConf(list, primaryList);
   host.writeConf("05-other.conflist", primaryList);
-  const extra = { MOUNTED_HOST_ROOT: host.hostRoot, CNI_CONF_NAME: list };
-  const { code, stdout } = await host.run(["check"], extra);
-  const result = JSON.parse(stdout);
-  equal(code, 1);
-  match(result.blocked, /^The runtime loads "05-other.conflist" before "10-calico.conflist"/);
-  deepEqual([result.runtime.kind, result.runtime.basis], ["containerd", containerdConfig]);
-  const wrong = await host.run(["check"], { CNI_RUNTIME: "docker" });
-  match(wrong.stderr, /CNI_RUNTIME is "docker", wanted auto, containerd, cri-o or multus/);
-  const nameless = await host.run(["check"], { CNI_CONF_NAME_IS_LOADED: "true" });
-  match(nameless.stderr, /CNI_CONF_NAME_IS_LOADED is true, and CNI_CONF_NAME names no file/);
+  const settings = host.settings({ MOUNTED_HOST_ROOT: host.hostRoot, CNI_CONF_NAME: list });
+  const reconciler = new Reconciler(settings, new Operations(), host.sourceDir, quietLog());
+  const { seen, plan } = await reconciler.look();
+  match(plan.blocked ?? "", /^The runtime loads "05-other.conflist" before "10-calico.conflist"/);
+  deepEqual(
+    [seen.view.runtime.kind, seen.view.runtime.basis],
+    ["containerd", containerdConfig],
+  );
+  throws(
+    () => host.settings({ CNI_RUNTIME: "docker" }),
+    /CNI_RUNTIME is "docker", \w+ auto, containerd, cri-o or multus/,
+  );
+  throws(
+    () => host.settings({ CNI_CONF_NAME_IS_LOADED: "true" }),
+    /CNI_CONF_NAME_IS_LOADED is true, and CNI_CONF_NAME names no file/,
+  );
 });

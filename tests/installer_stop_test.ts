@@ -41,6 +41,7 @@ const at = (path: string): FaultScope => ({ path });
 
 interface Case {
   readonly name: string;
+  readonly extra?: Record<string, string>;
   /** Answers while the agent runs, and those from just before its end. */
   readonly running: [Fault, FaultScope][];
   readonly ending?: [Fault, FaultScope][];
@@ -83,14 +84,30 @@ const cases: readonly Case[] = [
     says: /stays installed/,
   },
   {
-    name: "its account lost the right to read its own pod, as when a release is removed",
+    name: "its account lost the right to read its own pod, as by a mistake",
+    running: [[pod, at(podPath)]],
+    ending: [[status(403), {}]],
+    uninstalls: false,
+    says: /stays installed.*403/,
+  },
+  {
+    name: "its account is refused, as by a mistake",
+    running: [[pod, at(podPath)]],
+    ending: [[status(401), {}]],
+    uninstalls: false,
+    says: /stays installed.*401/,
+  },
+  {
+    name: "its account lost the right to read its own pod, and that is set to count",
+    extra: { KUMA_CNI_UNINSTALL_WHEN_REFUSED: "true" },
     running: [[pod, at(podPath)]],
     ending: [[status(403), {}]],
     uninstalls: true,
     says: /Uninstalling.*was removed, or its rights were/,
   },
   {
-    name: "its account is gone, as when a release is removed",
+    name: "its account is gone, and that is set to count",
+    extra: { KUMA_CNI_UNINSTALL_WHEN_REFUSED: "true" },
     running: [[pod, at(podPath)]],
     ending: [[status(401), {}]],
     uninstalls: true,
@@ -112,7 +129,7 @@ const cases: readonly Case[] = [
   },
 ];
 
-for (const { name, running, ending, uninstalls, says } of cases) {
+for (const { name, extra, running, ending, uninstalls, says } of cases) {
   Deno.test(`${uninstalls ? "uninstalls" : "leaves the plugin"} when ${name}`, async () => {
     await using server = await ApiServer.start();
     await using host = new InstallerHost();
@@ -121,7 +138,7 @@ for (const { name, running, ending, uninstalls, says } of cases) {
     host.writeConf(list, primaryList);
     const before = host.snapshot();
     for (const [fault, scope] of running) server.inject(fault, scope);
-    const agent = host.start({ KUBERNETES_SERVICE_PORT: String(server.port) });
+    const agent = host.start({ KUBERNETES_SERVICE_PORT: String(server.port), ...extra });
     await agent.until("ready", () => host.isReady);
     await agent.until(
       "asked for its own pod",

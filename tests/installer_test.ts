@@ -9,6 +9,7 @@ import {
   primarySingle,
   type RunningInstaller,
 } from "./support/installer_host.ts";
+import { scriptPlugin } from "./support/stand_in_program.ts";
 
 const kubeconfig = "ZZZ-kuma-cni-kubeconfig";
 const list = "10-calico.conflist";
@@ -34,7 +35,7 @@ Deno.test("installs plugin, kubeconfig and entry, and restores every byte", asyn
   ok(host.readConf(list)!.includes("12345678901234567890"));
   const status = Deno.statSync(`${host.netDir}/${list}`);
   deepEqual([status.mode! & 0o7777, status.uid, status.gid], [0o640, 12, 34]);
-  equal(Deno.readTextFileSync(`${host.binDir}/kuma-cni`), "#!/bin/sh\nexit 0\n");
+  equal(Deno.readTextFileSync(`${host.binDir}/kuma-cni`), scriptPlugin);
   equal(Deno.statSync(`${host.binDir}/kuma-cni`).mode! & 0o7777, 0o755);
   equal(
     host.readConf(kubeconfig),
@@ -113,10 +114,10 @@ Deno.test("heals what other software does, without a restart", async (t) => {
     await agent.until("there", () => exists(`${host.binDir}/kuma-cni`));
   });
   await t.step("the plugin is corrupted without a change of size", async () => {
-    Deno.writeTextFileSync(`${host.binDir}/kuma-cni`, "#!/bin/sh\nexit 1\n");
+    Deno.writeTextFileSync(`${host.binDir}/kuma-cni`, scriptPlugin.replace("echo", "exit"));
     await agent.until(
       "whole",
-      () => Deno.readTextFileSync(`${host.binDir}/kuma-cni`) === "#!/bin/sh\nexit 0\n",
+      () => Deno.readTextFileSync(`${host.binDir}/kuma-cni`) === scriptPlugin,
     );
   });
   await t.step("the plugin loses its mode", async () => {

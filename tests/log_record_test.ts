@@ -32,3 +32,30 @@ Deno.test("a record's time must be one that can be written", () => {
   assert.throws(() => parseRequest(line(8.65e15)), TypeError);
   assert.throws(() => parseRequest(line(-1e300)), TypeError);
 });
+
+Deno.test("a JSON line is one object, whose fields nobody can mistake for its head", async () => {
+  const program = `
+    import { stderrSink } from "./src/log/stderr.ts";
+    stderrSink("json")({
+      time: 0,
+      severity: "warn",
+      logger: "kuma-cni",
+      message: "a\\nb\\u202e",
+      fields: { level: "error", time: 1, pod: "x\\u2028y" },
+    });
+  `;
+  const { stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--quiet", program],
+    cwd: new URL("..", import.meta.url),
+  }).output();
+  const line = new TextDecoder().decode(stderr);
+  assert.equal(line.indexOf("\n"), line.length - 1);
+  assert.match(line, /^[\x20-\x7e]*\n$/);
+  assert.deepEqual(JSON.parse(line), {
+    time: "1970-01-01T00:00:00.000Z",
+    level: "warn",
+    logger: "kuma-cni",
+    message: "a\nb\u202e",
+    fields: { level: "error", time: 1, pod: "x\u2028y" },
+  });
+});

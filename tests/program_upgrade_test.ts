@@ -3,9 +3,7 @@ import assert from "node:assert/strict";
 import { Operations } from "../installer/host/operations.ts";
 import { PluginFiles } from "../installer/host/plugin_files.ts";
 import { sleepingProgram } from "./support/sleeping_program.ts";
-
-// Loads the C library here rather than in the first test, which would be told off for it.
-new Operations().exchange("/nonexistent/one", "/nonexistent/other");
+import "./support/load_libc.ts";
 
 Deno.test("a started call finds its own file after an upgrade, until none can be starting", async () => {
   const folder = Deno.makeTempDirSync({ prefix: "kuma-test-" });

@@ -5,6 +5,7 @@ import { parseSettings } from "../installer/settings/settings.ts";
 import { type Settings } from "../installer/settings/declarations.ts";
 import { libc } from "../src/linux/libc.ts";
 import { ApiServer } from "./support/api_server.ts";
+import "./support/load_libc.ts";
 import { plainPod } from "./support/pods.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
@@ -89,13 +90,15 @@ Deno.test("without its own pod, or a DaemonSet that owns it, nothing is proven",
   });
 });
 
-Deno.test("a refusal proves a removal only when it lasts", async () => {
+Deno.test("a refusal proves a removal only when that is set, and it lasts", async () => {
   await using cluster = await Cluster.start();
+  const settings = cluster.settings({ KUMA_CNI_UNINSTALL_WHEN_REFUSED: "true" });
   for (const code of [401, 403]) {
     cluster.api.inject({ kind: "status", code }, { times: 1 });
-    equal((await cluster.proof()).verdict, "unknown");
+    equal((await cluster.proof(settings)).verdict, "unknown");
     cluster.api.inject({ kind: "status", code });
-    equal((await cluster.proof()).verdict, "removed");
+    equal((await cluster.proof(settings)).verdict, "removed");
+    equal((await cluster.proof()).verdict, "unknown", "by default pods stay captured");
     cluster.api.clearFaults();
   }
 });

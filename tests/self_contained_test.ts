@@ -11,6 +11,7 @@ import { Operations } from "../installer/host/operations.ts";
 import { PluginFiles } from "../installer/host/plugin_files.ts";
 import { addLibraryPath, describeElf } from "../scripts/elf.ts";
 import { compiledPlugin } from "./support/compiled.ts";
+import "./support/load_libc.ts";
 
 const binDirs = [
   "/opt/cni/bin",

@@ -23,7 +23,7 @@ export class MetricsRegistry {
   }
 
   /** Adds a gauge whose value is set, or read at each scrape when `read` is given. */
-  gauge(name: string, help: string, read?: () => number | undefined): Gauge {
+  gauge(name: string, help: string, read?: () => GaugeValue): Gauge {
     return this.#add(new Gauge(name, help, read));
   }
 
@@ -80,6 +80,9 @@ export class Counter implements Family {
   }
 }
 
+/** What a gauge shows: a number, several of them by their labels, or nothing. */
+export type GaugeValue = number | readonly (readonly [Labels, number])[] | undefined;
+
 /** A number that goes up and down. */
 export class Gauge implements Family {
   readonly type = "gauge";
@@ -88,7 +91,7 @@ export class Gauge implements Family {
   constructor(
     readonly name: string,
     readonly help: string,
-    private readonly read?: () => number | undefined,
+    private readonly read?: () => GaugeValue,
   ) {}
 
   /** Sets the value. */
@@ -98,7 +101,9 @@ export class Gauge implements Family {
 
   *samples(): Iterable<string> {
     const value = this.read === undefined ? this.#value : this.read();
-    if (value !== undefined) yield `${this.name} ${value}`;
+    if (value === undefined) return;
+    if (typeof value === "number") return yield `${this.name} ${value}`;
+    for (const [labels, number] of value) yield `${this.name}${labelText(labels)} ${number}`;
   }
 }
 

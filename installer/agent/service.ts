@@ -3,11 +3,14 @@ import type { FinishRequest } from "../../src/agent/messages.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { messageOf } from "../../src/text/message_of.ts";
-import { writeToStderr } from "../../src/log/stderr.ts";
+import type { Sink } from "../../src/log/log.ts";
+import { stderrSink } from "../../src/log/stderr.ts";
 import { clientOf, ownPod, readOwnPod, readText } from "../cluster/own_pod.ts";
-import type { Observer, Service, ServiceContext } from "../loop/service.ts";
+import type { Observer, Service, ServiceContext, State } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
+import { buildInfo } from "./build_info.ts";
 import { AgentMetrics } from "./agent_metrics.ts";
+import { ApiHealth } from "./api_health.ts";
 import { serveHealth } from "./health.ts";
 import { MetricsRegistry } from "./metrics.ts";
 import { PodCache } from "./pod_cache.ts";
@@ -19,18 +22,21 @@ const REQUEST_MILLISECONDS = 10_000;
 
 /** Serves the agent's socket, and health and metrics when a port is set. */
 export class AgentService implements Service {
+  readonly #sink: Sink;
   readonly metrics = new AgentMetrics(new MetricsRegistry());
   readonly observer: Observer;
   /** How the requests to the API server go: the watch's, and those for single pods. */
   readonly apiState = new ConnectionState();
   #context: ServiceContext | undefined;
   #client: { readonly client: KubernetesClient; readonly authority: string } | undefined;
+  #health: ApiHealth | undefined;
   #cache: PodCache | undefined;
   #socket: SocketServer | undefined;
   #http: Deno.HttpServer | undefined;
   #lastSocketTrouble = "";
 
   constructor(private readonly settings: Settings) {
+    this.#sink = stderrSink(settings.logFormat);
     const { metrics } = this;
     this.observer = {
       installed: () => metrics.installs.increment(),
@@ -44,7 +50,31 @@ export class AgentService implements Service {
 
   start(context: ServiceContext): void {
     this.#context = context;
+    this.#health = new ApiHealth(context, this.apiState, () => this.#connect());
     const { registry } = this.metrics;
+    registry.gauge(
+      "kuma_cni_build_info",
+      "1, with the program's version, target and runtime",
+      () => [[buildInfo(), 1]],
+    );
+    registry.gauge(
+      "kuma_cni_degraded",
+      "1 for each reason why meshed pods may not start although all is installed, else 0",
+      () => {
+        const doubts = this.#health?.doubts ?? [];
+        return doubts.length === 0 ? 0 : doubts.map(({ code }) => [{ reason: code }, 1] as const);
+      },
+    );
+    registry.gauge(
+      "kuma_cni_api_last_success_timestamp_seconds",
+      "When the API server last answered the node agent",
+      () => seconds(this.apiState.lastSuccess),
+    );
+    registry.gauge(
+      "kuma_cni_token_expiry_timestamp_seconds",
+      "When the service account token on the host expires, if it says so",
+      () => seconds(this.#health?.tokenExpiry),
+    );
     registry.gauge(
       "kuma_cni_ready",
       "1 while pods that start get their rules",
@@ -77,6 +107,7 @@ export class AgentService implements Service {
   tick(): void {
     const context = this.#context;
     if (context === undefined) return;
+    this.#health?.tick();
     try {
       this.#startCache(context);
       this.#socket ??= new SocketServer(
@@ -113,6 +144,7 @@ export class AgentService implements Service {
   }
 
   async stop(): Promise<void> {
+    this.#health?.stop();
     this.#cache?.stop();
     this.#socket?.close();
     this.#client?.client.close();
@@ -122,7 +154,7 @@ export class AgentService implements Service {
   }
 
   #finished(request: FinishRequest): void {
-    for (const record of request.records) writeToStderr(record);
+    for (const record of request.records) this.#sink(record);
     if (request.outcome !== undefined) this.metrics.recordOutcome(request.outcome);
   }
 
@@ -154,12 +186,19 @@ export class AgentService implements Service {
     return this.#client.client;
   }
 
+  /** Doubts do not make it unready: pods outside the mesh start, and a restart would not help. */
+  #readiness(context: ServiceContext): State {
+    const { ready, reason } = context.state();
+    const doubts = (this.#health?.doubts ?? []).map(({ text }) => text);
+    return { ready, reason: doubts.length === 0 ? reason : `${reason}; but: ${doubts.join("; ")}` };
+  }
+
   #serveHealth(context: ServiceContext): void {
     const { healthPort: port, healthAddress: hostname } = this.settings;
     if (port === 0) return;
     try {
       this.#http = serveHealth({ hostname, port }, {
-        readiness: () => context.state(),
+        readiness: () => this.#readiness(context),
         liveness: () => context.liveness(),
         metrics: () => this.metrics.registry.expose(),
       });
@@ -195,6 +234,11 @@ async function nodeName(
     );
   }
   return name;
+}
+
+/** Seconds of a time in milliseconds. */
+function seconds(milliseconds: number | undefined): number | undefined {
+  return milliseconds === undefined ? undefined : milliseconds / 1000;
 }
 
 /** Seconds since the epoch at which a file was written; `undefined` when there is none. */

@@ -12,6 +12,7 @@ import {
 import type { Pod } from "../../src/kubernetes/pod.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import { removeIfPresent } from "../host/paths.ts";
+import { OverloadError, SocketBudget, Turns } from "./socket_budget.ts";
 
 /** Where the server gets pods from. */
 export interface PodProvider {
@@ -35,7 +36,11 @@ export interface SocketObserver {
 export interface SocketLimits {
   /** Connections at once; further ones are closed unanswered, and the plugin helps itself. */
   readonly connections: number;
-  /** Milliseconds that a connection may be idle between its words. */
+  /** Bytes of unfinished lines of all connections together. */
+  readonly bytes: number;
+  /** Questions to the API server at once; further ones wait. */
+  readonly questions: number;
+  /** Milliseconds that a connection may take for its next word, or for reading one of ours. */
   readonly idleMilliseconds: number;
   /** Milliseconds for one question to the API server. */
   readonly fetchMilliseconds: number;
@@ -43,6 +48,9 @@ export interface SocketLimits {
 
 const DEFAULT_LIMITS: SocketLimits = {
   connections: 256,
+  // One line of the longest kind, and thousands of the usual one.
+  bytes: 8 * 1024 * 1024,
+  questions: 16,
   idleMilliseconds: 60_000,
   fetchMilliseconds: 10_000,
 };
@@ -50,6 +58,9 @@ const DEFAULT_LIMITS: SocketLimits = {
 /** Serves the agent's socket until closed. */
 export class SocketServer {
   readonly #connections = new Set<Deno.Conn>();
+  readonly #limits: SocketLimits;
+  readonly #budget: SocketBudget;
+  readonly #questions: Turns;
   #listener: Deno.UnixListener | undefined;
   #identity: string | undefined;
 
@@ -60,8 +71,17 @@ export class SocketServer {
     readonly path: string,
     private readonly pods: PodProvider,
     private readonly observer: SocketObserver,
-    private readonly limits: SocketLimits = DEFAULT_LIMITS,
-  ) {}
+    limits: Partial<SocketLimits> = {},
+  ) {
+    this.#limits = { ...DEFAULT_LIMITS, ...limits };
+    this.#budget = new SocketBudget(this.#limits.bytes);
+    this.#questions = new Turns(this.#limits.questions);
+  }
+
+  /** Bytes that all connections hold together. */
+  get heldBytes(): number {
+    return this.#budget.used;
+  }
 
   /** Whether the socket is there and it is ours. */
   isServing(): boolean {
@@ -130,7 +150,7 @@ export class SocketServer {
         await new Promise((resolve) => setTimeout(resolve, 50));
         continue;
       }
-      if (this.#connections.size >= this.limits.connections) {
+      if (this.#connections.size >= this.#limits.connections) {
         closeQuietly(connection);
         this.observer.failed("overload", new Error("Too many connections"));
         continue;
@@ -144,63 +164,108 @@ export class SocketServer {
   }
 
   async #serve(connection: Deno.UnixConn): Promise<void> {
-    const lines = new LineStream(connection);
+    const lines = new LineStream(connection, this.#budget);
+    const unfinished: Promise<unknown>[] = [];
+    try {
+      await this.#converse(connection, lines, unfinished);
+    } finally {
+      lines.discard();
+      closeQuietly(connection);
+      // A write that nobody reads outlives the closing, and counts as a connection until it ends.
+      await Promise.allSettled(unfinished);
+    }
+  }
+
+  async #converse(
+    connection: Deno.UnixConn,
+    lines: LineStream,
+    unfinished: Promise<unknown>[],
+  ): Promise<void> {
+    const inTime = <T>(work: Promise<T>) => this.#inTime(connection, work, unfinished);
     while (true) {
       let line: string | undefined;
-      const idle = setTimeout(() => {
-        this.observer.failed("timeout", new Error("Client was idle for too long"));
-        closeQuietly(connection);
-      }, this.limits.idleMilliseconds);
       try {
-        line = await lines.readLine();
+        line = await inTime(lines.readLine());
       } catch (error) {
         if (error instanceof RangeError) this.observer.failed("protocol", error);
+        if (error instanceof OverloadError) this.observer.failed("overload", error);
+        if (error instanceof IdleError) this.observer.failed("timeout", error);
         return;
-      } finally {
-        clearTimeout(idle);
       }
       if (line === undefined) return;
       try {
         const request = parseRequest(line);
         if (request.type === "finish") {
           this.observer.finished(request);
-          await this.#send(lines, { type: "finished" });
+          await inTime(lines.writeLine(finished));
         } else {
-          await this.#answer(lines, request);
+          await this.#answer((response) => inTime(lines.writeLine(response)), request);
         }
       } catch (error) {
-        this.observer.failed(error instanceof TypeError ? "protocol" : "write", error);
+        this.observer.failed(
+          error instanceof TypeError
+            ? "protocol"
+            : error instanceof OverloadError
+            ? "overload"
+            : error instanceof IdleError
+            ? "timeout"
+            : "write",
+          error,
+        );
         return;
       }
     }
   }
 
-  async #answer(lines: LineStream, request: PodRequest): Promise<void> {
+  /** Waits for the client, and hangs up on one that takes too long. */
+  async #inTime<T>(
+    connection: Deno.UnixConn,
+    work: Promise<T>,
+    unfinished: Promise<unknown>[],
+  ): Promise<T> {
+    const { promise: late, reject } = Promise.withResolvers<never>();
+    const idle = setTimeout(() => {
+      unfinished.push(work);
+      closeQuietly(connection);
+      reject(new IdleError("Client was idle for too long"));
+    }, this.#limits.idleMilliseconds);
+    try {
+      return await Promise.race([work, late]);
+    } finally {
+      clearTimeout(idle);
+    }
+  }
+
+  async #answer(
+    send: (response: AgentResponse) => Promise<void>,
+    request: PodRequest,
+  ): Promise<void> {
     const known = this.pods.cached(request);
     if (known !== undefined) {
       this.observer.podAnswered("cache");
-      return await this.#send(lines, { type: "pod", pod: known });
+      return await send({ type: "pod", pod: known });
     }
-    await this.#send(lines, { type: "pending" });
+    await send({ type: "pending" });
     let response: AgentResponse;
     try {
-      const pod = await this.pods.fetch(
-        request,
-        AbortSignal.timeout(this.limits.fetchMilliseconds),
-      );
+      const signal = AbortSignal.timeout(this.#limits.fetchMilliseconds);
+      const pod = await this.#questions.take(() => this.pods.fetch(request, signal));
       this.observer.podAnswered("api");
       response = { type: "pod", pod };
     } catch (error) {
       this.observer.podAnswered("error");
       response = podError(error);
     }
-    await this.#send(lines, response);
-  }
-
-  async #send(lines: LineStream, response: AgentResponse): Promise<void> {
-    await lines.writeLine(response);
+    await send(response);
   }
 }
+
+/** A client took too long. */
+class IdleError extends Error {
+  override readonly name = "IdleError";
+}
+
+const finished: AgentResponse = { type: "finished" };
 
 /** An error as a word; `temporary` and `status` are taken over when the error carries them. */
 function podError(error: unknown): AgentResponse {

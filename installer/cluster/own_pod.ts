@@ -46,6 +46,24 @@ export function clientOf(
 }
 
 /**
+ * Asks the API server for one pod, whatever it is: the way that the plugin's look-ups go. How it ends
+ * is in the client's state.
+ */
+export async function probe(
+  client: KubernetesClient,
+  settings: Settings,
+  signal: AbortSignal,
+): Promise<void> {
+  // Outside a cluster that pod need not exist: that there is none is an answer, too.
+  const pod = ownPod(settings) ?? { namespace: "default", name: "kuma-cni" };
+  try {
+    await readOwnPod(client, pod, signal);
+  } catch {
+    // The client's state has it.
+  }
+}
+
+/**
  * Gets this program's own pod as the API server has it.
  *
  * @throws {ApiError} when it cannot be had.

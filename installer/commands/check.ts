@@ -3,12 +3,17 @@
  * are; changes nothing.
  */
 import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
+import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
+import { type Doubt, doubtsOf, expiryInKubeconfig } from "../cluster/doubts.ts";
+import { clientOf, probe } from "../cluster/own_pod.ts";
 import type { Observed } from "../host/observe.ts";
 import { cachedChains } from "../host/namers.ts";
 import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
 import type { Plan } from "../plan/steps.ts";
 import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
+import { warningsOfEntry } from "../settings/plugin_entry.ts";
 import { findingsOf, objectOf } from "./check_findings.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { checkRulesOf, engineOption } from "./engine.ts";
@@ -54,7 +59,7 @@ export function register(program: Command): void {
     .addOption(resolverOption())
     .addOption(allowPodSettingOption())
     .addHelpText("after", examples);
-  addSettings(command as unknown as Command);
+  addSettings(command as unknown as Command, "check");
   command.action((input, values, command) => {
     if (values.netns === undefined && input === undefined) {
       return check(command as unknown as Command, values.output, values.wait ?? 0);
@@ -65,8 +70,9 @@ export function register(program: Command): void {
           "A check of rules needs both the namespace (--netns) and the pod's manifest",
         );
       }
-      const { equal, text } = await checkRulesOf(values.netns, input, values);
-      print(text);
+      const { output } = values;
+      const { equal, text, data } = await checkRulesOf(values.netns, input, values);
+      print(output === "text" ? text : formatData(data, output));
       if (!equal) Deno.exit(1);
     });
   });
@@ -97,17 +103,23 @@ async function check(
     await new Promise((resolve) => setTimeout(resolve, lookEvery));
     ({ seen, plan } = await reconciler.look());
   }
-  const { folder, results, multus } = cachedChains(operations, settings);
   const host = {
     plugin: reconciler.plugin.isStub ? "stub" : seen.plugin.kind,
     runtime: seen.view.runtime,
-    cachedChains: folder === undefined ? null : results.length + multus.length,
+    cachedChains: countOfChains(operations, settings),
   };
-  const findings = findingsOf(settings, seen, plan);
+  const degraded = await doubtsNow(settings);
+  const findings = [
+    ...findingsOf(settings, seen, plan),
+    ...degraded.map(({ text }): Finding => ({ subject: "api", grade: "warning", text })),
+  ];
   print(
-    output === "text"
-      ? checkText(findings, isInstalled(plan))
-      : formatData({ ...dataOf(settings, seen, plan), ...host, findings }, output),
+    output === "text" ? checkText(findings, isInstalled(plan)) : formatData({
+      ...dataOf(settings, seen, plan),
+      ...host,
+      degraded: degraded.map(({ text }) => text),
+      findings,
+    }, output),
   );
   Deno.exit(isInstalled(plan) ? 0 : 1);
 }
@@ -130,9 +142,34 @@ function dataOf(settings: Settings, seen: Observed, plan: Plan): Record<string, 
     target: plan.target ?? null,
     waitingFor: plan.waitingFor ?? null,
     blocked: plan.blocked ?? null,
-    warnings: plan.warnings,
+    warnings: [...warningsOfEntry(settings), ...plan.warnings, ...plan.remarks ?? []],
     missing: plan.steps.map((step) => ({ cause: step.cause, file: objectOf(settings, step) })),
     kubeconfig: seen.kubeconfig === undefined ? "missing" : "present",
     configurationFiles: seen.files.map(({ name }) => name),
   };
+}
+
+/** Number of running pods whose stored chain has the plugin; `null`: it is not known. */
+function countOfChains(operations: Operations, settings: Settings): number | null {
+  try {
+    const { folder, results, multus } = cachedChains(operations, settings);
+    return folder === undefined ? null : results.length + multus.length;
+  } catch {
+    return null;
+  }
+}
+
+/** Milliseconds for one question to the API server. */
+const patience = 3000;
+
+/** Asks the API server once: what may keep meshed pods from starting although all is installed. */
+async function doubtsNow(settings: Settings): Promise<Doubt[]> {
+  const state = new ConnectionState();
+  try {
+    using client = clientOf(settings, patience, state);
+    await probe(client, settings, AbortSignal.timeout(patience + 1000));
+  } catch (error) {
+    state.failed("get", error);
+  }
+  return doubtsOf(state, expiryInKubeconfig(pathsOf(settings).kubeconfig), Date.now(), 0);
 }

@@ -3,6 +3,7 @@ import type { Observed, Readable } from "../host/observe.ts";
 import type { Cause, Plan, Step } from "../plan/steps.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
+import { warningsOfEntry } from "../settings/plugin_entry.ts";
 import type { Finding } from "./findings.ts";
 
 /** What each cause of a step says about the host. */
@@ -31,7 +32,11 @@ export function objectOf(settings: Settings, step: Step): string {
 }
 
 /** Returns one finding for each fact. */
-export function findingsOf(settings: Settings, seen: Observed, plan: Plan): Finding[] {
+export function findingsOf(
+  settings: Settings,
+  seen: Observed,
+  plan: Plan,
+): Finding[] {
   const paths = pathsOf(settings);
   const wrong = (path: string, subject: string): Finding | undefined => {
     const step = plan.steps.find((step) => objectOf(settings, step) === path);
@@ -73,7 +78,8 @@ export function findingsOf(settings: Settings, seen: Observed, plan: Plan): Find
   if (plan.blocked !== undefined) {
     findings.push({ subject: "ready", grade: "failure", text: plan.blocked });
   }
-  for (const warning of plan.warnings) {
+  const warnings = [...warningsOfEntry(settings), ...plan.warnings, ...plan.remarks ?? []];
+  for (const warning of warnings) {
     findings.push({ subject: "warning", grade: "warning", text: warning });
   }
   return findings;

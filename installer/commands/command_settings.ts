@@ -1,20 +1,39 @@
 /** Settings on the command line: one flag for each, generated from the declarations. */
 import { type Command, Option } from "@commander-js/extra-typings";
+import { readRegularFile } from "../../src/linux/regular_file.ts";
 import { Logger } from "../../src/log/log.ts";
-import { writeToStderr } from "../../src/log/stderr.ts";
+import { messageOf } from "../../src/text/message_of.ts";
+import { stderrSink } from "../../src/log/stderr.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { folderOf } from "../host/host_files.ts";
-import { type Declaration, declarations, type Settings } from "../settings/declarations.ts";
+import {
+  type Declaration,
+  declarations,
+  type Settings,
+  type SettingsCommand,
+} from "../settings/declarations.ts";
+import { parseEnvFile } from "../settings/env_file.ts";
 import { kinds } from "../settings/kinds.ts";
 import { flagOf, parseSettings, SettingsError } from "../settings/settings.ts";
 
-/** Adds the flags of all settings to a command. */
-export function addSettings(command: Command): void {
+/**
+ * Adds the flags of all settings to a command. Its help names those that matter to it; the others
+ * are taken as well, so that one set of flags fits all commands.
+ */
+export function addSettings(command: Command, like: SettingsCommand): void {
   for (const declaration of Object.values(declarations)) {
     const flags = `${flagOf(declaration)} <${kinds[declaration.kind].placeholder}>`;
-    const option = new Option(flags, helpOf(declaration)).helpGroup("Settings:");
+    const { mattersTo }: Declaration = declaration;
+    const option = new Option(flags, helpOf(declaration)).helpGroup("Settings:")
+      .hideHelp(mattersTo?.includes(like) === false);
     command.addOption(option as never);
   }
+  command.addOption(
+    new Option(
+      "--env-file <path>",
+      "File with settings as NAME=value lines; flags and the environment come before it",
+    ) as never,
+  );
 }
 
 function helpOf({ default: preset, help, variable }: Declaration): string {
@@ -29,15 +48,28 @@ function helpOf({ default: preset, help, variable }: Declaration): string {
 export function settingsOf(command: Command, options = { needsConfig: true }): Settings {
   const flags = command.optsWithGlobals() as Record<string, unknown>;
   try {
+    const file = envFileOf(flags.envFile);
     return parseSettings((declaration) => {
       const flag = flags[optionName(declaration)];
-      return typeof flag === "string" ? flag : Deno.env.get(declaration.variable);
+      if (typeof flag === "string") return flag;
+      return Deno.env.get(declaration.variable) || file.get(declaration.variable);
     }, options);
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     console.error(`install-cni: ${error.message}`);
     Deno.exit(error.exitCode);
   }
+}
+
+function envFileOf(path: unknown): ReadonlyMap<string, string> {
+  if (typeof path !== "string") return new Map();
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(readRegularFile(path));
+  } catch (error) {
+    throw new SettingsError(`Cannot use --env-file: ${messageOf(error)}`, 1);
+  }
+  return parseEnvFile(text, path);
 }
 
 /** Name under which commander keeps a flag's value. */
@@ -47,7 +79,7 @@ function optionName(declaration: Declaration): string {
 
 /** Makes the logger of this program; its lines go to stderr. */
 export function loggerOf(settings: Settings): Logger {
-  return new Logger("install-cni", settings.logLevel, writeToStderr);
+  return new Logger("install-cni", settings.logLevel, stderrSink(settings.logFormat));
 }
 
 /**

@@ -1,16 +1,20 @@
 /** `install-cni apply` and `remove`, and the check of rules: engines worked by hand. */
 import { type Command, Option } from "@commander-js/extra-typings";
 import type { EngineSetting } from "../../src/engine/choice/select.ts";
+import type { SelectedApplyResult } from "../../src/engine/choice/work.ts";
+import { formatData, outputOption } from "./output.ts";
 import { readRedirectInput, type RedirectInput } from "./redirect_input.ts";
 import {
   allowPodSettingOption,
   configOptionsOf,
+  INPUT_HELP,
   orFail,
   type RedirectOptionValues,
   resolverOption,
   rulesVersionOption,
 } from "./redirect_options.ts";
 import { applyRules, checkRules, removeRules } from "./rules_in_namespace.ts";
+import { print, warn } from "./terminal.ts";
 
 const examples = `
 Examples:
@@ -36,11 +40,9 @@ export function engineOption(): Option<
 export function register(program: Command): void {
   program.command("apply")
     .description("Install a pod's rules in a network namespace, in place of earlier ones")
-    .argument(
-      "<input>",
-      'pod manifest or transparent proxy configuration, YAML or JSON; "-" = stdin',
-    )
+    .argument("<input>", INPUT_HELP)
     .requiredOption("--netns <path>", "file of the pod's network namespace")
+    .addOption(outputOption(["text", "json", "yaml"]))
     .addOption(engineOption())
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
@@ -49,20 +51,27 @@ export function register(program: Command): void {
     .action((path, values, command) =>
       orFail(command, async () => {
         const input = await readInput(path, values);
-        console.log(applyText(input, values.netns, values.engine));
+        const { netns, engine, output } = values;
+        const result = input.kind === "skip" ? undefined : applyRules(netns, input.config, engine);
+        print(
+          output === "text"
+            ? applyText(input, netns, result)
+            : formatData(applyData(input, netns, result), output),
+        );
       })
     );
   program.command("remove")
     .description("Remove the rules of all engines from a network namespace")
     .requiredOption("--netns <path>", "file of the pod's network namespace")
+    .addOption(outputOption(["text", "json", "yaml"]))
     .action((values, command) =>
       orFail(command, () => {
         const engines = removeRules(values.netns);
-        console.log(
-          engines.length === 0
-            ? `Nothing to remove: no rules in ${values.netns}`
-            : `Removed the rules of ${engines.join(" and ")} from ${values.netns}`,
-        );
+        const text = engines.length === 0
+          ? `Nothing to remove: no rules in ${values.netns}`
+          : `Removed the rules of ${engines.join(" and ")} from ${values.netns}`;
+        const data = { namespace: values.netns, removed: engines };
+        print(values.output === "text" ? text : formatData(data, values.output));
         return Promise.resolve();
       })
     );
@@ -74,27 +83,44 @@ export interface CheckRulesValues
   readonly engine: EngineSetting;
 }
 
+/** How a pod's rules compare with those in its namespace. */
+export interface RulesReport {
+  readonly equal: boolean;
+  /** For people. */
+  readonly text: string;
+  /** The same for programs. */
+  readonly data: unknown;
+}
+
 /**
- * What `install-cni check --netns PATH INPUT` does: compares and prints.
+ * What `install-cni check --netns PATH INPUT` does: compares.
  *
  * @param netns file of the pod's network namespace
  * @param path manifest or configuration, `-` for standard input
- * @returns whether all is as it should be, and the text to print
  * @throws {Error} when that cannot be found out
  */
 export async function checkRulesOf(
   netns: string,
   path: string,
   values: CheckRulesValues,
-): Promise<{ readonly equal: boolean; readonly text: string }> {
+): Promise<RulesReport> {
   const input = await readInput(path, values);
   const config = input.kind === "skip" ? undefined : input.config;
   const { engine, differences } = checkRules(netns, config, values.engine);
   const title = input.kind === "skip"
     ? `${input.title} is left alone (${input.reason})`
     : input.title;
-  if (differences.length === 0) {
-    return { equal: true, text: `${title}: rules in ${netns} are as they should be (${engine})` };
+  const equal = differences.length === 0;
+  const data = {
+    title: input.title,
+    decision: input.kind,
+    namespace: netns,
+    engine,
+    equal,
+    differences,
+  };
+  if (equal) {
+    return { equal, data, text: `${title}: rules in ${netns} are as they should be (${engine})` };
   }
   const lines = differences.flatMap(({ kind, object, wanted, actual }) => [
     `  ${kind}: ${object}`,
@@ -102,7 +128,8 @@ export async function checkRulesOf(
     ...(actual === undefined ? [] : [`    actual: ${actual}`]),
   ]);
   return {
-    equal: false,
+    equal,
+    data,
     text: [
       `${title}: rules in ${netns} differ from those wanted (${engine}, ${differences.length}):`,
       ...lines,
@@ -119,16 +146,31 @@ async function readInput(
     configOptionsOf({ ...values, ipv6: true, docker: false, loopback: "lo" }),
   );
   if (input.kind !== "skip") {
-    for (const warning of input.warnings) console.error(`Warning: ${warning}`);
+    for (const warning of input.warnings) warn(warning);
   }
   return input;
 }
 
-function applyText(input: RedirectInput, netns: string, engine: EngineSetting): string {
-  if (input.kind === "skip") {
-    return `${input.title}: left alone, nothing was changed. ${input.reason}`;
+function applyData(
+  input: RedirectInput,
+  namespace: string,
+  result: SelectedApplyResult | undefined,
+): unknown {
+  const { title } = input;
+  return input.kind === "skip"
+    ? { title, decision: "skip", code: input.code, reason: input.reason }
+    : { title, decision: "redirect", namespace, ...result };
+}
+
+function applyText(
+  input: RedirectInput,
+  netns: string,
+  result: SelectedApplyResult | undefined,
+): string {
+  if (input.kind === "skip" || result === undefined) {
+    const reason = input.kind === "skip" ? ` ${input.reason}` : "";
+    return `${input.title}: left alone, nothing was changed.${reason}`;
   }
-  const result = applyRules(netns, input.config, engine);
   const how = result.backend === undefined ? result.engine : `${result.engine}, ${result.backend}`;
   const families = result.families.map((family) => family === "ipv4" ? "IPv4" : "IPv6");
   return [

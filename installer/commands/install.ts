@@ -1,6 +1,7 @@
 /** `install-cni install`, and `install-cni` without a command: the DaemonSet's program. */
 import type { Command } from "@commander-js/extra-typings";
 import { messageOf } from "../../src/text/message_of.ts";
+import { buildInfo } from "../agent/build_info.ts";
 import { MemoryService } from "../agent/memory.ts";
 import { nearestName } from "../../src/text/nearest.ts";
 import { quote } from "../../src/text/quote.ts";
@@ -11,7 +12,10 @@ import { Operations } from "../host/operations.ts";
 import { exists } from "../host/paths.ts";
 import { InstallerAgent } from "../loop/agent_loop.ts";
 import { UninstallError } from "../loop/uninstall.ts";
+import { serverOf } from "../settings/api_server.ts";
 import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
+import { readPluginEntry, warningsOfEntry } from "../settings/plugin_entry.ts";
 import { defaultCommand } from "./completion.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 
@@ -27,7 +31,7 @@ export function register(program: Command): void {
     .argument("[words...]", "nothing")
     .usage("[options]");
   command.registeredArguments[0]!.description = "";
-  addSettings(command as unknown as Command);
+  addSettings(command as unknown as Command, "install");
   command.action((words, _, command) => {
     const [word] = words;
     if (word !== undefined) command.error(unknownCommand(word, program), { exitCode: 1 });
@@ -75,8 +79,20 @@ async function install(command: Command): Promise<void> {
       `Cannot find the plugin "${sourceDir}/${pluginType}"; set CNI_SOURCE_DIR`,
     );
   }
-  const warning = warningOfOwnNamespace(settings);
-  if (warning !== undefined) log.warn(warning);
+  const { hostBinDir } = pathsOf(settings);
+  log.info("Starting", {
+    ...buildInfo(),
+    netDir: settings.netDir,
+    mountedNetDir: settings.mountedNetDir,
+    binDir: hostBinDir,
+    mountedBinDir: settings.mountedBinDir,
+    sourceDir,
+    file: settings.confName || (settings.chained ? "the one that the runtime loads" : "our own"),
+    apiServer: serverOf(settings),
+  });
+  for (const warning of [...warningsOfEntry(settings), ...warningsOfOwnNamespace(settings)]) {
+    log.warn(warning);
+  }
   if (!settings.sleep) {
     const isInstalled = await agent.installOnce(oncePatience);
     if (!isInstalled) fail(exitCodes.install, `Not installed: ${agent.state.reason}`);
@@ -95,19 +111,12 @@ async function install(command: Command): Promise<void> {
  * A pod that is to bring the new token must not need it to start: after a long outage of a node the
  * token on the host has expired.
  */
-function warningOfOwnNamespace(settings: Settings): string | undefined {
+function warningsOfOwnNamespace(settings: Settings): string[] {
   const namespace = ownPod(settings)?.namespace;
-  if (namespace === undefined || excludedNamespaces(settings).includes(namespace)) return undefined;
-  return `Own namespace "${namespace}" is not in kubernetes.exclude_namespaces: once the token on ` +
-    "this host has expired, this program's pod cannot start unless it uses the host's network";
-}
-
-function excludedNamespaces(settings: Settings): readonly unknown[] {
-  try {
-    const { kubernetes } = JSON.parse(settings.networkConfig);
-    return Array.isArray(kubernetes?.exclude_namespaces) ? kubernetes.exclude_namespaces : [];
-  } catch {
-    // Only with its placeholders filled must it be JSON.
-    return [];
-  }
+  const excluded = readPluginEntry(settings.networkConfig).settings.excludeNamespaces;
+  if (namespace === undefined || excluded.includes(namespace)) return [];
+  return [
+    `Own namespace "${namespace}" is not in kubernetes.exclude_namespaces: once the token on ` +
+    "this host has expired, this program's pod cannot start unless it uses the host's network",
+  ];
 }

@@ -15,7 +15,7 @@ export function register(program: Command): void {
   const command = program.command("plan")
     .description("Print what install-cni would do to this host now, and do nothing")
     .addOption(outputOption(["text", "json", "yaml"]));
-  addSettings(command as unknown as Command);
+  addSettings(command as unknown as Command, "check");
   command.action(async ({ output }, command) => {
     const settings = settingsOf(command as unknown as Command);
     const { plan } = await new Reconciler(

@@ -1,6 +1,6 @@
 /** `install-cni uninstall`: takes everything off the host. */
 import type { Command } from "@commander-js/extra-typings";
-import { messageOf } from "../../src/text/message_of.ts";
+import { errorText } from "../host/error_text.ts";
 import { lockName, requestUninstall, takeLock, withdrawRequest } from "../host/lock.ts";
 import { Operations } from "../host/operations.ts";
 import { uninstall } from "../loop/uninstall.ts";
@@ -15,7 +15,7 @@ const patience = 30_000;
 export function register(program: Command): void {
   const command = program.command("uninstall")
     .description("Take everything off the host and restore its files byte for byte");
-  addSettings(command as unknown as Command);
+  addSettings(command as unknown as Command, "uninstall");
   command.action((_, command) => run(command as unknown as Command));
 }
 
@@ -48,7 +48,7 @@ async function run(command: Command): Promise<void> {
     console.log("The running install-cni has uninstalled; its log says what was removed");
     Deno.exit(0);
   } catch (error) {
-    console.error(`install-cni: ${messageOf(error)}`);
+    console.error(`install-cni: ${errorText(error)}`);
     Deno.exit(1);
   }
 }

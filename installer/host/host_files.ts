@@ -51,16 +51,14 @@ export function writeTemporary(
   try {
     using file = operations.create(temporary);
     operations.write(file, temporary, content);
-    const { uid, gid } = operations.status(temporary)!;
-    if (uid !== attributes.uid || gid !== attributes.gid) {
-      operations.setOwner(temporary, attributes.uid, attributes.gid);
-    }
+    // Mode and attributes first: those of a file that was given away, only CAP_FOWNER could change.
     if (attributes.mode !== 0o600) operations.setMode(temporary, attributes.mode);
     if (like !== undefined) {
       // An access control list is part of the mode: another mode means that it is not wanted.
       const isSameMode = operations.targetStatus(like)?.mode === attributes.mode;
       operations.copyExtendedAttributes(like, temporary, isSameMode);
     }
+    keepOwner(operations, temporary, attributes);
     operations.sync(file, temporary);
   } catch (error) {
     discard(operations, temporary);
@@ -70,13 +68,34 @@ export function writeTemporary(
 }
 
 /**
+ * Gives a file its owner where that is allowed. It is a wish: a runtime reads its configuration as
+ * root, and a node whose list belongs to somebody else shall not need CAP_CHOWN for its pods' sake.
+ */
+function keepOwner(operations: Operations, path: string, { uid, gid }: Attributes): void {
+  const actual = operations.status(path)!;
+  if (actual.uid === uid && actual.gid === gid) return;
+  try {
+    operations.setOwner(path, uid, gid);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
+  }
+}
+
+/** Tells whether a file has another owner than it should have kept. */
+export function hasOtherOwner(operations: Operations, path: string, wish: Attributes): boolean {
+  const actual = operations.status(path);
+  return actual !== undefined && (actual.uid !== wish.uid || actual.gid !== wish.gid);
+}
+
+/**
  * Replaces a file's content if it is what the caller has seen, in one atomic step.
  *
  * The new file is exchanged with the old one rather than renamed over it: what is swapped out can
  * then be compared once more, and put back when another program wrote it in the last moment.
  *
  * @param expected The bytes that the caller has seen, or `undefined` for a missing file.
- * @param attributes Mode and owner of the new file; extended attributes are the old one's.
+ * @param attributes Mode of the new file, and its owner where this process may give files away;
+ * extended attributes are the old one's.
  * @throws when the file system refuses; the old file is then untouched.
  */
 export function replaceFile(

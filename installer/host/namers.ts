@@ -109,7 +109,16 @@ export function cachedChains(operations: Operations, settings: Settings): Cached
 function filesThatName(operations: Operations, folder: string): string[] {
   return (listed(operations, folder) ?? []).slice(0, fileLimit)
     .map((name) => `${folder}/${name}`)
-    .filter((path) => mentionOf(textOf(operations, path) ?? "") !== undefined);
+    .filter((path) => mayName(operations, path));
+}
+
+/** What cannot be read may be a chain that names the plugin. */
+function mayName(operations: Operations, path: string): boolean {
+  try {
+    return mentionOf(textOf(operations, path) ?? "") !== undefined;
+  } catch {
+    return true;
+  }
 }
 
 function listed(operations: Operations, folder: string): string[] | undefined {

@@ -1,9 +1,10 @@
 /** What the installer sees of the host before it decides. Nothing here changes anything. */
-import { messageOf } from "../../src/text/message_of.ts";
 import { type ConfFile, isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
+import { type BinDirPath, compareBinDir } from "./bin_dir_path.ts";
+import { errorText } from "./error_text.ts";
 import { type Journal, journalPath, parseJournal } from "./journal.ts";
 import type { FileStatus, Operations } from "./operations.ts";
 import type { PluginFiles, PluginState } from "./plugin_files.ts";
@@ -28,6 +29,8 @@ export interface Observed {
   /** Configuration files in the order in which runtimes load them. */
   readonly files: readonly NetFile[];
   readonly kubeconfig: NetFile | undefined;
+  /** The bin dir's path on the host, when the plugin's program depends on it. */
+  readonly binDirPath: BinDirPath;
   readonly plugin: PluginState | { readonly kind: "unknown"; readonly reason: string };
   readonly token: Readable;
   readonly certificateAuthority: Readable;
@@ -50,7 +53,7 @@ export async function observe(
   const paths = pathsOf(settings);
   const pluginState = await plugin.inspect().catch((error: unknown) => ({
     kind: "unknown" as const,
-    reason: messageOf(error),
+    reason: errorText(error),
   }));
   // From here on synchronous: the picture of the net dir is as close to one moment as can be.
   const names = operations.list(settings.mountedNetDir);
@@ -64,6 +67,9 @@ export async function observe(
       : undefined,
     files,
     kubeconfig: readNetFile(operations, settings.mountedNetDir, settings.kubeconfigName),
+    binDirPath: plugin.needsHostPath
+      ? compareBinDir(settings.mountedBinDir, paths.hostBinDir)
+      : { kind: "likely" },
     plugin: pluginState,
     token: readText(operations, settings.tokenFile),
     certificateAuthority: readText(operations, settings.caFile),
@@ -102,7 +108,7 @@ export function readNetFile(
     if (content === undefined) return undefined;
     return { name, status, ...link, content, text: byteString(content) };
   } catch (error) {
-    return { name, status, ...link, problem: messageOf(error) };
+    return { name, status, ...link, problem: errorText(error) };
   }
 }
 
@@ -113,7 +119,7 @@ function readText(operations: Operations, path: string): Readable {
     const text = new TextDecoder().decode(bytes);
     return text.trim() === "" ? { problem: `"${path}" is empty` } : { text };
   } catch (error) {
-    return { problem: `Cannot read "${path}": ${messageOf(error)}` };
+    return { problem: `Cannot read "${path}": ${errorText(error)}` };
   }
 }
 

@@ -10,6 +10,7 @@ import {
   setExtendedAttribute,
 } from "../../src/linux/extended_attributes.ts";
 import { exchangeFiles, renameToFreeName } from "../../src/linux/file_exchange.ts";
+import { changeTime } from "../../src/linux/file_clock.ts";
 import { readRegularFile } from "../../src/linux/regular_file.ts";
 
 /** Most bytes of a file that is read whole: the journal holds several files of a MiB at most. */
@@ -33,6 +34,8 @@ export interface FileStatus {
   readonly size: number;
   /** Time of the last change of the content, in milliseconds since the epoch. */
   readonly modified: number;
+  /** Time of the last change of content or attributes, which nobody can set, in nanoseconds. */
+  readonly changed: bigint;
   /** Equal as long as neither the file nor its content or attributes change. */
   readonly identity: string;
   /** Equal for all names of one file or directory, whatever happens to it. */
@@ -48,12 +51,12 @@ export class Operations {
 
   /** Returns a file's status without following a link, or `undefined` when it is missing. */
   status(path: string): FileStatus | undefined {
-    return this.#statusBy(() => Deno.lstatSync(path), path);
+    return this.#statusBy(() => Deno.lstatSync(path), path, false);
   }
 
   /** As {@linkcode status}, but follows links. */
   targetStatus(path: string): FileStatus | undefined {
-    return this.#statusBy(() => Deno.statSync(path), path);
+    return this.#statusBy(() => Deno.statSync(path), path, true);
   }
 
   /**
@@ -90,6 +93,15 @@ export class Operations {
       this.#announce("write", path, true);
       for (let at = 0; at < part.length;) at += file.writeSync(part.subarray(at));
     }
+  }
+
+  /** Overwrites a few bytes in the middle of a file, with the bytes on the disk afterwards. */
+  overwrite(path: string, offset: number, bytes: Uint8Array): void {
+    this.#announce("overwrite", path, true);
+    using file = Deno.openSync(path, { write: true });
+    file.seekSync(offset, Deno.SeekMode.Start);
+    for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
+    file.syncSync();
   }
 
   /** Forces a file's content to the disk. */
@@ -226,10 +238,16 @@ export class Operations {
     }
   }
 
-  #statusBy(read: () => Deno.FileInfo, path: string): FileStatus | undefined {
+  #statusBy(
+    read: () => Deno.FileInfo,
+    path: string,
+    followsLink: boolean,
+  ): FileStatus | undefined {
     this.#announce("status", path, false);
     const info = orMissing(read);
     if (info === undefined) return undefined;
+    const changed = orMissing(() => changeTime(path, followsLink));
+    if (changed === undefined) return undefined;
     const kind = info.isSymlink
       ? "link"
       : info.isFile
@@ -244,9 +262,9 @@ export class Operations {
       gid: info.gid ?? 0,
       size: info.size,
       modified: info.mtime?.getTime() ?? 0,
+      changed,
       inode: `${info.dev}-${info.ino}`,
-      identity: [info.dev, info.ino, info.size, info.mtime?.getTime(), info.ctime?.getTime()]
-        .join("-"),
+      identity: [info.dev, info.ino, info.size, info.mtime?.getTime(), changed].join("-"),
     };
   }
 

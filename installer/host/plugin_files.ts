@@ -5,18 +5,29 @@
  * moment finds what it needs. Nothing holds the whole program in memory: it has 90 MB, and the
  * reference manifest gives the container 100.
  */
-import { createHash } from "node:crypto";
 import { LinuxError } from "../../src/linux/errno.ts";
+import { fileClock } from "../../src/linux/file_clock.ts";
 import { pluginType } from "../conflist/conflist.ts";
+import { appendedLength, trailerSize } from "./appended_data.ts";
 import { canBeDelStub, isDelStub } from "./del_stub.ts";
+import { type Content, passingPages, type Patch, readContent } from "./file_content.ts";
 import { discard, folderOf, temporaryName, writeTemporary } from "./host_files.ts";
-import { findInterpreterSlot, interpreterSlotContent, libraryFolder } from "./interpreter.ts";
+import {
+  findInterpreterSlot,
+  InterpreterError,
+  interpreterSlotContent,
+  libraryFolder,
+} from "./interpreter.ts";
 import type { FileStatus, Operations } from "./operations.ts";
 import { ownGid, ownUid } from "./owner.ts";
+import { startProgram } from "./program_start.ts";
 
 /** Where the plugin comes from and goes to. */
 export interface PluginPlaces {
-  /** Folder with `kuma-cni` and, for a self-contained plugin, `kuma-cni.lib/`. */
+  /**
+   * Folder with `kuma-cni` and, for a self-contained plugin, `kuma-cni.lib/`. Where `kuma-cni` is a name
+   * of another program with the same runtime, `kuma-cni.payload` makes it the plugin.
+   */
   readonly sourceDir: string;
   /** The host's bin dir as this process sees it. */
   readonly binDir: string;
@@ -30,25 +41,45 @@ export type PluginState =
   | { readonly kind: "missing"; readonly path: string }
   | { readonly kind: "differs"; readonly path: string };
 
-interface PlannedFile {
-  readonly source: string;
+interface PlannedFile extends Content {
   readonly target: string;
   readonly mode: number;
-  /** Bytes that are different on the host. */
-  readonly patch?: { readonly offset: number; readonly bytes: Uint8Array };
+  /** The patch for a start from the folder as this process sees it, where it fits. */
+  readonly trial?: Patch | undefined;
 }
 
-const chunkSize = 1 << 20;
+/** Of what a content is made: its size, and what changes when it does. */
+type ContentStatus = Pick<FileStatus, "size" | "identity" | "changed">;
 
 /** Installs, inspects and removes the plugin's files. */
 export class PluginFiles {
   readonly #hashes = new Map<string, { identity: string; hash: string }>();
   #planned: readonly PlannedFile[] | undefined;
+  #doubt: string | undefined;
 
+  /** @param start Starts a program that was just copied. */
   constructor(
     private readonly operations: Operations,
     private readonly places: PluginPlaces,
+    private readonly start: typeof startProgram = startProgram,
   ) {}
+
+  /** Why it is not known whether the program that was installed last can start. */
+  get doubt(): string | undefined {
+    return this.#doubt;
+  }
+
+  /**
+   * Whether the program holds the bin dir's path on the host, so that a wrong one keeps it from
+   * starting; not known of an image that cannot be read.
+   */
+  get needsHostPath(): boolean {
+    try {
+      return this.#plan().some((file) => file.patch !== undefined);
+    } catch {
+      return false;
+    }
+  }
 
   /**
    * Compares the bin dir with the image by hash; a hash is kept as long as the file's status says that
@@ -75,9 +106,11 @@ export class PluginFiles {
   }
 
   /**
-   * Copies what is missing or different, libraries first.
+   * Copies what is missing or different, libraries first. The program is started once before it gets
+   * its name.
    *
-   * @throws when a file cannot be written, or reads back differently; the old file is then in place.
+   * @throws when a file cannot be written, or reads back differently, or when the program does not
+   * start; the old file is then in place.
    */
   async install(): Promise<void> {
     for (const file of this.#plan()) {
@@ -184,7 +217,9 @@ export class PluginFiles {
     const mode = (status.mode & 0o755) | 0o111;
     const libraries = this.#libraries(`${sourceDir}/${pluginType}.lib`, "");
     const loader = libraries.find((name) => /(^|\/)ld-[^/]*\.so/.test(name));
-    if (loader === undefined) return [{ source: program, target, mode }];
+    const payload = this.#payload(program, status.size);
+    const planned = { source: program, target, mode, ...payload };
+    if (loader === undefined) return [planned];
     const files = libraries.map((name) => ({
       source: `${sourceDir}/${pluginType}.lib/${name}`,
       target: `${binDir}/${libraryFolder}/${name}`,
@@ -193,7 +228,51 @@ export class PluginFiles {
     using file = Deno.openSync(program, { read: true });
     const slot = findInterpreterSlot((offset, length) => readAt(file, offset, length));
     const bytes = interpreterSlotContent(`${hostBinDir}/${libraryFolder}/${loader}`);
-    return [...files, { source: program, target, mode, patch: { offset: slot.offset, bytes } }];
+    const patch = { offset: slot.offset, bytes };
+    const trial = this.#trialPatch(slot.offset, `${binDir}/${libraryFolder}/${loader}`);
+    return [...files, { ...planned, patch, trial }];
+  }
+
+  /** What makes the program the plugin, when the image has that in a file of its own. */
+  #payload(program: string, size: number): Pick<PlannedFile, "end"> {
+    const source = `${program}.payload`;
+    if (this.operations.targetStatus(source) === undefined) return {};
+    using file = Deno.openSync(program, { read: true });
+    const length = appendedLength(readAt(file, Math.max(0, size - trailerSize), trailerSize), size);
+    if (length === undefined) {
+      throw new Error(
+        `Cannot make the plugin of "${program}" and "${source}": the former is not a compiled ` +
+          "program; both belong to the image",
+      );
+    }
+    return { end: { at: size - length, source } };
+  }
+
+  /** A folder whose path is too long in the container may still be short enough on the host. */
+  #trialPatch(offset: number, loader: string): Patch | undefined {
+    try {
+      return { offset, bytes: interpreterSlotContent(loader) };
+    } catch (error) {
+      if (error instanceof InterpreterError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Size of the file to install, when it last changed, and what changes when it does. */
+  #sourceStatus({ source, end }: PlannedFile): ContentStatus {
+    const status = (path: string) => {
+      const found = this.operations.targetStatus(path);
+      if (found === undefined) throw new Error(`Cannot find "${path}" of the image`);
+      return found;
+    };
+    const { size, identity, changed } = status(source);
+    if (end === undefined) return { size, identity, changed };
+    const rest = status(end.source);
+    return {
+      size: end.at + rest.size,
+      identity: `${identity} ${rest.identity}`,
+      changed: rest.changed > changed ? rest.changed : changed,
+    };
   }
 
   /** Relative names of the libraries; they may stand in a folder named after their version. */
@@ -211,24 +290,32 @@ export class PluginFiles {
     if (status.kind !== "file" || status.mode !== file.mode) return false;
     // Whoever owns the program could change it after the comparison, and root runs it.
     if (status.uid !== Deno.uid()) return false;
-    const source = this.operations.targetStatus(file.source);
-    if (source === undefined) throw new Error(`Cannot find "${file.source}" of the image`);
+    const source = this.#sourceStatus(file);
     if (source.size !== status.size) return false;
-    const wanted = await this.#hash(file.source, source.identity, file.patch);
-    return await this.#hash(file.target, status.identity) === wanted;
+    const wanted = await this.#hash(file, source);
+    return await this.#hash({ source: file.target }, status) === wanted;
   }
 
-  async #hash(path: string, identity: string, patch?: PlannedFile["patch"]): Promise<string> {
-    const known = this.#hashes.get(path);
-    if (known?.identity === identity) return known.hash;
-    using file = Deno.openSync(path, { read: true });
-    const hash = await eachChunk(file, patch, () => {});
-    this.#hashes.set(path, { identity, hash });
+  /** @param status The files' status, which was read before and not after the content. */
+  async #hash(content: Content, status: ContentStatus): Promise<string> {
+    const known = this.#hashes.get(content.source);
+    if (known?.identity === status.identity) return known.hash;
+    const begin = fileClock();
+    const hash = await readContent(content);
+    this.#keepHash(content.source, status, begin, hash);
     return hash;
   }
 
-  #keepHash(path: string, status: FileStatus | undefined, hash: string): void {
-    if (status !== undefined) this.#hashes.set(path, { identity: status.identity, hash });
+  /**
+   * Keeps a hash with the identity that the file had before its bytes were read: one that was read
+   * afterwards could be that of another program's file.
+   *
+   * @param begin When reading the content began, by the clock of files.
+   */
+  #keepHash(path: string, status: ContentStatus, begin: bigint, hash: string): void {
+    // Another change in the same tick of the clock would leave the identity as it is.
+    if (begin <= status.changed) this.#hashes.delete(path);
+    else this.#hashes.set(path, { identity: status.identity, hash });
   }
 
   async #copy(planned: PlannedFile): Promise<void> {
@@ -236,16 +323,14 @@ export class PluginFiles {
     const temporary = temporaryName(planned.target);
     try {
       const wanted = await this.#write(planned, temporary);
-      using file = Deno.openSync(temporary, { read: true });
-      if (await eachChunk(file, undefined, () => {}) !== wanted) {
+      if (planned.target === this.#programPath) this.#tryStart(planned, temporary);
+      if (await readContent({ source: temporary, isOurs: true }) !== wanted) {
         throw new Error(
           `Cannot copy "${planned.source}" to "${planned.target}": it reads back wrong`,
         );
       }
       if (planned.target === this.#programPath) this.#replaceProgram(temporary);
       else operations.rename(temporary, planned.target);
-      this.#keepHash(planned.source, operations.targetStatus(planned.source), wanted);
-      this.#keepHash(planned.target, operations.status(planned.target), wanted);
     } catch (error) {
       discard(operations, temporary);
       throw error;
@@ -259,16 +344,39 @@ export class PluginFiles {
    */
   async #write(planned: PlannedFile, temporary: string): Promise<string> {
     const { operations } = this;
-    using source = Deno.openSync(planned.source, { read: true });
+    const status = this.#sourceStatus(planned);
+    const begin = fileClock();
     using file = operations.create(temporary);
-    const wanted = await eachChunk(
-      source,
-      planned.patch,
-      (bytes) => operations.write(file, temporary, bytes),
-    );
+    using pages = passingPages(temporary);
+    const wanted = await readContent(planned, (bytes, offset) => {
+      operations.write(file, temporary, bytes);
+      pages?.forget(offset, bytes.length);
+    });
+    this.#keepHash(planned.source, status, begin, wanted);
     operations.setMode(temporary, planned.mode);
     operations.sync(file, temporary);
     return wanted;
+  }
+
+  /**
+   * Starts the copy once, before it gets its name. For that it is given the path of its loader as this
+   * process sees it; what else a start needs is the same on the host.
+   *
+   * @throws when it does not start.
+   */
+  #tryStart({ source, patch, trial }: PlannedFile, temporary: string): void {
+    this.#doubt = undefined;
+    if (patch !== undefined && trial === undefined) {
+      this.#doubt = "the path of its folder is too long here";
+      return;
+    }
+    if (trial !== undefined) this.operations.overwrite(temporary, trial.offset, trial.bytes);
+    const result = this.start(temporary, patch !== undefined);
+    if (result.kind === "failed") {
+      throw new Error(`"${source}" does not start from "${this.places.binDir}": ${result.reason}`);
+    }
+    if (result.kind === "doubt") this.#doubt = result.reason;
+    if (patch !== undefined) this.operations.overwrite(temporary, patch.offset, patch.bytes);
   }
 
   /**
@@ -316,30 +424,6 @@ export class PluginFiles {
       if (this.operations.status(path)?.kind !== "directory") return [];
       return [...this.#foldersBelow(path), path];
     });
-  }
-}
-
-/** Reads a file from its begin, patches it, hands out its parts and returns their SHA-256. */
-async function eachChunk(
-  file: Deno.FsFile,
-  patch: PlannedFile["patch"],
-  take: (bytes: Uint8Array) => void,
-): Promise<string> {
-  const hash = createHash("sha256");
-  const buffer = new Uint8Array(chunkSize);
-  for (let at = 0;;) {
-    const length = file.readSync(buffer);
-    if (length === null) return hash.digest("hex");
-    const bytes = buffer.subarray(0, length);
-    for (let i = 0; patch !== undefined && i < patch.bytes.length; i++) {
-      const position = patch.offset + i - at;
-      if (position >= 0 && position < length) bytes[position] = patch.bytes[i]!;
-    }
-    hash.update(bytes);
-    take(bytes);
-    at += length;
-    // Plugins that ask the agent for their pod must not wait for the whole file.
-    await new Promise((resolve) => setTimeout(resolve, 0));
   }
 }
 

@@ -3,7 +3,7 @@
  * true, and decides at its end whether the plugin stays on the host.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { messageOf } from "../../src/text/message_of.ts";
+import { errorText } from "../host/error_text.ts";
 import { folderOf, targetOfTemporaryName } from "../host/host_files.ts";
 import { isUninstallRequested, takeLock } from "../host/lock.ts";
 import type { Operations } from "../host/operations.ts";
@@ -181,8 +181,8 @@ export class InstallerAgent {
         for (const service of this.#services) await service.stop?.();
         await uninstall(this.settings, this.operations, this.log, this.options.uninstall);
       } catch (error) {
-        this.log.error(messageOf(error));
-        return { ...idle(messageOf(error)), failed: true };
+        this.log.error(errorText(error));
+        return { ...idle(errorText(error)), failed: true };
       }
       this.#wasUninstalled = true;
       return idle("Uninstalled on request; restart to install again");
@@ -192,7 +192,7 @@ export class InstallerAgent {
       const isTick = since === undefined && ++this.#ticks % fullLookEvery !== 0;
       pass = isTick ? await this.#reconciler.quickPass() : await this.#reconciler.pass(since);
     } catch (error) {
-      const reason = `Cannot look at the host: ${messageOf(error)}`;
+      const reason = `Cannot look at the host: ${errorText(error)}`;
       this.log.error(reason);
       pass = { ready: undefined, reason, failed: true, done: [] };
     }
@@ -215,7 +215,7 @@ export class InstallerAgent {
       }
       recover(this.settings, this.operations, this.log);
     } catch (error) {
-      this.log.debug("Going on without the lock", { reason: messageOf(error) });
+      this.log.debug("Going on without the lock", { reason: errorText(error) });
     }
     return true;
   }
@@ -227,7 +227,7 @@ export class InstallerAgent {
       this.#ready.set(state.ready);
     } catch (error) {
       this.log.error(
-        `Cannot write the ready file "${this.settings.readyFile}": ${messageOf(error)}`,
+        `Cannot write the ready file "${this.settings.readyFile}": ${errorText(error)}`,
       );
     }
     if (old.ready === state.ready) return;

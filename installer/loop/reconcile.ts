@@ -3,10 +3,10 @@
  * interrupted or contradicted pass needs no memory to be continued.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { messageOf } from "../../src/text/message_of.ts";
 import { isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
-import { removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
+import { errorText } from "../host/error_text.ts";
+import { hasOtherOwner, removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
 import { writeInstalled } from "../host/installed.ts";
 import { type Journal, sha256, writeJournal } from "../host/journal.ts";
 import { observe, type Observed } from "../host/observe.ts";
@@ -20,6 +20,7 @@ import type { Settings } from "../settings/declarations.ts";
 import { type Paths, pathsOf } from "../settings/paths.ts";
 import { Contention, likelyCause } from "./contention.ts";
 import type { Observer } from "./service.ts";
+import { Troubles } from "./troubles.ts";
 
 /** How a pass ended. */
 export interface Pass {
@@ -50,7 +51,7 @@ export class Reconciler {
   readonly plugin: PluginFiles;
   readonly paths: Paths;
   readonly #contention = new Contention();
-  readonly #told = new Map<string, number>();
+  readonly #troubles: Troubles;
   #wasInstalled = false;
   /** Files beyond the net dir that the last look depended on. */
   #runtimePaths: readonly string[] = [];
@@ -68,6 +69,7 @@ export class Reconciler {
     private readonly now: () => number = () => performance.now(),
   ) {
     this.paths = pathsOf(settings);
+    this.#troubles = new Troubles(log, now);
     this.plugin = new PluginFiles(operations, {
       sourceDir,
       binDir: settings.mountedBinDir,
@@ -122,7 +124,7 @@ export class Reconciler {
       // Taken before looking, so that a change during the look makes it differ afterwards.
       const fingerprint = this.#fingerprint();
       const { seen, plan } = await this.look();
-      for (const warning of plan.warnings) this.#tell("warn", warning);
+      this.#troubles.standing(plan.warnings);
       this.#tellRuntime(seen.view.runtime);
       if (plan.steps.length === 0) {
         const pass = this.#finished(plan, done, since);
@@ -148,12 +150,12 @@ export class Reconciler {
             break;
           }
         } catch (error) {
-          const reason = `Cannot put "${nameOf(step)}" in place: ${messageOf(error)}`;
-          this.#tell("error", reason);
+          const reason = `Cannot put "${nameOf(step)}" in place: ${errorText(error)}`;
+          this.#troubles.tell("error", reason);
           return this.#unfinished(plan, done, reason, { failed: true });
         }
         for (const refused of this.operations.takeRefused()) {
-          this.#tell("warn", `Cannot keep the extended attribute ${refused}`);
+          this.#troubles.tell("warn", `Cannot keep the extended attribute ${refused}`);
         }
         done.push(step.cause);
         this.#report(step, since);
@@ -169,6 +171,9 @@ export class Reconciler {
       case "install-plugin":
         this.#remember();
         await this.plugin.install();
+        if (this.plugin.doubt !== undefined) {
+          this.#troubles.tell("warn", `The plugin was not started on trial: ${this.plugin.doubt}`);
+        }
         return "done";
       case "remove":
         return removeFile(operations, `${settings.mountedNetDir}/${step.name}`, step.expected);
@@ -193,7 +198,14 @@ export class Reconciler {
           return result;
         }
         const path = `${settings.mountedNetDir}/${name}`;
-        return replaceFile(operations, path, expected, content, attributes);
+        const result = replaceFile(operations, path, expected, content, attributes);
+        if (result === "done" && hasOtherOwner(operations, path, attributes)) {
+          this.log.warn("The file has another owner now: CAP_CHOWN is needed to keep it", {
+            file: `${settings.netDir}/${name}`,
+            owner: `${attributes.uid}:${attributes.gid}`,
+          });
+        }
+        return result;
       }
     }
   }
@@ -235,7 +247,7 @@ export class Reconciler {
   #finished(plan: Plan, done: Cause[], since: number): Pass {
     if (plan.waitingFor !== undefined) {
       const reason = `Waiting for ${plan.waitingFor}`;
-      this.#tell("info", reason);
+      this.#troubles.tell("info", reason);
       return {
         ready: plan.isUnreadable ? undefined : false,
         reason,
@@ -244,19 +256,19 @@ export class Reconciler {
       };
     }
     if (plan.blocked !== undefined) {
-      this.#tell("warn", plan.blocked);
+      this.#troubles.tell("warn", plan.blocked);
       return { ready: false, reason: plan.blocked, failed: false, done };
     }
     if (!this.#wasInstalled) {
       this.#wasInstalled = true;
+      for (const remark of plan.remarks ?? []) this.log.warn(remark);
       this.observer.installed?.(this.now() - since);
     }
-    this.#told.clear();
     try {
       this.#remember();
       this.plugin.removeStale(Date.now());
     } catch (error) {
-      this.log.debug("Cannot tidy up", { reason: messageOf(error) });
+      this.log.debug("Cannot tidy up", { reason: errorText(error) });
     }
     return { ready: true, reason: `Installed in "${plan.target}"`, failed: false, done };
   }
@@ -294,15 +306,6 @@ export class Reconciler {
       ...(defaultNetwork === "" ? {} : { defaultNetwork }),
     });
     for (const warning of warnings) this.log.warn(warning);
-  }
-
-  /** Says the same thing once a minute at most. */
-  #tell(severity: "info" | "warn" | "error", message: string): void {
-    const last = this.#told.get(message);
-    if (last !== undefined && this.now() - last < 60_000) return;
-    if (this.#told.size > 100) this.#told.clear();
-    this.#told.set(message, this.now());
-    this.log[severity](message);
   }
 }
 

@@ -19,9 +19,10 @@ export type RemovalProof =
  * Asks the API server about this program's DaemonSet.
  *
  * Proof of removal is a DaemonSet that is gone or has a deletion timestamp. The reference manifest's
- * account may read pods only; there the proof is that its own pod, which it could read before, is
- * refused to it now, twice, because the account or its rights were removed together with the
- * DaemonSet.
+ * account may read pods only; there the administrator can let it count as proof that its own pod,
+ * which it could read before, is refused to it now, twice: the account or its rights were removed
+ * together with the DaemonSet. By default it does not, since rights that are lost by mistake would
+ * take the plugin off every node that is restarted then, and pods would start without their rules.
  *
  * @param couldReadPod Whether the same account has read its own pod before.
  * @param timeout Milliseconds for everything.
@@ -60,7 +61,8 @@ export async function proveRemoval(
       return { verdict: "unknown", reason: error.message };
     }
   } catch (error) {
-    if (couldReadPod && isRefusal(error) && await isStillRefused(settings, pod, signal)) {
+    const mayCount = settings.uninstallWhenRefused && couldReadPod && isRefusal(error);
+    if (mayCount && await isStillRefused(settings, pod, signal)) {
       return {
         verdict: "removed",
         reason: "the account that this program runs under was removed, or its rights were",

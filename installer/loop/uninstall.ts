@@ -4,10 +4,10 @@
  * point, by any version; also takes away what the reference installer leaves.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { messageOf } from "../../src/text/message_of.ts";
 import { isConfName, jsonOf } from "../conflist/conf_file.ts";
 import { listOf, pluginType, unchain } from "../conflist/conflist.ts";
 import { bytesOf } from "../conflist/json_edit.ts";
+import { errorText } from "../host/error_text.ts";
 import {
   removeFile,
   type Replaced,
@@ -19,16 +19,15 @@ import { delStub } from "../host/del_stub.ts";
 import { installedName, readInstalled, writeInstalled } from "../host/installed.ts";
 import { type JournalEntry, readJournal, sha256 } from "../host/journal.ts";
 import { lockName } from "../host/lock.ts";
-import { cachedChains, cacheDirOf, namersOf, referrerOf } from "../host/namers.ts";
+import { namersOf, referrerOf } from "../host/namers.ts";
 import { type NetFile, readNetFile } from "../host/observe.ts";
 import type { Operations } from "../host/operations.ts";
 import { PluginFiles } from "../host/plugin_files.ts";
-import { viewRuntime } from "../host/runtime_view.ts";
 import { classify } from "../plan/detect.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { recover } from "./recover.ts";
-import { headOf, type UninstallReport } from "./uninstall_report.ts";
+import { headOf, reportOf, type UninstallReport } from "./uninstall_report.ts";
 
 /** Files that still name the plugin; program and kubeconfig were therefore left in place. */
 export class UninstallError extends Error {
@@ -92,11 +91,10 @@ export async function uninstall(
     await restoreUntil(performance.now());
   }
   removeMovedAside(settings, operations);
-  const stay = whatStays(operations, settings);
-  const report = reportOf(operations, settings, plugin, restored, stay);
+  const report = reportOf(operations, settings, plugin, restored);
   operations.remove(paths.kubeconfig);
-  plugin.remove(stay.stub === undefined ? undefined : delStub(Deno.build.arch));
-  if (stay.stub === undefined) removeStateDir(operations, paths.stateDir);
+  plugin.remove(report.stub === undefined ? undefined : delStub(Deno.build.arch));
+  if (report.stub === undefined) removeStateDir(operations, paths.stateDir);
   else {
     const { mountedBinDir } = settings;
     const known = readInstalled(operations, paths.stateDir);
@@ -127,65 +125,6 @@ function refuseWrongFolder(
   );
 }
 
-/** Who still needs an answer to DEL, once no configuration names the plugin; in words. */
-function whatStays(
-  operations: Operations,
-  settings: Settings,
-): Pick<UninstallReport, "stub" | "unknown"> {
-  const { runtime } = viewRuntime(operations, settings, [], () => undefined);
-  const chains = cachedChains(operations, settings);
-  const cache = cacheDirOf(settings);
-  if (operations.targetStatus(settings.mountedBinDir)?.kind !== "directory") return {};
-  const program = `"${pathsOf(settings).plugin}"`;
-  const again = "uninstall again when they are gone";
-  if (chains.folder === undefined) {
-    if (runtime.kind !== "cri-o") {
-      return { unknown: `whether pods need the plugin to be deleted: "${cache}" is not there` };
-    }
-    return {
-      stub:
-        `${program} as a stub: CRI-O deletes pods that were started with the plugin by calling ` +
-        `it, and "${cache}" of MOUNTED_CNI_CACHE_DIR is not there to tell whether there are any; ` +
-        again,
-    };
-  }
-  // containerd itself deletes pods with the configuration in force, Multus with what it has stored.
-  const isContainerd = runtime.kind === "containerd" && runtime.isCertain;
-  const naming = [...isContainerd ? [] : chains.results, ...chains.multus];
-  return naming.length === 0 ? {} : {
-    stub: `${program} as a stub: ${naming.length} chain(s) of running pods name the plugin, for ` +
-      `example "${naming[0]}", and these pods can only be deleted by calling it; ${again}`,
-  };
-}
-
-function reportOf(
-  operations: Operations,
-  settings: Settings,
-  plugin: PluginFiles,
-  restored: ReadonlySet<string>,
-  stay: Pick<UninstallReport, "stub" | "unknown">,
-): UninstallReport {
-  const paths = pathsOf(settings);
-  const { netDir, mountedNetDir, mountedBinDir, kubeconfigName } = settings;
-  const removed = Array.from(restored, (name) => `the entry of "${netDir}/${name}"`);
-  const notFound: string[] = [];
-  const note = (isThere: boolean, what: string, folder: string, setting: string) => {
-    if (isThere) removed.push(`${what} in "${folder}"`);
-    else notFound.push(`${what} in "${folder}" of ${setting}`);
-  };
-  if (restored.size === 0) {
-    notFound.push(`an entry in the files of "${mountedNetDir}" of MOUNTED_CNI_NET_DIR`);
-  }
-  const hasKubeconfig = operations.status(paths.kubeconfig) !== undefined;
-  note(hasKubeconfig, `the kubeconfig "${kubeconfigName}"`, mountedNetDir, "MOUNTED_CNI_NET_DIR");
-  const isStub = plugin.isStub;
-  if (!isStub || stay.stub === undefined) {
-    const what = isStub ? "the stub of the plugin" : "the plugin";
-    note(plugin.isThere, what, mountedBinDir, "MOUNTED_CNI_BIN_DIR");
-  }
-  return { removed, notFound, ...(removed.length === 0 && stay.stub === undefined ? {} : stay) };
-}
-
 /** Restores every configuration file that names the plugin. */
 function restoreAll(
   settings: Settings,
@@ -208,7 +147,7 @@ function restoreAll(
         log.info("Restored", { file: `${settings.netDir}/${name}` });
       }
     } catch (error) {
-      problems.push(`"${name}": ${messageOf(error)}`);
+      problems.push(`"${name}": ${errorText(error)}`);
     }
   }
   if (problems.length === 0) {

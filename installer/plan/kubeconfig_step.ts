@@ -1,11 +1,13 @@
 /** Decides whether the kubeconfig on the host must be written. Pure. */
 import { formatKubeconfig } from "../../src/kubernetes/kubeconfig_format.ts";
 import { messageOf } from "../../src/text/message_of.ts";
+import { KubeconfigError, parseKubeconfig } from "../../src/kubernetes/kubeconfig.ts";
 import { sameBytes } from "../host/host_files.ts";
 import type { Observed } from "../host/observe.ts";
 import { ownGid, ownUid } from "../host/owner.ts";
 import { serverOf } from "../settings/api_server.ts";
 import type { Settings } from "../settings/declarations.ts";
+import { problemOfAuthority } from "./certificate_authority.ts";
 import type { Cause, Step } from "./steps.ts";
 
 /** Returns the step that is needed, if any, or why the content cannot be told. */
@@ -18,6 +20,10 @@ export function kubeconfigStep(
   if (settings.apiHost === "" || settings.apiPort === "") {
     return { problem: "KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is empty" };
   }
+  const garbled = problemOfAuthority(seen.certificateAuthority.text);
+  if (garbled !== undefined) {
+    return { problem: `"${settings.caFile}" cannot be used: ${garbled}` };
+  }
   let text: string;
   try {
     text = formatKubeconfig({
@@ -28,6 +34,8 @@ export function kubeconfigStep(
   } catch (error) {
     return { problem: messageOf(error) };
   }
+  const unreadable = problemOfKubeconfig(text, settings.kubeconfigName);
+  if (unreadable !== undefined) return { problem: unreadable };
   const content = new TextEncoder().encode(text);
   const file = seen.kubeconfig;
   const write = (cause: Cause, expected: Uint8Array | undefined) => ({
@@ -48,4 +56,16 @@ export function kubeconfigStep(
   const isRotation = isPrivate && file.text !== undefined &&
     withoutToken(file.text) === withoutToken(text);
   return write(isRotation ? "token-rotated" : "kubeconfig-changed", file.content);
+}
+
+/** Returns why the plugin's own reader refuses a kubeconfig; `undefined` when it does not. */
+export function problemOfKubeconfig(text: string, name: string): string | undefined {
+  try {
+    const { certificateAuthority = "" } = parseKubeconfig(text, name);
+    const garbled = problemOfAuthority(certificateAuthority);
+    return garbled && `Cannot use kubeconfig "${name}": of its certificate authority, ${garbled}`;
+  } catch (error) {
+    if (error instanceof KubeconfigError) return error.message;
+    throw error;
+  }
 }

@@ -10,9 +10,11 @@ import { type JsonText, parseText } from "../conflist/json_edit.ts";
 import type { Observed } from "../host/observe.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
+import { binDirTrouble } from "./bin_dir.ts";
 import { chainSteps, standaloneSteps } from "./conf_steps.ts";
-import { kubeconfigStep } from "./kubeconfig_step.ts";
+import { kubeconfigStep, problemOfKubeconfig } from "./kubeconfig_step.ts";
 import type { Plan, Step } from "./steps.ts";
+import { tokenPlaceholder, withTokenHidden } from "./token_in_entry.ts";
 
 /** Decides what to do. */
 export function plan(settings: Settings, seen: Observed): Plan {
@@ -21,6 +23,8 @@ export function plan(settings: Settings, seen: Observed): Plan {
     return { steps: [], warnings, waitingFor: `the folder ${seen.missingFolder}` };
   }
   const steps: Step[] = [];
+  const binDir = binDirTrouble(seen.binDirPath, pathsOf(settings));
+  if (binDir.waitingFor !== undefined) return { steps, warnings, waitingFor: binDir.waitingFor };
   if (seen.plugin.kind === "unknown") {
     return { steps, warnings, waitingFor: `the plugin's files: ${seen.plugin.reason}` };
   }
@@ -30,9 +34,10 @@ export function plan(settings: Settings, seen: Observed): Plan {
   }
   const kubeconfig = kubeconfigStep(settings, seen);
   if ("problem" in kubeconfig) {
-    if (seen.kubeconfig === undefined) {
-      return { steps, warnings, waitingFor: `a kubeconfig: ${kubeconfig.problem}` };
-    }
+    const old = seen.kubeconfig?.text;
+    const isUsable = old !== undefined &&
+      problemOfKubeconfig(old, settings.kubeconfigName) === undefined;
+    if (!isUsable) return { steps, warnings, waitingFor: `a kubeconfig: ${kubeconfig.problem}` };
     warnings.push(`The kubeconfig is not refreshed: ${kubeconfig.problem}`);
   } else if (kubeconfig.step !== undefined) steps.push(kubeconfig.step);
 
@@ -40,13 +45,14 @@ export function plan(settings: Settings, seen: Observed): Plan {
     return { steps, warnings, waitingFor: `the token: ${seen.token.problem}`, isUnreadable: true };
   }
   const entry = entryOf(settings, seen);
-  const result = settings.chained
-    ? chainSteps(settings, seen, entry)
-    : standaloneSteps(settings, seen, entry);
-  return { ...result, steps: [...steps, ...result.steps], warnings };
+  const result = withTokenHidden(
+    settings,
+    seen,
+    settings.chained ? chainSteps(settings, seen, entry) : standaloneSteps(settings, seen, entry),
+  );
+  const remarks = binDir.remark === undefined ? [] : [binDir.remark];
+  return { ...result, steps: [...steps, ...result.steps], warnings, remarks };
 }
-
-const tokenPlaceholder = "__SERVICEACCOUNT_TOKEN__";
 
 /** Returns our chain entry. */
 function entryOf(settings: Settings, seen: Observed): JsonText {

@@ -1,7 +1,7 @@
 /** To which file the plugin is chained under each runtime, and whether pods then get to it. Pure. */
 import { supportedVersions } from "../../src/cni/versions.ts";
-import type { ConfFile } from "../conflist/conf_file.ts";
-import { pluginType } from "../conflist/conflist.ts";
+import { type ConfFile, jsonOf } from "../conflist/conf_file.ts";
+import { listOf, pluginType, unchain } from "../conflist/conflist.ts";
 import { byteString, JsonError } from "../conflist/json_edit.ts";
 import type { Observed } from "../host/observe.ts";
 import { obstacleOf } from "../runtime/capture.ts";
@@ -64,12 +64,17 @@ function foundTarget(settings: Settings, seen: Observed): Target {
     : chooseTarget(seen.files, behind.file);
 }
 
-/** The net dir's files but ours; a list that the reference installer wrote is read as put right. */
+/**
+ * The net dir's files but ours, as they are without our entry, which can be what makes CRI-O pass
+ * over one; a list that the reference installer wrote is read as put right.
+ */
 function foreignFiles(files: readonly ConfFile[]): ConfFile[] {
   return files.flatMap((file) => {
     const is = classifyAmong(files, file);
     if (is.kind === "own" || is.kind === "derived") return [];
-    return is.kind === "reference-list" ? [{ name: file.name, text: is.repaired }] : [file];
+    if (is.kind === "reference-list") return [{ name: file.name, text: is.repaired }];
+    if (is.kind !== "list" || !is.types.includes(pluginType)) return [file];
+    return [{ name: file.name, text: unchain(listOf(jsonOf(file))) }];
   });
 }
 

@@ -49,6 +49,8 @@ export interface Plan {
   readonly blocked?: string;
   /** Trouble that can wait. */
   readonly warnings: readonly string[];
+  /** What a person should know once. */
+  readonly remarks?: readonly string[];
   /** The file that carries or gets our entry. */
   readonly target?: string;
 }

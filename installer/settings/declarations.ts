@@ -10,7 +10,12 @@ export interface Declaration {
   readonly default: string;
   /** One sentence for people. */
   readonly help: string;
+  /** The commands that the setting matters to, whose help names it; by default all that take any. */
+  readonly mattersTo?: readonly SettingsCommand[];
 }
+
+/** A command that takes the settings; `plan` is like `check`. */
+export type SettingsCommand = "install" | "check" | "uninstall";
 
 /** All settings by their names in the program, in the order of the documentation. */
 export const declarations = {
@@ -21,6 +26,7 @@ export const declarations = {
     default: "",
     help: "File in the net dir to chain to, or to write when not chained; empty: the file that " +
       "the runtime loads",
+    mattersTo: ["install", "check"],
   },
   /** JSON text of the plugin's configuration, with placeholders. */
   networkConfig: {
@@ -57,6 +63,7 @@ export const declarations = {
     kind: "path",
     default: "",
     help: "Folder with the plugin's files; empty: /opt/cni/bin, else the folder of this program",
+    mattersTo: ["install", "check"],
   },
   /** Whether to chain to another plugin's list, or else to write a file of our own. */
   chained: {
@@ -64,6 +71,7 @@ export const declarations = {
     kind: "boolean",
     default: "true",
     help: "Whether to chain to another plugin's list; false: write a file of our own",
+    mattersTo: ["install", "check"],
   },
   /** Who decides which file of the net dir is used. */
   runtime: {
@@ -72,6 +80,7 @@ export const declarations = {
     default: "auto",
     help: "What decides which file of the net dir is used; auto: what is seen below " +
       "MOUNTED_HOST_ROOT, else containerd",
+    mattersTo: ["install", "check"],
   },
   /** The administrator's word that the named file is the one. */
   confNameIsLoaded: {
@@ -79,6 +88,7 @@ export const declarations = {
     kind: "boolean",
     default: "false",
     help: "Your word that pods go through the file of CNI_CONF_NAME, whatever else is there",
+    mattersTo: ["install", "check"],
   },
   /** The host's root folder as this process sees it. */
   mountedHostRoot: {
@@ -102,6 +112,14 @@ export const declarations = {
     default: "info",
     help: "What this program logs to stderr",
   },
+  logFormat: {
+    variable: "CNI_LOG_FORMAT",
+    kind: "logFormat",
+    default: "text",
+    help: "Form of the lines on stderr, those of the plugin's calls included: text as of the " +
+      "reference, or a JSON object for each",
+    mattersTo: ["install"],
+  },
   /** Name of the kubeconfig in the net dir. */
   kubeconfigName: {
     variable: "KUBECFG_FILE_NAME",
@@ -114,30 +132,35 @@ export const declarations = {
     kind: "path",
     default: "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
     help: "The cluster's certificate authority",
+    mattersTo: ["install", "check"],
   },
   tokenFile: {
     variable: "KUBE_SERVICE_ACCOUNT_TOKEN_PATH",
     kind: "path",
     default: "/var/run/secrets/kubernetes.io/serviceaccount/token",
     help: "The service account's token",
+    mattersTo: ["install", "check"],
   },
   apiHost: {
     variable: "KUBERNETES_SERVICE_HOST",
-    kind: "text",
+    kind: "host",
     default: "",
     help: "Host of the API server for the kubeconfig; set by kubelet",
+    mattersTo: ["install", "check"],
   },
   apiPort: {
     variable: "KUBERNETES_SERVICE_PORT",
-    kind: "text",
+    kind: "serverPort",
     default: "",
     help: "Port of the API server for the kubeconfig; set by kubelet",
+    mattersTo: ["install", "check"],
   },
   apiProtocol: {
     variable: "KUBERNETES_SERVICE_PROTOCOL",
-    kind: "text",
+    kind: "protocol",
     default: "https",
     help: "Protocol of the API server for the kubeconfig",
+    mattersTo: ["install", "check"],
   },
   /** Seconds between two looks at everything, besides the looks that changes cause. */
   checkInterval: {
@@ -145,6 +168,7 @@ export const declarations = {
     kind: "seconds",
     default: "1",
     help: "Seconds between two looks at everything; changes of files are noticed at once anyway",
+    mattersTo: ["install"],
   },
   /** Seconds after which the token is read again at the latest. */
   tokenInterval: {
@@ -152,6 +176,7 @@ export const declarations = {
     kind: "seconds",
     default: "60",
     help: "Seconds after which the token is read again at the latest",
+    mattersTo: ["install"],
   },
   /** Whether to stay and heal. */
   sleep: {
@@ -159,6 +184,7 @@ export const declarations = {
     kind: "boolean",
     default: "true",
     help: "Whether to stay and heal; false: install, leave it installed and exit",
+    mattersTo: ["install"],
   },
   readyFile: {
     variable: "READY_FILE",
@@ -172,6 +198,17 @@ export const declarations = {
     kind: "boolean",
     default: "false",
     help: "Whether to uninstall when stopped; false: only when the DaemonSet is being removed",
+    mattersTo: ["install"],
+  },
+  /** Whether a refusal counts as removal. */
+  uninstallWhenRefused: {
+    variable: "KUMA_CNI_UNINSTALL_WHEN_REFUSED",
+    kind: "boolean",
+    default: "false",
+    help:
+      "Whether being refused its own pod (401 or 403) when it is stopped, which it could read " +
+      "before, counts as being removed, too",
+    mattersTo: ["install"],
   },
   /** Name of this process's own pod; empty: the host name. */
   podName: {
@@ -179,6 +216,7 @@ export const declarations = {
     kind: "text",
     default: "",
     help: "Name of this program's pod; empty: the host name",
+    mattersTo: ["install"],
   },
   /** Namespace of this process's own pod; empty: the service account's. */
   podNamespace: {
@@ -186,6 +224,7 @@ export const declarations = {
     kind: "text",
     default: "",
     help: "Namespace of this program's pod; empty: that of the service account",
+    mattersTo: ["install"],
   },
   /** Name of this node; empty: that of the own pod's. */
   nodeName: {
@@ -193,6 +232,7 @@ export const declarations = {
     kind: "text",
     default: "",
     help: "Name of this node, whose pods are followed; empty: the node of this program's pod",
+    mattersTo: ["install"],
   },
   /** TCP port of health and metrics; 0: not served. */
   healthPort: {
@@ -200,6 +240,7 @@ export const declarations = {
     kind: "port",
     default: "0",
     help: "TCP port that serves /healthz, /readyz and /metrics; 0: none",
+    mattersTo: ["install"],
   },
   /** Address that health and metrics are served on. */
   healthAddress: {
@@ -207,6 +248,7 @@ export const declarations = {
     kind: "text",
     default: "0.0.0.0",
     help: "Address that health and metrics are served on",
+    mattersTo: ["install"],
   },
 } as const satisfies Record<string, Declaration>;
 

@@ -1,7 +1,7 @@
 /** The kinds of values that a setting can have: in words for people, and their parsers. */
 import type { LogLevel } from "../../src/log/log.ts";
-import { fillTemplate } from "../conflist/conflist.ts";
-import { JsonError } from "../conflist/json_edit.ts";
+import type { LogFormat } from "../../src/log/stderr.ts";
+import { problemOfEntry } from "./plugin_entry.ts";
 
 /** A parsed value, or why there is none; an empty reason when what is allowed says it all. */
 export type Parsed<T> = { readonly value: T } | { readonly reason: string };
@@ -44,6 +44,34 @@ const seconds: Kind<number> = {
   },
 };
 
+const host: Kind<string> = {
+  allowed: "a host name or an IP address",
+  placeholder: "host",
+  parse(value) {
+    if (value === "") return { value };
+    // Some platforms write an IPv6 address as in a URL.
+    const bare = /^\[(.*)\]$/.exec(value)?.[1] ?? value;
+    const isRight = bare.includes(":")
+      ? /^[0-9A-Fa-f:.]+$/.test(bare) && URL.canParse(`http://[${bare}]/`)
+      : bare === value && /^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(bare) &&
+        URL.canParse(`http://${bare}/`);
+    return isRight ? { value: bare } : wrong;
+  },
+};
+
+const serverPort: Kind<string> = {
+  allowed: "a number from 1 to 65535",
+  placeholder: "port",
+  parse: (value) =>
+    value === "" || (/^[1-9][0-9]{0,4}$/.test(value) && Number(value) <= 65535) ? { value } : wrong,
+};
+
+const protocol: Kind<"http" | "https"> = {
+  allowed: "https or http",
+  placeholder: "https|http",
+  parse: (value) => value === "https" || value === "http" ? { value } : wrong,
+};
+
 const port: Kind<number> = {
   allowed: "a number from 0 to 65535",
   placeholder: "port",
@@ -55,6 +83,12 @@ const level: Kind<LogLevel> = {
   allowed: "off, info or debug",
   placeholder: "off|info|debug",
   parse: (value) => value === "off" || value === "info" || value === "debug" ? { value } : wrong,
+};
+
+const logFormat: Kind<LogFormat> = {
+  allowed: "text or json",
+  placeholder: "text|json",
+  parse: (value) => value === "text" || value === "json" ? { value } : wrong,
 };
 
 const path: Kind<string> = {
@@ -83,16 +117,11 @@ const confName: Kind<string> = {
 };
 
 const json: Kind<string> = {
-  allowed: `a JSON object with "type": "kuma-cni"`,
+  allowed: `a JSON object with "type": "kuma-cni" that the plugin can read`,
   placeholder: "json",
   parse(value) {
-    try {
-      fillTemplate(value, { kubeconfigPath: "/k", agentSocketPath: "/a", token: "t" });
-      return { value };
-    } catch (error) {
-      if (!(error instanceof JsonError)) throw error;
-      return { reason: error.message };
-    }
+    const reason = problemOfEntry(value);
+    return reason === undefined ? { value } : { reason };
   },
 };
 
@@ -106,7 +135,22 @@ const runtime: Kind<"auto" | "containerd" | "cri-o" | "multus"> = {
 };
 
 /** All kinds. */
-export const kinds = { runtime, text, boolean, seconds, port, level, path, name, confName, json };
+export const kinds = {
+  runtime,
+  text,
+  boolean,
+  seconds,
+  host,
+  serverPort,
+  protocol,
+  port,
+  level,
+  logFormat,
+  path,
+  name,
+  confName,
+  json,
+};
 
 /** Name of a kind. */
 export type KindName = keyof typeof kinds;

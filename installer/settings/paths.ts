@@ -1,6 +1,6 @@
 /** Paths that follow from the settings. */
-import { memberOf, parseJson, stringMemberOf } from "../conflist/json_edit.ts";
 import type { Settings } from "./declarations.ts";
+import { readPluginEntry } from "./plugin_entry.ts";
 
 /** Folder of our own beside the configuration files, and beside the plugin. */
 export const ownFolder = "kuma-cni.d";
@@ -14,32 +14,30 @@ export interface Paths {
   readonly plugin: string;
   /** The bin dir's path on the host. */
   readonly hostBinDir: string;
+  /** Whether the administrator has said so, or it is only the usual one. */
+  readonly isHostBinDirSet: boolean;
   /** The kubeconfig's path on the host. */
   readonly hostKubeconfig: string;
   /** The agent socket's path on the host. */
   readonly hostAgentSocket: string;
 }
 
+/** Where runtimes look for plugins unless they are told otherwise. */
+const usualBinDir = "/opt/cni/bin";
+
 /** Returns the paths that follow from the settings. */
 export function pathsOf(settings: Settings): Paths {
+  // The chart tells the bin dir's host path only inside the network configuration.
+  const hostBinDir = settings.networkConfig === ""
+    ? undefined
+    : readPluginEntry(settings.networkConfig).settings.cniBinDir;
   return {
     stateDir: `${settings.mountedNetDir}/${ownFolder}`,
     kubeconfig: `${settings.mountedNetDir}/${settings.kubeconfigName}`,
     plugin: `${settings.mountedBinDir}/kuma-cni`,
-    hostBinDir: hostBinDirOf(settings.networkConfig),
+    hostBinDir: (hostBinDir ?? usualBinDir).replace(/(?<=.)\/+$/, ""),
+    isHostBinDirSet: hostBinDir !== undefined,
     hostKubeconfig: `${settings.netDir}/${settings.kubeconfigName}`,
     hostAgentSocket: `${settings.netDir}/${ownFolder}/agent.sock`,
   };
-}
-
-/** The chart tells the bin dir's host path only inside the network configuration. */
-function hostBinDirOf(networkConfig: string): string {
-  try {
-    const kubernetes = memberOf(parseJson(networkConfig), "kubernetes");
-    const path = kubernetes && stringMemberOf(kubernetes, "cni_bin_dir");
-    if (path?.startsWith("/")) return path.replace(/(?<=.)\/+$/, "");
-  } catch {
-    // The settings were checked with the placeholders filled; without them the text may be no JSON.
-  }
-  return "/opt/cni/bin";
 }

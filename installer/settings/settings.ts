@@ -7,6 +7,7 @@
 import { quote } from "../../src/text/quote.ts";
 import { type Declaration, declarations, type Settings } from "./declarations.ts";
 import { kinds } from "./kinds.ts";
+import { problemOfOwnNetwork } from "./plugin_entry.ts";
 
 /** A setting has a value that is not allowed; the message is one line for people. */
 export class SettingsError extends Error {
@@ -42,8 +43,10 @@ export function parseSettings(
 ): Settings {
   const values = Object.entries(declarations).map(([name, declaration]) => {
     const value = read(declaration) || declaration.default;
-    const isNotNeeded = declaration.kind === "json" && value === "" && !options.needsConfig;
-    return [name, isNotNeeded ? value : parseValue(declaration, value)];
+    // What is wrong in it must not keep anybody from uninstalling.
+    const isNotNeeded = declaration.kind === "json" && !options.needsConfig &&
+      "reason" in kinds.json.parse(value);
+    return [name, isNotNeeded ? "" : parseValue(declaration, value)];
   });
   const settings = Object.fromEntries(values) as Settings;
   if (!settings.chained && settings.confName.endsWith(".conflist")) {
@@ -53,6 +56,10 @@ export function parseSettings(
       1,
     );
   }
+  const problem = settings.chained || settings.networkConfig === ""
+    ? undefined
+    : problemOfOwnNetwork(settings.networkConfig);
+  if (problem !== undefined) throw new SettingsError(`CNI_NETWORK_CONFIG: ${problem}`, 1);
   if (settings.confNameIsLoaded && settings.confName === "") {
     throw new SettingsError(
       "CNI_CONF_NAME_IS_LOADED is true, and CNI_CONF_NAME names no file; set it",

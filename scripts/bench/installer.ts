@@ -2,6 +2,7 @@
  * Measures the running install-cni: how soon a foreign rewrite is repaired, and what the process costs
  * while nothing happens. On a folder of its own on disk; nothing of the machine is touched.
  */
+import { authority } from "../../tests/support/installer_host.ts";
 import { buildIfStale } from "../build.ts";
 import { printTable, quantile } from "./lib/table.ts";
 
@@ -74,7 +75,7 @@ async function start(program: string, root: string): Promise<Deno.ChildProcess> 
   await Deno.writeTextFile(`${root}/net.d/10-calico.conflist`, conflist);
   await Deno.writeTextFile(`${root}/image/kuma-cni`, "#!/bin/sh\n", { mode: 0o755 });
   await Deno.writeTextFile(`${root}/secrets/token`, "token");
-  await Deno.writeTextFile(`${root}/secrets/ca.crt`, "-----BEGIN CERTIFICATE-----\n");
+  await Deno.writeTextFile(`${root}/secrets/ca.crt`, authority);
   const process = new Deno.Command(program, {
     clearEnv: true,
     env: {

@@ -21,6 +21,7 @@ export interface NetworkSettings {
   readonly logLevel: "off" | "info" | "debug";
   readonly kubeconfig: string | undefined;
   readonly excludeNamespaces: readonly string[];
+  readonly includeNamespaces: readonly string[];
   readonly cniBinDir: string | undefined;
   readonly clusterDns: readonly string[];
   readonly engine: "auto" | "nftables" | "iptables";
@@ -54,7 +55,11 @@ export function networkSettings(): {
     ),
     excludeNamespaces: texts(
       "kubernetes.exclude_namespaces",
-      "Namespaces whose pods are passed through without a look-up",
+      "Namespaces whose pods are passed through without a look-up; `openshift-*`: all that begin so",
+    ),
+    includeNamespaces: texts(
+      "kubernetes.include_namespaces",
+      "The only namespaces whose pods are looked up, in the same form; when empty, all",
     ),
     cniBinDir: text(
       "kubernetes.cni_bin_dir",
@@ -99,6 +104,7 @@ export function readSettings(values: Readonly<Record<string, unknown>>): Network
     logLevel: read(declared.logLevel),
     kubeconfig: read(declared.kubeconfig),
     excludeNamespaces: read(declared.excludeNamespaces),
+    includeNamespaces: read(declared.includeNamespaces),
     cniBinDir: read(declared.cniBinDir),
     clusterDns: read(declared.clusterDns),
     engine: read(declared.engine),

@@ -81,7 +81,8 @@ export function formatRecord(record: LogRecord): string {
   return parts.join("\t");
 }
 
-function escaped(text: string): string {
+/** Escapes, as `\\uXXXX`, what could make a part of a line look like other lines. */
+export function escaped(text: string): string {
   return text.replace(
     unprintable,
     (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"),

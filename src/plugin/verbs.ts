@@ -59,6 +59,7 @@ async function decide(call: Call): Promise<Decision> {
   let decision: Decision | undefined = decideBeforeLookup(
     call.args,
     call.settings.excludeNamespaces,
+    call.settings.includeNamespaces,
   );
   if (decision === undefined) {
     const { decideByLookup } = await import("./lookup.ts");

@@ -9,11 +9,13 @@ import type { Skip } from "./decision.ts";
  *
  * @param args What the runtime says about the pod.
  * @param excludeNamespaces `kubernetes.exclude_namespaces` of the network configuration.
+ * @param includeNamespaces `kubernetes.include_namespaces`; empty: all.
  * @returns A reason to leave the pod alone; `undefined` when it must be looked up.
  */
 export function decideBeforeLookup(
   args: { readonly podNamespace?: string; readonly podName?: string },
   excludeNamespaces: readonly string[],
+  includeNamespaces: readonly string[] = [],
 ): Skip | undefined {
   const { podNamespace: namespace, podName: name } = args;
   if (!namespace || !name) {
@@ -24,13 +26,28 @@ export function decideBeforeLookup(
       }: this is no Kubernetes pod`,
     );
   }
-  if (excludeNamespaces.includes(namespace)) {
+  if (isIn(excludeNamespaces, namespace)) {
     return skip(
       "excluded-namespace",
       `Namespace "${namespace}" is in "kubernetes.exclude_namespaces" of the network configuration`,
     );
   }
+  if (includeNamespaces.length > 0 && !isIn(includeNamespaces, namespace)) {
+    return skip(
+      "excluded-namespace",
+      `Namespace "${namespace}" is not in "kubernetes.include_namespaces" of the network ` +
+        "configuration",
+    );
+  }
   return undefined;
+}
+
+/** Tells whether a list has a namespace, by its name or by the beginning of it, as `openshift-*`. */
+function isIn(list: readonly string[], namespace: string): boolean {
+  return list.some((entry) =>
+    entry === namespace ||
+    (entry.length > 1 && entry.endsWith("*") && namespace.startsWith(entry.slice(0, -1)))
+  );
 }
 
 /** Puts a skip together. */

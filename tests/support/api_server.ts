@@ -12,7 +12,7 @@ import type { KubernetesObject } from "./pods.ts";
 
 /** Choices of a stand-in. */
 export interface ApiServerOptions {
-  /** Address to listen on; `127.0.0.1` unless told. The certificate is for 127.0.0.1 and ::1. */
+  /** Address to listen on; `127.0.0.1` unless told. The certificate is for it, 127.0.0.1 and ::1. */
   readonly hostname?: string;
   /** Port to listen on; any free one unless told. */
   readonly port?: number;
@@ -134,7 +134,7 @@ export class ApiServer implements AsyncDisposable {
     const authority = options.authority ?? await makeAuthority();
     const identity = await authority.issue({
       commonName: "kube-apiserver",
-      ips: ["127.0.0.1", "::1"],
+      ips: [...new Set([options.hostname ?? "127.0.0.1", "127.0.0.1", "::1"])],
       dnsNames: ["localhost", "kubernetes", "kubernetes.default.svc"],
     });
     const listen = () => new ApiServer(options, authority.certificate, identity);

@@ -3,13 +3,14 @@
  * one folder, and driven over the Container Runtime Interface as a kubelet would.
  */
 import { withNetworkNamespace } from "../../src/linux/network_namespace.ts";
+import { imageArchive, makeImage } from "../../scripts/package/oci.ts";
 import { writeSysctl } from "./topology.ts";
 import { CriClient } from "./cri_client.ts";
-import { ociImage } from "./oci_image.ts";
 
 /** The image of the sandboxes: busybox, at `/bin/busybox`. */
 export const IMAGE = "kuma-test.local/pause:1";
 const SANDBOX_READY = 0;
+const CONTAINER_RUNNING = 1;
 
 /** A pod sandbox that runs. */
 export interface Sandbox {
@@ -74,9 +75,16 @@ export class Containerd implements AsyncDisposable {
     Deno.writeTextFileSync(`${folder}/config.toml`, configuration(folder));
     Deno.writeFileSync(
       `${folder}/pause.tar`,
-      ociImage(IMAGE, ["/bin/busybox", "sleep", "1000000"], [
-        { path: "/bin/busybox", data: Deno.readFileSync("/bin/busybox") },
-      ]),
+      imageArchive(IMAGE, [makeImage({
+        architecture: "amd64",
+        files: [
+          { path: "bin", kind: "folder" },
+          { path: "bin/busybox", kind: "file", data: Deno.readFileSync("/bin/busybox") },
+        ],
+        entrypoint: ["/bin/busybox", "sleep", "1000000"],
+        environment: ["PATH=/bin"],
+        workingFolder: "/",
+      })]),
     );
     run("ip", "netns", "add", networkNamespace);
     run("ip", "-n", networkNamespace, "link", "set", "lo", "up");
@@ -112,26 +120,88 @@ export class Containerd implements AsyncDisposable {
   /** Starts a pod sandbox; throws what the runtime says when a plugin fails. */
   async runPodSandbox(request: SandboxRequest): Promise<Sandbox> {
     const { pod_sandbox_id: id } = await this.client.call("RunPodSandbox", {
-      config: {
-        metadata: {
-          name: request.name,
-          uid: request.uid,
-          namespace: request.namespace,
-          attempt: 0,
-        },
-        hostname: request.name,
-        log_directory: `${this.folder}/pods`,
-        dns_config: { servers: request.dnsServers ?? ["10.96.0.10"] },
-        annotations: request.annotations ?? {},
-        labels: {
-          "io.kubernetes.pod.name": request.name,
-          "io.kubernetes.pod.namespace": request.namespace,
-          "io.kubernetes.pod.uid": request.uid,
-        },
-        linux: { cgroup_parent: `/kubepods/besteffort/pod${request.uid}` },
-      },
+      config: this.#sandboxConfig(request),
     });
     return await this.sandbox(id as string);
+  }
+
+  #sandboxConfig(request: SandboxRequest): Record<string, unknown> {
+    return {
+      metadata: {
+        name: request.name,
+        uid: request.uid,
+        namespace: request.namespace,
+        attempt: 0,
+      },
+      hostname: request.name,
+      log_directory: `${this.folder}/pods`,
+      dns_config: { servers: request.dnsServers ?? ["10.96.0.10"] },
+      annotations: request.annotations ?? {},
+      labels: {
+        "io.kubernetes.pod.name": request.name,
+        "io.kubernetes.pod.namespace": request.namespace,
+        "io.kubernetes.pod.uid": request.uid,
+      },
+      linux: { cgroup_parent: `/kubepods/besteffort/pod${request.uid}` },
+    };
+  }
+
+  /**
+   * Starts a container in a sandbox; its output goes to {@linkcode containerLog}.
+   *
+   * @param request What the sandbox was started with.
+   * @param config The message ContainerConfig of the Container Runtime Interface, without log path.
+   * @returns Its id.
+   */
+  async startContainer(
+    sandbox: string,
+    request: SandboxRequest,
+    config: Readonly<Record<string, unknown>>,
+  ): Promise<string> {
+    const { container_id: id } = await this.client.call("CreateContainer", {
+      pod_sandbox_id: sandbox,
+      config: { ...config, log_path: `${sandbox}.log` },
+      sandbox_config: this.#sandboxConfig(request),
+    });
+    await this.client.call("StartContainer", { container_id: id });
+    return id as string;
+  }
+
+  /** What the container of a sandbox has written. */
+  containerLog(sandbox: string): string {
+    return Deno.readTextFileSync(`${this.folder}/pods/${sandbox}.log`);
+  }
+
+  /** Runs a program in a container, as an exec probe does; returns its exit code and output. */
+  async execSync(
+    container: string,
+    command: readonly string[],
+  ): Promise<{ code: number; output: string }> {
+    const { exit_code: code, stdout, stderr } = await this.client.call("ExecSync", {
+      container_id: container,
+      cmd: command,
+      timeout: 20,
+    }) as { exit_code: number; stdout: Uint8Array; stderr: Uint8Array };
+    const decoder = new TextDecoder();
+    return { code, output: decoder.decode(stdout) + decoder.decode(stderr) };
+  }
+
+  /** Stops a container as a kubelet does, and returns its exit code. */
+  async stopContainer(container: string, graceSeconds: number): Promise<number> {
+    await this.client.call("StopContainer", { container_id: container, timeout: graceSeconds });
+    return (await this.containerStatus(container)).exitCode;
+  }
+
+  /** Whether a container runs, how it ended, and the process that it has on the host. */
+  async containerStatus(
+    container: string,
+  ): Promise<{ running: boolean; exitCode: number; pid: number }> {
+    const { status, info } = await this.client.call("ContainerStatus", {
+      container_id: container,
+      verbose: true,
+    }) as { status: { state: number; exit_code: number }; info: { info: string } };
+    const { pid } = JSON.parse(info.info) as { pid: number };
+    return { running: status.state === CONTAINER_RUNNING, exitCode: status.exit_code, pid };
   }
 
   /** Tells about a sandbox that runs. */

@@ -1,9 +1,9 @@
 /** A host for install-cni: folders of its own, and the program started on them. */
 import { ok } from "node:assert/strict";
-import { interpreterMarker, interpreterSlotSize } from "../../installer/host/interpreter.ts";
 import { parseSettings } from "../../installer/settings/settings.ts";
 import { type Settings } from "../../installer/settings/declarations.ts";
 import { Logger } from "../../src/log/log.ts";
+import { loader, programWithSlot, scriptPlugin } from "./stand_in_program.ts";
 
 /** A network configuration as the chart writes it. */
 export const networkConfig = `{
@@ -36,6 +36,19 @@ export const primaryList = `{
 /** A primary plugin's single configuration. */
 export const primarySingle = '{ "name": "cbr0", "type": "flannel", "cniVersion": "0.3.1" }';
 
+/** A certificate authority that nobody has the key of. */
+export const authority = `-----BEGIN CERTIFICATE-----
+MIIBdDCCARugAwIBAgIUGtzXkUEN2DDE8cnV8p90qSo2iJ0wCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjcwMjQ4MzVaGA8yMTI2MTEwMzAyNDgz
+NVowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABFpS
+ULrd5YFSW+XDesSOdMAM+VTF7LaqDuhBeKlX8YV4GsiciTxGxRv6ZhkLTfHcA1wP
+OVpjhAEyTyN3tD1ZvYCjUzBRMB0GA1UdDgQWBBSM8ZCKXgW/Osa+ULRZTLd+Ff9/
+lDAfBgNVHSMEGDAWgBSM8ZCKXgW/Osa+ULRZTLd+Ff9/lDAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0cAMEQCIGsRwuLcNA9Il/MEWgj6lfyO+St0jZIxswKG
+1BSupOD1AiACUTqCRzySmWzGWV72CGcAaA/div0lBKEEwBmDwoRTHw==
+-----END CERTIFICATE-----
+`;
+
 /** Folders of a host, as the container sees them. */
 export class InstallerHost implements AsyncDisposable {
   readonly root: string;
@@ -58,9 +71,9 @@ export class InstallerHost implements AsyncDisposable {
       Deno.mkdirSync(path);
     }
     Deno.mkdirSync(`${this.root}/run`);
-    Deno.writeTextFileSync(`${this.sourceDir}/kuma-cni`, "#!/bin/sh\nexit 0\n", { mode: 0o755 });
+    Deno.writeTextFileSync(`${this.sourceDir}/kuma-cni`, scriptPlugin, { mode: 0o755 });
     this.writeSecret("token", "token-1");
-    this.writeSecret("ca.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    this.writeSecret("ca.crt", authority);
   }
 
   /** Makes the image's plugin a self-contained one: a program with an interpreter slot, libraries. */
@@ -69,9 +82,8 @@ export class InstallerHost implements AsyncDisposable {
     const folder = `${this.sourceDir}/kuma-cni.lib`;
     if (exists(folder)) Deno.removeSync(folder, { recursive: true });
     Deno.mkdirSync(`${folder}/${version}`, { recursive: true });
-    for (const name of ["ld-linux-x86-64.so.2", "libc.so.6"]) {
-      Deno.writeTextFileSync(`${folder}/${version}/${name}`, `${name} of version ${version}`);
-    }
+    Deno.writeFileSync(`${folder}/${version}/ld-linux-x86-64.so.2`, loader(version));
+    Deno.writeTextFileSync(`${folder}/${version}/libc.so.6`, `libc.so.6 of version ${version}`);
   }
 
   /** Writes a file of the service account. */
@@ -103,9 +115,13 @@ export class InstallerHost implements AsyncDisposable {
     return parseSettings(({ variable }) => environment[variable]);
   }
 
-  /** Starts install-cni. */
-  start(extra: Record<string, string> = {}, args: readonly string[] = []): RunningInstaller {
-    const running = new RunningInstaller(this.environment(extra), args);
+  /** Starts install-cni, behind other words of a command line if need be. */
+  start(
+    extra: Record<string, string> = {},
+    args: readonly string[] = [],
+    behind: readonly string[] = [],
+  ): RunningInstaller {
+    const running = new RunningInstaller(this.environment(extra), args, behind);
     this.#running.add(running);
     return running;
   }
@@ -186,10 +202,15 @@ export class RunningInstaller {
   stderr = "";
   #hasEnded = false;
 
-  constructor(environment: Record<string, string>, args: readonly string[]) {
+  constructor(
+    environment: Record<string, string>,
+    args: readonly string[],
+    behind: readonly string[] = [],
+  ) {
     const main = new URL("../../installer/main.ts", import.meta.url).pathname;
-    this.process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "--no-check", "-A", main, ...args],
+    const [program, ...before] = [...behind, Deno.execPath()];
+    this.process = new Deno.Command(program!, {
+      args: [...before, "run", "--quiet", "--no-check", "-A", main, ...args],
       env: environment,
       stdin: "null",
       stdout: "piped",
@@ -251,24 +272,6 @@ export function exists(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-/** The smallest ELF file that has an interpreter slot as the build makes it. */
-function programWithSlot(version: string): Uint8Array<ArrayBuffer> {
-  const tail = new TextEncoder().encode(`program of version ${version}`);
-  const slotAt = 64 + 56 + interpreterMarker().length;
-  const bytes = new Uint8Array(slotAt + interpreterSlotSize + tail.length);
-  const view = new DataView(bytes.buffer);
-  bytes.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
-  view.setBigUint64(32, 64n, true);
-  view.setUint16(54, 56, true);
-  view.setUint16(56, 1, true);
-  view.setUint32(64, 3, true);
-  view.setBigUint64(64 + 8, BigInt(slotAt), true);
-  view.setBigUint64(64 + 32, BigInt(interpreterSlotSize), true);
-  bytes.set(interpreterMarker(), 64 + 56);
-  bytes.set(tail, slotAt + interpreterSlotSize);
-  return bytes;
 }
 
 /** A logger that keeps quiet. */

@@ -9,6 +9,10 @@ import { parseSettings } from "../../installer/settings/settings.ts";
 import { type Settings } from "../../installer/settings/declarations.ts";
 import { uninstall } from "../../installer/loop/uninstall.ts";
 import { Logger } from "../../src/log/log.ts";
+import { libc } from "../../src/linux/libc.ts";
+
+// Loaded once for the process and never unloaded, which a test must not be blamed for.
+libc();
 
 /** What can be done. */
 export type Work = "install" | "uninstall";

@@ -156,8 +156,12 @@ export class KubernetesCluster implements AsyncDisposable {
   /** Creates or changes objects. */
   async apply(...objects: readonly object[]): Promise<void> {
     const list = { apiVersion: "v1", kind: "List", items: objects };
-    const args = ["apply", "--filename=-"];
-    succeeded(args, await this.#kubectl(args, JSON.stringify(list)));
+    await this.kubectlWith(JSON.stringify(list), "apply", "--filename=-");
+  }
+
+  /** Runs kubectl with a text on its standard input. @throws {Error} as {@linkcode kubectl}. */
+  async kubectlWith(input: string, ...args: readonly string[]): Promise<string> {
+    return succeeded(args, await this.#kubectl(args, input));
   }
 
   /** The API server's URL; only the node's network namespace has a way to it. */

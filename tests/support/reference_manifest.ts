@@ -2,7 +2,10 @@
  * The objects that Kuma's chart renders for its CNI, field by field, with the image of this build:
  * whoever replaces the reference's image by ours gets these.
  */
-import { ociImage } from "./oci_image.ts";
+import { billedImage } from "../../scripts/image.ts";
+import { ownArchitecture } from "../../scripts/package/architecture.ts";
+import { imageArchive } from "../../scripts/package/oci.ts";
+import { readPrograms } from "../../scripts/package/programs.ts";
 
 /** Name of the image that {@linkcode installerImage} makes. */
 export const installerReference = "kuma-test.local/kuma-cni:test";
@@ -30,6 +33,10 @@ export interface ManifestValues {
   readonly confName: string;
   /** `cni.delayStartupSeconds`. */
   readonly delayStartupSeconds?: number;
+  /** `cni.chained`; true unless told. */
+  readonly chained?: boolean;
+  /** Added to `cni.containerSecurityContext`. */
+  readonly containerSecurityContext?: Readonly<Record<string, unknown>>;
 }
 
 /** What the reference's account may do, and what ours may do where the chart lets it. */
@@ -131,6 +138,7 @@ function daemonSet(values: ManifestValues): object {
               runAsNonRoot: false,
               runAsUser: 0,
               runAsGroup: 0,
+              ...values.containerSecurityContext,
             },
             env: [
               { name: "CNI_CONF_NAME", value: values.confName },
@@ -141,7 +149,7 @@ function daemonSet(values: ManifestValues): object {
                 },
               },
               { name: "CNI_NET_DIR", value: values.netDir },
-              { name: "CHAINED_CNI_PLUGIN", value: "true" },
+              { name: "CHAINED_CNI_PLUGIN", value: String(values.chained ?? true) },
               { name: "CNI_LOG_LEVEL", value: "info" },
             ],
             resources: {
@@ -165,35 +173,18 @@ function daemonSet(values: ManifestValues): object {
   };
 }
 
+let image: Promise<Uint8Array> | undefined;
+
 /**
- * Makes the image: our two programs where the reference has its own, a shell with `cat` and `sleep`,
- * and the C library that install-cni runs with.
+ * Makes the image, as `deno task image` does, once for a process.
  *
  * @param dist Folder of the built programs.
  */
-export function installerImage(dist: string): Uint8Array {
-  const read = (path: string) => Deno.readFileSync(path);
-  const libraries = filesBelow(`${dist}/kuma-cni.lib`);
-  const busybox = read("/bin/busybox");
-  const loader = (path: string) => path.includes("/ld-linux");
-  return ociImage(installerReference, ["/install-cni"], [
-    ...["busybox", "sh", "cat", "sleep"].map((name) => ({ path: `/bin/${name}`, data: busybox })),
-    { path: "/install-cni", data: read(`${dist}/install-cni`) },
-    { path: "/opt/cni/bin/kuma-cni", data: read(`${dist}/kuma-cni`) },
-    ...libraries.flatMap((path) => {
-      const data = read(path);
-      const name = path.slice(path.lastIndexOf("/") + 1);
-      const folder = loader(path) ? "/lib64" : "/lib/x86_64-linux-gnu";
-      return [
-        { path: `/opt/cni/bin/${path.slice(dist.length + 1)}`, data },
-        { path: `${folder}/${name}`, data },
-      ];
-    }),
-  ]);
+export function installerImage(dist: string): Promise<Uint8Array> {
+  return image ??= makeInstallerImage(dist);
 }
 
-function filesBelow(folder: string): string[] {
-  return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) =>
-    isDirectory ? filesBelow(`${folder}/${name}`) : [`${folder}/${name}`]
-  );
+async function makeInstallerImage(dist: string): Promise<Uint8Array> {
+  const { image } = await billedImage(ownArchitecture, await readPrograms(dist));
+  return imageArchive(installerReference, [image]);
 }

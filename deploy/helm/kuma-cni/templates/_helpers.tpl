@@ -1,0 +1,52 @@
+{{/* Names and labels that all objects have in common; installer/manifests/objects.ts has the same. */}}
+
+{{- define "kuma-cni.name" -}}
+{{ .Values.nameOverride | default "kuma" }}-cni
+{{- end }}
+
+{{/* The labels that the DaemonSet selects by; they may never change. */}}
+{{- define "kuma-cni.selectorLabels" -}}
+app: {{ include "kuma-cni.name" . }}
+app.kubernetes.io/name: {{ .Values.nameOverride | default "kuma" | quote }}
+app.kubernetes.io/instance: {{ .Values.instance | quote }}
+{{- end }}
+
+{{- define "kuma-cni.labels" -}}
+{{ include "kuma-cni.selectorLabels" . }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{/* One mapping laid over another; sprig's merge takes an empty text for none. */}}
+{{- define "kuma-cni.overlay" -}}
+{{- $result := deepCopy (index . 0) }}
+{{- range $key, $value := index . 1 }}{{ $_ := set $result $key $value }}{{ end }}
+{{- toYaml $result }}
+{{- end }}
+
+{{- define "kuma-cni.image" -}}
+{{- with .Values.cni.image.registry | default .Values.global.image.registry }}{{ . }}/{{ end -}}
+{{ .Values.cni.image.repository }}:{{ .Values.cni.image.tag | default .Values.global.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* The plugin's configuration; its text must be the command's byte for byte, for the checksum. */}}
+{{- define "kuma-cni.networkConfig" -}}
+{{- $cni := .Values.cni }}
+{{- $excluded := concat (list "kube-system" $cni.namespace) ($cni.excludeNamespaces | default list) | uniq }}
+{{- $kubernetes := dict "kubeconfig" "__KUBECONFIG_FILEPATH__" "cni_bin_dir" $cni.binDir "exclude_namespaces" $excluded }}
+{{- with $cni.clusterDns }}{{ $_ := set $kubernetes "cluster_dns" . }}{{ end }}
+{{- with .Values.namespaceAllowList }}{{ $_ := set $kubernetes "include_namespaces" . }}{{ end }}
+{{- $config := dict "cniVersion" "0.3.1" "name" "kuma-cni" "type" "kuma-cni" "log_level" $cni.logLevel "kubernetes" $kubernetes }}
+{{- if ne $cni.engine "auto" }}{{ $_ := set $config "engine" $cni.engine }}{{ end }}
+{{- toPrettyJson $config }}
+{{- end }}
+
+{{- define "kuma-cni.endpoint" -}}
+port: health
+path: /metrics
+interval: {{ .Values.cni.monitoring.interval }}
+relabelings:
+  - sourceLabels: [__meta_kubernetes_pod_node_name]
+    targetLabel: node
+{{- end }}

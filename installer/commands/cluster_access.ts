@@ -1,0 +1,27 @@
+/** How a command on somebody's machine reaches their cluster. */
+import { KubernetesClient } from "../../src/kubernetes/client.ts";
+import { loadKubeconfig } from "../../src/kubernetes/kubeconfig.ts";
+import { clientOf } from "../cluster/own_pod.ts";
+import { parseSettings } from "../settings/settings.ts";
+
+/** Lists of a large cluster take a while. */
+const requestTimeoutMilliseconds = 60_000;
+
+/**
+ * Finds the cluster: by `KUBECONFIG`, else as a pod in it, else by `~/.kube/config`.
+ *
+ * @returns A client; dispose of it.
+ * @throws {Error} when none of them is there, or the kubeconfig cannot be used.
+ */
+export function clusterClient(): KubernetesClient {
+  const named = Deno.env.get("KUBECONFIG");
+  if (!named && Deno.env.get("KUBERNETES_SERVICE_HOST")) {
+    const settings = parseSettings(({ variable }) => Deno.env.get(variable), {
+      needsConfig: false,
+    });
+    return clientOf(settings, requestTimeoutMilliseconds);
+  }
+  const path = named || `${Deno.env.get("HOME") ?? ""}/.kube/config`;
+  const access = loadKubeconfig(path.startsWith("/") ? path : `${Deno.cwd()}/${path}`);
+  return new KubernetesClient(access, { requestTimeoutMilliseconds });
+}

@@ -1,0 +1,406 @@
+/**
+ * Each value, declared once: name, kind, default, help, and where it goes. Parsing, checking,
+ * `--help`, `values.yaml`, `values.schema.json` and `docs/values.md` come from here.
+ *
+ * Names and defaults are those of Kuma's chart where it has the value; `docs/differences.md` says
+ * where a default is not the same.
+ */
+import {
+  anyMapping,
+  countOrPercentage,
+  type Kind,
+  label,
+  listOf,
+  oneOf,
+  optionalLabel,
+  path,
+  text,
+  textLike,
+  truth,
+  wholeNumber,
+} from "./kinds.ts";
+import {
+  addresses,
+  affinity,
+  containerSecurity,
+  namespacePatterns,
+  namespaces,
+  podSecurity,
+  resources,
+  textMapping,
+  tolerations,
+} from "./kubernetes_kinds.ts";
+
+/** Declaration of one value. */
+export interface ValueDeclaration<T = unknown> {
+  readonly kind: Kind<T>;
+  readonly default: T;
+  /** One sentence for people. */
+  readonly help: string;
+  /** Where it ends up: an object and its field, or another program. */
+  readonly goesTo: string;
+  /** kumactl's flag for it, if it has one. */
+  readonly flag?: string;
+}
+
+function value<T>(
+  kind: Kind<T>,
+  preset: NoInfer<T>,
+  help: string,
+  goesTo: string,
+  flag?: string,
+): ValueDeclaration<T> {
+  return { kind, default: preset, help, goesTo, ...(flag === undefined ? {} : { flag }) };
+}
+
+/** Where values go that this program has no object for. */
+export const elsewhere = "the control plane's chart; nothing here";
+
+const registry = textLike(
+  "a registry, such as registry.example:5000/mesh, or nothing",
+  "^[A-Za-z0-9._:/-]*$",
+);
+const tag = textLike(
+  "an image tag, or nothing",
+  "^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$",
+);
+const confName = textLike(
+  "a file name ending in .conf, .conflist or .json, or nothing",
+  "^([^/\\x00-\\x1f]+\\.(conf|conflist|json))?$",
+);
+const duration = textLike("a duration, such as 30s", "^[1-9][0-9]*(ms|s|m|h)$");
+
+/** All values by their full name, in the order of the documentation. */
+export const valueDeclarations = {
+  "cni.enabled": value(
+    truth,
+    true,
+    "Whether there are any objects at all",
+    "all objects",
+    "--cni-enabled",
+  ),
+  "cni.chained": value(
+    truth,
+    false,
+    "Whether to chain to the list of another network plugin; false: a file of our own, for Multus",
+    "DaemonSet: CHAINED_CNI_PLUGIN",
+    "--cni-chained",
+  ),
+  "cni.netDir": value(
+    path,
+    "/etc/cni/multus/net.d",
+    "Folder of the network configuration on the host",
+    "DaemonSet: volume cni-net-dir, CNI_NET_DIR",
+    "--cni-net-dir",
+  ),
+  "cni.binDir": value(
+    path,
+    "/var/lib/cni/bin",
+    "Folder of the runtime's network plugins on the host",
+    "DaemonSet: volume cni-bin-dir; ConfigMap: kubernetes.cni_bin_dir",
+    "--cni-bin-dir",
+  ),
+  "cni.confName": value(
+    confName,
+    "kuma-cni.conf",
+    "File in netDir to chain to, or to write when not chained; nothing: the one that the runtime loads",
+    "DaemonSet: CNI_CONF_NAME",
+    "--cni-conf-name",
+  ),
+  "cni.confNameIsLoaded": value(
+    truth,
+    false,
+    "Your word that pods go through the file of confName, whatever else is in netDir",
+    "DaemonSet: CNI_CONF_NAME_IS_LOADED",
+  ),
+  "cni.runtime": value(
+    oneOf("auto", "containerd", "cri-o", "multus"),
+    "auto",
+    "What decides which file of netDir is used; auto: what is seen in hostFolders, else containerd",
+    "DaemonSet: CNI_RUNTIME",
+  ),
+  "cni.hostFolders": value(
+    listOf(path, "a list of absolute paths, such as /etc/containerd"),
+    [],
+    "Folders of the host to see, read-only: those of the runtime's configuration, and libcni's cache; " +
+      "they must be there",
+    "DaemonSet: volumes below /host",
+  ),
+  "cni.logLevel": value(
+    oneOf("off", "info", "debug"),
+    "info",
+    "What install-cni and the plugin log",
+    "DaemonSet: CNI_LOG_LEVEL; ConfigMap: log_level",
+  ),
+  "cni.engine": value(
+    oneOf("auto", "nftables", "iptables"),
+    "auto",
+    "What installs the rules in a pod",
+    "ConfigMap: engine",
+  ),
+  "cni.excludeNamespaces": value(
+    namespacePatterns,
+    [],
+    "Namespaces whose pods are passed through without a look-up, besides kube-system and cni.namespace",
+    "ConfigMap: kubernetes.exclude_namespaces",
+  ),
+  "cni.clusterDns": value(
+    addresses,
+    [],
+    "The cluster's DNS servers, as kubelet's clusterDNS, for runtimes that do not tell a pod's resolvers",
+    "ConfigMap: kubernetes.cluster_dns",
+  ),
+  "cni.namespace": value(
+    label,
+    "kube-system",
+    "Namespace of the objects",
+    "all objects: metadata.namespace",
+  ),
+  "cni.nodeSelector": value(
+    textMapping,
+    { "kubernetes.io/os": "linux" },
+    "Nodes to run on",
+    "DaemonSet: nodeSelector",
+    "--cni-node-selector",
+  ),
+  "cni.tolerations": value(
+    tolerations,
+    [],
+    "Tolerations besides the three that let it run on every node",
+    "DaemonSet: tolerations",
+  ),
+  "cni.podAnnotations": value(
+    textMapping,
+    {},
+    "Annotations of the pods",
+    "DaemonSet: template.metadata.annotations",
+  ),
+  "cni.affinity": value(affinity, {}, "Affinity of the pods", "DaemonSet: affinity"),
+  "cni.priorityClassName": value(
+    text,
+    "system-node-critical",
+    "Priority class of the pods; nothing: none",
+    "DaemonSet: priorityClassName",
+  ),
+  "cni.restartPolicy": value(
+    oneOf("Always"),
+    "Always",
+    "The one restart policy that the pods of a DaemonSet may have",
+    "DaemonSet: restartPolicy",
+  ),
+  "cni.maxUnavailable": value(
+    countOrPercentage,
+    1,
+    "Nodes whose pod may be away during an update; the plugin works there meanwhile",
+    "DaemonSet: updateStrategy.rollingUpdate.maxUnavailable",
+  ),
+  "cni.image.registry": value(
+    registry,
+    "",
+    "Registry of the image; nothing: global.image.registry",
+    "DaemonSet: image",
+  ),
+  "cni.image.repository": value(
+    textLike("an image's name without registry and tag", "^[a-z0-9]+([._/-]+[a-z0-9]+)*$"),
+    "kuma-cni",
+    "Name of the image",
+    "DaemonSet: image",
+  ),
+  "cni.image.tag": value(
+    tag,
+    "",
+    "Tag of the image; nothing: global.image.tag",
+    "DaemonSet: image",
+  ),
+  "cni.image.imagePullPolicy": value(
+    oneOf("IfNotPresent", "Always", "Never"),
+    "IfNotPresent",
+    "When the image is pulled",
+    "DaemonSet: imagePullPolicy",
+  ),
+  "cni.delayStartupSeconds": value(
+    wholeNumber(0, 3600),
+    0,
+    "Seconds to sleep before it starts; for tests of a late start",
+    "DaemonSet: command, readinessProbe",
+  ),
+  "cni.healthPort": value(
+    wholeNumber(0, 65_535),
+    0,
+    "Port of health and metrics in the pod; 0: none, and readiness is the ready file",
+    "DaemonSet: HEALTH_PORT, probes",
+  ),
+  "cni.resources": value(
+    resources,
+    { requests: { cpu: "100m", memory: "100Mi" }, limits: { memory: "100Mi" } },
+    "Requests and limits of the container",
+    "DaemonSet: resources",
+  ),
+  "cni.podSecurityContext": value(
+    podSecurity,
+    {},
+    "Security context of the pods",
+    "DaemonSet: securityContext of the pod",
+  ),
+  "cni.containerSecurityContext": value(
+    containerSecurity,
+    {
+      allowPrivilegeEscalation: false,
+      capabilities: { drop: ["ALL"] },
+      readOnlyRootFilesystem: true,
+      runAsGroup: 0,
+      runAsNonRoot: false,
+      runAsUser: 0,
+      seccompProfile: { type: "RuntimeDefault" },
+    },
+    "Security context of the container; docs/security.md says which host needs more",
+    "DaemonSet: securityContext of the container",
+  ),
+  "cni.rbac.watchPods": value(
+    truth,
+    false,
+    "Whether it may list and watch pods, to answer the plugin from memory",
+    "ClusterRole: pods list, watch",
+  ),
+  "cni.rbac.getDaemonSets": value(
+    truth,
+    false,
+    "Whether it may get DaemonSets, to tell a removal for good from a restart",
+    "ClusterRole: daemonsets get",
+  ),
+  "cni.uninstall.onStop": value(
+    truth,
+    false,
+    "Whether it takes the plugin off the host whenever it is stopped: set it before removing all for good",
+    "DaemonSet: KUMA_CNI_UNINSTALL",
+  ),
+  "cni.uninstall.whenRefused": value(
+    truth,
+    false,
+    "Whether losing the right to read its own pod counts as being removed, as when all objects go at once",
+    "DaemonSet: KUMA_CNI_UNINSTALL_WHEN_REFUSED",
+  ),
+  "cni.monitoring.podMonitor": value(
+    truth,
+    false,
+    "Whether there is a PodMonitor of the Prometheus Operator; needs cni.healthPort",
+    "PodMonitor",
+  ),
+  "cni.monitoring.serviceMonitor": value(
+    truth,
+    false,
+    "Whether there are a Service and a ServiceMonitor instead; needs cni.healthPort",
+    "Service, ServiceMonitor",
+  ),
+  "cni.monitoring.prometheusRule": value(
+    truth,
+    false,
+    "Whether there is a PrometheusRule with the alerts of docs/operations.md",
+    "PrometheusRule",
+  ),
+  "cni.monitoring.grafanaDashboard": value(
+    truth,
+    false,
+    "Whether there is a ConfigMap with a dashboard for Grafana's sidecar",
+    "ConfigMap kuma-cni-dashboard",
+  ),
+  "cni.monitoring.interval": value(
+    duration,
+    "30s",
+    "How often metrics are asked for",
+    "PodMonitor, ServiceMonitor: interval",
+  ),
+  "cni.monitoring.labels": value(
+    textMapping,
+    {},
+    "Labels by which a Prometheus finds its monitors and rules",
+    "PodMonitor, ServiceMonitor, PrometheusRule: labels",
+  ),
+  "cni.monitoring.dashboardLabels": value(
+    textMapping,
+    { grafana_dashboard: "1" },
+    "Labels by which Grafana's sidecar finds dashboards",
+    "ConfigMap kuma-cni-dashboard: labels",
+  ),
+  "cni.taintController.enabled": value(
+    truth,
+    true,
+    "Whether the control plane keeps pods off nodes where install-cni is not ready",
+    elsewhere,
+  ),
+  "cni.experimental": value(
+    anyMapping,
+    {},
+    "Image of another program that Kuma's chart can run instead; not used",
+    elsewhere,
+  ),
+  "global.image.registry": value(
+    registry,
+    "localhost",
+    "Registry of the image, unless cni.image.registry names one; localhost: an imported archive",
+    "DaemonSet: image",
+  ),
+  "global.image.tag": value(
+    tag,
+    "",
+    "Tag of the image, unless cni.image.tag names one; nothing: this version",
+    "DaemonSet: image",
+  ),
+  "global.imagePullSecrets": value(
+    listOf(text, "a list of names of secrets"),
+    [],
+    "Secrets to pull the image with",
+    "ServiceAccount: imagePullSecrets",
+  ),
+  "nameOverride": value(
+    optionalLabel,
+    "",
+    "Takes the place of kuma in names and labels of all objects",
+    "all objects: metadata",
+  ),
+  "instance": value(
+    label,
+    "kuma",
+    "Label app.kubernetes.io/instance, which the DaemonSet selects by; of a DaemonSet that is there, it " +
+      "cannot be changed",
+    "all objects: labels",
+  ),
+  "skipRBAC": value(
+    truth,
+    false,
+    "Whether to leave out roles and bindings, for those who make them by hand",
+    "ClusterRole, bindings",
+  ),
+  "namespaceAllowList": value(
+    namespaces,
+    [],
+    "Namespaces of the mesh: pods of all others are passed through, and no right covers them; empty: all",
+    "RoleBindings; ConfigMap: kubernetes.include_namespaces",
+  ),
+  "controlPlane": value(anyMapping, {}, "Values of the control plane", elsewhere),
+  "transparentProxy": value(anyMapping, {}, "Values of the control plane", elsewhere),
+  "experimental.ebpf": value(
+    anyMapping,
+    {},
+    "Redirection by eBPF, which Kuma 2.14 and earlier can do; enabled must not be true here",
+    elsewhere,
+  ),
+  "experimental.sidecarContainers": value(
+    truth,
+    false,
+    "Native sidecars of Kuma 2.7 to 2.14",
+    elsewhere,
+  ),
+} as const;
+
+/** Full name of a value. */
+export type ValueName = keyof typeof valueDeclarations;
+
+/** What a value is in TypeScript. */
+export type ValueOf<N extends ValueName> = (typeof valueDeclarations)[N] extends
+  ValueDeclaration<infer T> ? T : never;
+
+/** Returns name and declaration of all values. */
+export function declaredValues(): readonly (readonly [ValueName, ValueDeclaration])[] {
+  return Object.entries(valueDeclarations) as [ValueName, ValueDeclaration][];
+}
