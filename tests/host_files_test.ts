@@ -46,6 +46,29 @@ Deno.test("a file is replaced only when it is as it was seen", async () => {
   deepEqual(namesIn(host.netDir), []);
 });
 
+Deno.test("the content is on the disk before the name changes, and the name before the end", async () => {
+  await using host = new InstallerHost();
+  const path = `${host.netDir}/a.conf`;
+  const done: string[] = [];
+  const operations = new Operations(({ name, path, changes }) => {
+    if (changes) done.push(`${name}${path === host.netDir ? " of the folder" : ""}`);
+  });
+  const attributes = { mode: 0o600, ...owner };
+  const replace = (expected: string | undefined, content: string) => {
+    done.length = 0;
+    const seen = expected === undefined ? undefined : bytes(expected);
+    equal(replaceFile(operations, path, seen, bytes(content), attributes), "done");
+    return [...done];
+  };
+  const written = ["create", "write", "write", "sync"];
+  const folder = "sync directory of the folder";
+  deepEqual(replace(undefined, "1"), [...written, "rename if free", folder]);
+  deepEqual(replace("1", "2"), [...written, "exchange", "remove", folder]);
+  done.length = 0;
+  equal(removeFile(operations, path, bytes("2")), "done");
+  equal(done.at(-1), folder);
+});
+
 Deno.test("a file system without exchange gets the file by rename", async () => {
   await using host = new InstallerHost();
   const path = `${host.netDir}/a.conf`;
