@@ -234,6 +234,14 @@ Deno.test("A decoding error does not quote the configuration, which can hold a t
   assertFailure(answer, 6);
   assert.ok(!answer.text.includes("s3cr3t"), answer.text);
   assert.match(answer.text, /position 31/);
+  // V8 tells what stands round a word that it does not know.
+  for (
+    const text of ['{"t":["s3cr3t",oops]}', `{"name":"${"n".repeat(60)}","t":["s3cr3t",oops]}`]
+  ) {
+    assert.throws(() => JSON.parse(text), /s3cr3t/);
+    const { text: told } = await play({ ...ENVIRONMENT, CNI_COMMAND: "ADD" }, text);
+    assert.ok(!told.includes("s3cr3t") && told.includes("Unexpected token"), told);
+  }
 });
 
 Deno.test("Whatever a handler throws becomes one error object", async () => {
