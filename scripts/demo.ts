@@ -6,6 +6,7 @@
  */
 import { supervise } from "./supervise.ts";
 import { LinuxError } from "../src/linux/errno.ts";
+import { messageOf } from "../src/text/message_of.ts";
 import { ADDRESSES, Bed } from "../tests/support/bed.ts";
 import { Cluster } from "../tests/support/cluster.ts";
 import { compiledPlugin } from "../tests/support/compiled.ts";
@@ -264,7 +265,7 @@ async function main(): Promise<number> {
   try {
     return await demo() ? 0 : 1;
   } catch (error) {
-    console.error(red(error instanceof Error ? error.message : String(error)));
+    console.error(red(messageOf(error)));
     if (error instanceof LinuxError && error.code === "EPERM") {
       console.error(
         "This root may not make network namespaces (a container without CAP_SYS_ADMIN and " +

@@ -4,6 +4,7 @@
  * prints as last line `N passed, N failed`.
  */
 import { parseArgs } from "node:util";
+import { messageOf } from "../src/text/message_of.ts";
 import { build, root } from "./build.ts";
 import { installMissingPackages } from "./packages.ts";
 import { supervise } from "./supervise.ts";
@@ -123,7 +124,7 @@ if (import.meta.main) {
     try {
       return await main();
     } catch (error) {
-      console.error(error instanceof Error ? error.message : error);
+      console.error(messageOf(error));
       console.log("0 passed, 1 failed");
       return 1;
     }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { CniError, CniErrorCode } from "../src/cni/errors.ts";
 import { parseCniArgs, podReferenceOf } from "../src/cni/args.ts";
-import { topLevelValueSpan } from "../src/cni/json_span.ts";
+import { topLevelValueSpan } from "../src/json/span.ts";
 import { parseNetworkConfig } from "../src/cni/network_config.ts";
 import { readPluginSettings } from "../src/cni/plugin_settings.ts";
 import { type Answer, type Handlers, serve } from "../src/cni/serve.ts";

@@ -272,17 +272,17 @@ Deno.test("what DENORT_BIN names must be a denort of the target", async () => {
     await withEnv({ DENORT_BIN: path }, async () => {
       await rejects(findDenort(target, folder), /Cannot read DENORT_BIN/);
       await Deno.writeTextFile(path, "#!/bin/sh\n");
-      await rejects(findDenort(target, folder), /is no denort: wanted a Linux program/);
+      await rejects(findDenort(target, folder), /is not a denort: expected a Linux program/);
       const program = await Deno.readFile("/bin/true");
       const machine = program[18] === 62 ? "x86_64" : "aarch64";
       const other = program[18] === 62 ? "aarch64" : "x86_64";
       await Deno.writeFile(path, program);
       await rejects(
         findDenort(`${other}-unknown-linux-gnu`, folder),
-        new RegExp(`is for ${machine}, wanted ${other}`),
+        new RegExp(`is for ${machine}, expected ${other}`),
       );
       await Deno.writeFile(path, new Uint8Array([...program, 1, 2, 3]));
-      await rejects(findDenort(`${machine}-unknown-linux-gnu`, folder), /is no bare denort/);
+      await rejects(findDenort(`${machine}-unknown-linux-gnu`, folder), /is not a bare denort/);
     });
   });
 });

@@ -1,6 +1,5 @@
 /** Atomic changes of host files: on file systems with and without exchange, and after kills. */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
-import { chain } from "../installer/conflist/conflist.ts";
 import {
   removeFile,
   replaceFile,
@@ -11,6 +10,7 @@ import { type Before, sha256, writeJournal } from "../installer/host/journal.ts"
 import { Operations } from "../installer/host/operations.ts";
 import { recover } from "../installer/loop/recover.ts";
 import { LinuxError } from "../src/linux/errno.ts";
+import { chain } from "./support/conflist_texts.ts";
 import { InstallerHost, primaryList, quietLog } from "./support/installer_host.ts";
 import "./support/load_libc.ts";
 

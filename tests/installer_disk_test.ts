@@ -118,7 +118,7 @@ Deno.test("a read-only net dir: stays ready on what is there, follows when it is
     () => /Cannot put "ZZZ-kuma-cni-kubeconfig" in place/.test(agent.stderr),
   );
   ok(host.isReady, "the old token still works");
-  ok(host.readConf(kubeconfig)!.includes("token: token-1\n"));
+  ok(host.readConf(kubeconfig)!.includes('"token": "token-1"'));
 
   await agent.kill();
   const { code, stderr } = await host.run(["uninstall"]);
@@ -132,7 +132,7 @@ Deno.test("a read-only net dir: stays ready on what is there, follows when it is
   disk.remount("rw");
   await next.until(
     "refreshed",
-    () => host.readConf(kubeconfig)!.includes("token: token-2\n"),
+    () => host.readConf(kubeconfig)!.includes('"token": "token-2"'),
     30_000,
   );
   await next.until("ready", () => host.isReady);

@@ -3,16 +3,12 @@
  * that a container runtime can use, and a new start must bring it to the same end.
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
-import {
-  parseList,
-  parseSingle,
-  singleOfReferenceList,
-  typesOf,
-} from "../installer/conflist/conflist.ts";
+import { singleOf, typesOf } from "../installer/conflist/conflist.ts";
 import { isConfName } from "../installer/conflist/conf_file.ts";
 import { interpreterOf } from "../installer/host/interpreter.ts";
-import { byteString } from "../installer/conflist/json_edit.ts";
+import { byteString, parseText } from "../installer/conflist/json_edit.ts";
 import { Operations } from "../installer/host/operations.ts";
+import { parseList, singleOfReferenceList } from "./support/conflist_texts.ts";
 import {
   exists,
   InstallerHost,
@@ -171,7 +167,7 @@ function assertUsable(host: InstallerHost, scenario: Scenario, when: string): vo
       ? [...scenario.primary]
       : name.endsWith(".conflist")
       ? typesOf(parseList(text))
-      : [String(JSON.parse(text).type ?? parseSingle(text))];
+      : [String(JSON.parse(text).type ?? singleOf(parseText(text)))];
     ok(types.length > 0, when);
     first ??= types;
     if (isDamage || !types.includes("kuma-cni")) continue;

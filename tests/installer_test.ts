@@ -1,5 +1,6 @@
 /** install-cni as a process, on folders of its own: install, heal, stop, uninstall. */
 import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
+import { formatKubeconfig } from "../src/kubernetes/kubeconfig_format.ts";
 import {
   exists,
   InstallerHost,
@@ -38,24 +39,11 @@ Deno.test("installs plugin, kubeconfig and entry, and restores every byte", asyn
   equal(Deno.statSync(`${host.binDir}/kuma-cni`).mode! & 0o7777, 0o755);
   equal(
     host.readConf(kubeconfig),
-    `# Kubeconfig of the CNI plugin kuma-cni, written by install-cni
-apiVersion: v1
-kind: Config
-clusters:
-- name: local
-  cluster:
-    server: https://127.0.0.1:1
-    certificate-authority-data: ${btoa(Deno.readTextFileSync(`${host.secrets}/ca.crt`))}
-users:
-- name: kuma-cni
-  user:
-    token: token-1
-contexts:
-- name: kuma-cni-context
-  context:
-    cluster: local
-    user: kuma-cni
-current-context: kuma-cni-context`,
+    formatKubeconfig({
+      server: "https://127.0.0.1:1",
+      certificateAuthority: Deno.readTextFileSync(`${host.secrets}/ca.crt`),
+      token: "token-1",
+    }),
   );
   equal(Deno.statSync(`${host.netDir}/${kubeconfig}`).mode! & 0o7777, 0o600);
   equal(Deno.statSync(`${host.netDir}/kuma-cni.d`).mode! & 0o7777, 0o700);
@@ -152,15 +140,15 @@ Deno.test("heals what other software does, without a restart", async (t) => {
   });
   await t.step("the token is rotated", async () => {
     host.writeSecret("token", "token-2");
-    await agent.until("fresh", () => host.readConf(kubeconfig)!.includes("token: token-2\n"));
+    await agent.until("fresh", () => host.readConf(kubeconfig)!.includes('"token": "token-2"'));
   });
   await t.step("the token is missing for a while", async () => {
     Deno.removeSync(`${host.secrets}/token`);
     await agent.until("said so", () => agent.stderr.includes("is missing"));
-    ok(host.readConf(kubeconfig)!.includes("token: token-2\n"));
+    ok(host.readConf(kubeconfig)!.includes('"token": "token-2"'));
     ok(host.isReady, "the old kubeconfig still works");
     host.writeSecret("token", "token-3");
-    await agent.until("fresh", () => host.readConf(kubeconfig)!.includes("token: token-3\n"));
+    await agent.until("fresh", () => host.readConf(kubeconfig)!.includes('"token": "token-3"'));
   });
   await t.step("the net dir is replaced by another", async () => {
     Deno.renameSync(host.netDir, `${host.netDir}.old`);
@@ -498,7 +486,7 @@ Deno.test("a token that kubelet rotates by its links is followed at once", async
   const agent = host.start({ CFGCHECK_INTERVAL: "3600", REFRESH_SA_TOKEN_INTERVAL: "3600" });
   await agent.until("ready", () => host.isReady);
   project("2");
-  await agent.until("fresh", () => host.readConf(kubeconfig)!.includes("token: token-2\n"), 2000);
+  await agent.until("fresh", () => host.readConf(kubeconfig)!.includes('"token": "token-2"'), 2000);
   await agent.terminate();
 });
 

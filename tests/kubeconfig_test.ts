@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+// @ts-types="../src/types/std_yaml_parse.d.ts"
+import { parse } from "@std/yaml/parse";
 import {
   KubeconfigError,
   loadKubeconfig,
@@ -73,13 +75,26 @@ function problemOf(text: string, path = "/nowhere/config"): string {
 
 Deno.test("the installer's kubeconfig has the reference's structure and is understood", () => {
   const text = formatKubeconfig(values);
-  assert.match(text, /^# [^\n]+\napiVersion: v1\nkind: Config\n/);
+  assert.match(text, /^# [^\n]+\n\{\n/);
   assert(!text.endsWith("\n"));
-  assert.match(text, /\n {4}token: eyJ\S+\n/);
+  assert.deepEqual(parse(text), {
+    apiVersion: "v1",
+    kind: "Config",
+    clusters: [{
+      name: "local",
+      cluster: {
+        server: values.server,
+        "certificate-authority-data": btoa(values.certificateAuthority),
+      },
+    }],
+    users: [{ name: "kuma-cni", user: { token: values.token } }],
+    contexts: [{ name: "kuma-cni-context", context: { cluster: "local", user: "kuma-cni" } }],
+    "current-context": "kuma-cni-context",
+  });
   assert.deepEqual(parseKubeconfig(text, "/x"), { ...values, insecureSkipTlsVerify: false });
 });
 
-Deno.test("the fast path and the YAML parser agree on what the installer can write", () => {
+Deno.test("JSON and the YAML parser agree on what the installer can write", () => {
   const token = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._~+/-]{0,40}={0,2}$/);
   const address = fc.oneof(
     fc.ipV4(),
@@ -89,8 +104,11 @@ Deno.test("the fast path and the YAML parser agree on what the installer can wri
   fc.assert(
     fc.property(token, address, fc.integer({ min: 1, max: 65535 }), (token, address, port) => {
       const text = formatKubeconfig({ ...values, token, server: `https://${address}:${port}` });
-      // One more key makes the text another form, which only the YAML parser reads.
-      const slow = text.replace("kind: Config\n", "kind: Config\npreferences: {}\n");
+      // Only the YAML parser reads other scalars than texts.
+      const slow = text.replace(
+        '"kind": "Config"',
+        '"kind": Config, "preferences": {"colors": true}',
+      );
       assert.notEqual(slow, text);
       assert.deepEqual(parseKubeconfig(text, "/x"), parseKubeconfig(slow, "/x"));
     }),
@@ -104,13 +122,48 @@ Deno.test("tokens that YAML would take for numbers, dates or booleans stay text"
   }
 });
 
-Deno.test("what plain YAML text cannot hold is not written", () => {
+Deno.test("what cannot be a token or a server is not written", () => {
   for (const token of ["", "a b", "a\nusers: []", "a: b", "{x}", '"x"', "#", "-\n"]) {
     assert.throws(() => formatKubeconfig({ ...values, token }), TypeError, JSON.stringify(token));
   }
   for (const server of ["", "https://a b", "https://h:1\nkind: x", "h:1", "https://h:1 #"]) {
     assert.throws(() => formatKubeconfig({ ...values, server }), TypeError, server);
   }
+});
+
+Deno.test("a kubeconfig of the reference installer is understood as ours is", () => {
+  const text = [
+    "# Kubeconfig file for kuma CNI plugin.",
+    "apiVersion: v1",
+    "kind: Config",
+    "clusters:",
+    "- name: local",
+    "  cluster:",
+    `    server: ${values.server}`,
+    `    certificate-authority-data: ${btoa(values.certificateAuthority)}`,
+    "users:",
+    "- name: kuma-cni",
+    "  user:",
+    `    token: ${values.token}`,
+    "contexts:",
+    "- name: kuma-cni-context",
+    "  context:",
+    "    cluster: local",
+    "    user: kuma-cni",
+    "current-context: kuma-cni-context",
+  ].join("\n");
+  assert.deepEqual(
+    parseKubeconfig(text, "/x"),
+    parseKubeconfig(formatKubeconfig(values), "/x"),
+  );
+});
+
+Deno.test("JSON with scalars that are not texts is read as YAML reads it", () => {
+  const text = (token: string) =>
+    formatKubeconfig(values).replace(`"${values.token}"`, token)
+      .replace('"server"', '"insecure-skip-tls-verify": true, "server"');
+  assert.equal(parseKubeconfig(text("1e5"), "/x").token, "1e5");
+  assert.equal(parseKubeconfig(text("1e5"), "/x").insecureSkipTlsVerify, true);
 });
 
 Deno.test("the current context chooses cluster and user, wherever they stand", () => {

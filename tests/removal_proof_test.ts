@@ -3,9 +3,13 @@ import { deepEqual, equal } from "node:assert/strict";
 import { proveRemoval, type RemovalProof } from "../installer/loop/removal_proof.ts";
 import { parseSettings } from "../installer/settings/settings.ts";
 import { type Settings } from "../installer/settings/declarations.ts";
+import { libc } from "../src/linux/libc.ts";
 import { ApiServer } from "./support/api_server.ts";
 import "./support/load_libc.ts";
 import { plainPod } from "./support/pods.ts";
+
+// Loaded once for the process and never unloaded, which a test must not be blamed for.
+libc();
 
 const ownNamespace = "kube-system";
 const ownName = "kuma-cni-node-x";

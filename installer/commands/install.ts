@@ -1,9 +1,10 @@
 /** `install-cni install`, and `install-cni` without a command: the DaemonSet's program. */
 import type { Command } from "@commander-js/extra-typings";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { buildInfo } from "../agent/build_info.ts";
 import { MemoryService } from "../agent/memory.ts";
 import { nearestName } from "../../src/text/nearest.ts";
+import { quote } from "../../src/text/quote.ts";
 import { AgentService } from "../agent/service.ts";
 import { ownPod } from "../cluster/own_pod.ts";
 import { pluginType } from "../conflist/conflist.ts";
@@ -43,7 +44,7 @@ function unknownCommand(word: string, program: Command): string {
   const commands = program.commands.map((command) => command.name());
   const nearest = nearestName(word, commands);
   const guess = nearest === undefined ? "" : `. Did you mean "${nearest}"?`;
-  return `install-cni: Unknown command ${JSON.stringify(word.slice(0, 80))}${guess}\n` +
+  return `install-cni: Unknown command ${quote(word)}${guess}\n` +
     `Commands: ${commands.join(", ")}`;
 }
 

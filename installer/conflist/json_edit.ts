@@ -7,15 +7,14 @@
  * order mark and anything after the top-level value are errors there too.
  */
 import { Buffer } from "node:buffer";
+import { endOfString, skipBlanks, type Span } from "../../src/json/span.ts";
 
 /** A value and the half-open span `[start, end)` of its text. */
 export type JsonNode = JsonObject | JsonArray | JsonScalar;
 
 /** An object; members in the order of the text, repeated keys included. */
-export interface JsonObject {
+export interface JsonObject extends Span {
   readonly kind: "object";
-  readonly start: number;
-  readonly end: number;
   readonly members: readonly JsonMember[];
 }
 
@@ -31,22 +30,24 @@ export interface JsonMember {
 }
 
 /** An array. */
-export interface JsonArray {
+export interface JsonArray extends Span {
   readonly kind: "array";
-  readonly start: number;
-  readonly end: number;
   readonly items: readonly JsonNode[];
 }
 
 /** A string, number, boolean or null. */
-export interface JsonScalar {
+export interface JsonScalar extends Span {
   readonly kind: "scalar";
-  readonly start: number;
-  readonly end: number;
   readonly value: string | number | boolean | null;
 }
 
-/** A text is no JSON; the message names line and column. */
+/** A byte string with what it says. */
+export interface JsonText {
+  readonly text: string;
+  readonly root: JsonNode;
+}
+
+/** A text is not JSON; the message names line and column. */
 export class JsonError extends Error {
   override readonly name = "JsonError";
 }
@@ -80,10 +81,11 @@ const valueLimit = 100_000;
  *
  * @param text One character per byte.
  * @returns The top-level value with all spans.
- * @throws {JsonError} when it is no JSON, nested deeper than 200 levels, or has more than 100,000
+ * @throws {JsonError} when it is not JSON, nested deeper than 200 levels, or has more than 100,000
  * values.
  */
 export function parseJson(text: string): JsonNode {
+  const bytes = bytesOf(text);
   let at = 0;
   let values = 0;
 
@@ -95,27 +97,22 @@ export function parseJson(text: string): JsonNode {
     throw new JsonError(`Wanted ${wanted} at line ${line}, column ${column}, found ${found}`);
   };
   const space = (): void => {
-    for (;;) {
-      const c = text.charCodeAt(at);
-      if (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09) return;
-      at++;
-    }
+    at = skipBlanks(bytes, at);
   };
   const string = (): string => {
-    const start = at++;
-    for (;;) {
-      const c = text.charCodeAt(at);
-      if (Number.isNaN(c)) fail("a closing quotation mark");
-      if (c < 0x20) fail("no control character in a string");
-      at++;
-      if (c === 0x5c) at++;
-      else if (c === 0x22) break;
+    const start = at;
+    const end = endOfString(bytes, start);
+    const control = bytes.subarray(start, end).findIndex((byte) => byte < 0x20);
+    if (control >= 0) {
+      at += control;
+      fail("no control character in a string");
     }
     try {
-      return JSON.parse(textOf(text.slice(start, at)));
+      const decoded = JSON.parse(new TextDecoder().decode(bytes.subarray(start, end)));
+      at = end;
+      return decoded;
     } catch {
-      at = start;
-      return fail("a string with valid escapes");
+      return fail("a string with a closing quotation mark and valid escapes");
     }
   };
   const value = (depth: number): JsonNode => {
@@ -174,6 +171,15 @@ export function parseJson(text: string): JsonNode {
   return node;
 }
 
+/**
+ * Parses a byte string and keeps it beside its value, for those who edit it.
+ *
+ * @throws {JsonError} as {@linkcode parseJson} does.
+ */
+export function parseText(text: string): JsonText {
+  return { text, root: parseJson(text) };
+}
+
 /** Returns a member's value; of repeated keys the last one, as Go's parser does. */
 export function memberOf(node: JsonNode, key: string): JsonNode | undefined {
   if (node.kind !== "object") return undefined;
@@ -213,6 +219,11 @@ export function stringFieldOf(node: JsonNode, name: string): string | undefined 
 /** Go compares keys by simple folding: the long s and the Kelvin sign are letters, too. */
 function foldedKey(key: string): string {
   return key.replaceAll("\u017f", "s").replaceAll("\u212a", "k").toLowerCase();
+}
+
+/** Tells whether two texts say the same: order of keys and white space do not count. */
+export function isSameJson(one: JsonText, other: JsonText): boolean {
+  return canonicalJson(one.text, one.root) === canonicalJson(other.text, other.root);
 }
 
 /**
@@ -312,7 +323,7 @@ export function indentationAt(text: string, at: number): string | undefined {
 /** Replaces spans of a text; the spans must not overlap. */
 export function replaceSpans(
   text: string,
-  spans: readonly { readonly start: number; readonly end: number; readonly by: string }[],
+  spans: readonly (Span & { readonly by: string })[],
 ): string {
   let result = "";
   let at = 0;

@@ -2,8 +2,10 @@
  * Finds out whether a stopping agent is being replaced or removed for good. Without proof of removal
  * it counts as replaced: pods must keep starting while a DaemonSet rolls.
  */
+import { isRecord } from "../../src/json/record.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { clientOf, type OwnPod, ownPod, readOwnPod } from "../cluster/own_pod.ts";
 import type { Settings } from "../settings/declarations.ts";
 
@@ -44,7 +46,8 @@ export async function proveRemoval(
       encodeURIComponent(owner.name)
     }`;
     try {
-      const metadata = record((await client.getJson(path, { signal, what })).metadata);
+      const found = (await client.getJson(path, { signal, what })).metadata;
+      const metadata = isRecord(found) ? found : {};
       if (metadata.deletionTimestamp !== undefined) {
         return { verdict: "removed", reason: `the ${what} is being deleted` };
       }
@@ -65,7 +68,7 @@ export async function proveRemoval(
         reason: "the account that this program runs under was removed, or its rights were",
       };
     }
-    return { verdict: "unknown", reason: error instanceof Error ? error.message : String(error) };
+    return { verdict: "unknown", reason: messageOf(error) };
   }
 }
 
@@ -111,15 +114,12 @@ async function readOwner(
   pod: OwnPod,
   signal: AbortSignal,
 ): Promise<{ readonly name: string; readonly uid: unknown } | undefined> {
-  const owners = record((await readOwnPod(client, pod, signal)).metadata).ownerReferences;
-  for (const owner of Array.isArray(owners) ? owners.map(record) : []) {
+  const { metadata } = await readOwnPod(client, pod, signal);
+  const owners = isRecord(metadata) ? metadata.ownerReferences : undefined;
+  for (const owner of Array.isArray(owners) ? owners.filter(isRecord) : []) {
     if (owner.kind === "DaemonSet" && typeof owner.name === "string") {
       return { name: owner.name, uid: owner.uid };
     }
   }
   return undefined;
-}
-
-function record(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
 }

@@ -1,7 +1,7 @@
 /** Decides whether the kubeconfig on the host must be written. Pure. */
 import { formatKubeconfig } from "../../src/kubernetes/kubeconfig_format.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { KubeconfigError, parseKubeconfig } from "../../src/kubernetes/kubeconfig.ts";
-import { messageOf } from "../../src/log/message_of.ts";
 import { sameBytes } from "../host/host_files.ts";
 import type { Observed } from "../host/observe.ts";
 import { ownGid, ownUid } from "../host/owner.ts";
@@ -52,7 +52,7 @@ export function kubeconfigStep(
   const isPrivate = file.link === undefined && file.status.mode === 0o600 &&
     file.status.uid === ownUid();
   if (isPrivate && sameBytes(file.content, content)) return { step: undefined };
-  const withoutToken = (text: string) => text.replace(/^( *token: ).*$/m, "$1");
+  const withoutToken = (text: string) => text.replace(/^( *"token": ).*$/m, "$1");
   const isRotation = isPrivate && file.text !== undefined &&
     withoutToken(file.text) === withoutToken(text);
   return write(isRotation ? "token-rotated" : "kubeconfig-changed", file.content);

@@ -6,13 +6,12 @@
  * `<net dir>/<network name>/*.conf` follow those of the list.
  */
 import { supportedVersions } from "../../src/cni/versions.ts";
-import type { ConfFile } from "../conflist/conf_file.ts";
-import { parseSingle } from "../conflist/conflist.ts";
+import { type ConfFile, jsonOf } from "../conflist/conf_file.ts";
+import { singleOf } from "../conflist/conflist.ts";
 import {
   JsonError,
   type JsonNode,
   memberOf,
-  parseJson,
   stringFieldOf,
   stringMemberOf,
 } from "../conflist/json_edit.ts";
@@ -47,9 +46,8 @@ export interface Network {
  * @throws {JsonError} when libcni would refuse it.
  */
 export function readNetwork(file: ConfFile, dir: Pick<NetDir, "folders">): Network {
-  if (file.text === undefined) throw new JsonError(file.problem ?? "Cannot be read");
   if (!file.name.endsWith(".conflist")) {
-    const root = parseSingle(file.text);
+    const { root } = singleOf(jsonOf(file));
     return {
       file: file.name,
       name: stringFieldOf(root, "name") ?? "",
@@ -59,7 +57,7 @@ export function readNetwork(file: ConfFile, dir: Pick<NetDir, "folders">): Netwo
       usesFolder: false,
     };
   }
-  const root = parseJson(file.text);
+  const { root } = jsonOf(file);
   if (root.kind !== "object") throw new JsonError("Expected an object with the key 'name'");
   const name = stringMemberOf(root, "name");
   if (name === undefined) throw new JsonError("Expected a string at 'name'");
@@ -69,7 +67,7 @@ export function readNetwork(file: ConfFile, dir: Pick<NetDir, "folders">): Netwo
     if (conf.text === undefined) {
       throw new JsonError(`"${name}/${conf.name}": ${conf.problem ?? "Cannot be read"}`);
     }
-    return parseSingle(conf.text);
+    return singleOf(jsonOf(conf)).root;
   });
   const plugins = [...inlined, ...added];
   if (plugins.length === 0) throw new JsonError("There is no plugin in it");

@@ -4,6 +4,7 @@
  *
  * Names, defaults and the forms of booleans are those of the reference installer.
  */
+import { quote } from "../../src/text/quote.ts";
 import { type Declaration, declarations, type Settings } from "./declarations.ts";
 import { kinds } from "./kinds.ts";
 import { problemOfOwnNetwork } from "./plugin_entry.ts";
@@ -73,12 +74,8 @@ function parseValue(declaration: Declaration, value: string): unknown {
   if ("value" in parsed) return parsed.value;
   const reason = parsed.reason === "" ? "" : ` (${parsed.reason})`;
   throw new SettingsError(
-    `${declaration.variable} is ${JSON.stringify(shortened(value))}${reason}, ` +
+    `${declaration.variable} is ${quote(value)}${reason}, ` +
       `wanted ${allowedValues(declaration)}`,
     declaration.kind === "level" ? 2 : 1,
   );
-}
-
-function shortened(value: string): string {
-  return value.length <= 80 ? value : `${value.slice(0, 77)}...`;
 }

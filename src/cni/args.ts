@@ -1,5 +1,5 @@
 /** `CNI_ARGS`: what the runtime tells about the pod (`KEY=VALUE;KEY=VALUE`, any order). */
-import { shorten } from "../text/shorten.ts";
+import { quote } from "../text/quote.ts";
 import { CniError, CniErrorCode } from "./errors.ts";
 
 /** The part of `CNI_ARGS` that is used; absent or empty values are left out. */
@@ -56,7 +56,7 @@ export function parseCniArgs(text: string): CniArgs {
     const unknown = [...pairs.keys()].filter((key) => !isKnown(key));
     if (unknown.length > 0) {
       throw invalid(
-        `CNI_ARGS holds unknown keys: ${unknown.slice(0, 8).map(quote).join(", ")}`,
+        `CNI_ARGS holds unknown keys: ${unknown.slice(0, 8).map((key) => quote(key)).join(", ")}`,
         "IgnoreUnknown=1 in CNI_ARGS lets them pass",
       );
     }
@@ -130,8 +130,4 @@ function isKnown(key: string): boolean {
 
 function invalid(message: string, details = ""): CniError {
   return new CniError(CniErrorCode.InvalidEnvironment, message, details);
-}
-
-function quote(text: string): string {
-  return JSON.stringify(shorten(text, 128));
 }

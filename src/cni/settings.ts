@@ -1,5 +1,6 @@
 /** The plugin's own settings in the network configuration: their declarations, and their reader. */
-import { isObject, own, wrongValue } from "./json_value.ts";
+import { isRecord, own } from "../json/record.ts";
+import { wrongValue } from "./json_value.ts";
 
 /** A declaration of one setting: the source of parsing, messages and documentation. */
 export interface Setting<T> {
@@ -120,7 +121,7 @@ function readSetting<T>(values: Readonly<Record<string, unknown>>, setting: Sett
   const hint = keys[0] === "runtimeConfig" ? RUNTIME_HINT : SETTINGS_HINT;
   let current: unknown = values;
   for (const [depth, key] of keys.entries()) {
-    if (!isObject(current)) {
+    if (!isRecord(current)) {
       throw wrongValue(keys.slice(0, depth).join("."), "an object", current, hint);
     }
     current = own(current, key);
@@ -209,7 +210,7 @@ function resolvers(): Setting<readonly string[]> {
     fallback: [],
     help: 'The pod\'s resolvers, given by the runtime for "capabilities": {"dns": true}',
     convert: (value) => {
-      if (!isObject(value)) return undefined;
+      if (!isRecord(value)) return undefined;
       // The convention writes "servers"; containerd up to 1.7 writes "Servers".
       return toTexts(own(value, "servers") ?? own(value, "Servers") ?? []);
     },

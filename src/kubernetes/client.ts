@@ -1,4 +1,5 @@
 /** A small client of the Kubernetes API: GET, with bounds on time and size, and clear errors. */
+import { isRecord } from "../json/record.ts";
 import { type Answer, readWhole } from "./answer.ts";
 import type { ConnectionState, Verb } from "./connection_state.ts";
 import { ApiError } from "./errors.ts";
@@ -9,7 +10,6 @@ import {
   certificateProblem,
   decodeUtf8,
   isNetworkError,
-  isRecord,
   reasonOf,
   retryAfter,
   statusObject,

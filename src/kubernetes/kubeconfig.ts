@@ -1,9 +1,10 @@
 /** Reads a kubeconfig file: how to reach the API server, and as whom. */
 // @ts-types="../types/std_yaml_parse.d.ts"
 import { parse } from "@std/yaml/parse";
+import { isRecord } from "../json/record.ts";
 import { LinuxError } from "../linux/errno.ts";
 import { isOutOfResources, readRegularFile } from "../linux/regular_file.ts";
-import { isRecord } from "./response.ts";
+import { messageOf } from "../text/message_of.ts";
 
 /** How to reach an API server, and as whom. */
 export interface ClusterAccess {
@@ -53,34 +54,7 @@ export function loadKubeconfig(path: string): ClusterAccess {
  * @throws {KubeconfigError} as {@link loadKubeconfig}.
  */
 export function parseKubeconfig(text: string, path: string): ClusterAccess {
-  return parseInstallerForm(text) ?? parseAnyForm(text, path);
-}
-
-/**
- * Understands exactly the form that the installer writes, several milliseconds faster than a YAML
- * parser that has just been loaded; what deviates in one byte is left to that parser.
- */
-function parseInstallerForm(text: string): ClusterAccess | undefined {
-  const found = new RegExp(
-    "^(?:#[ -~]*\n)?" +
-      "apiVersion: v1\nkind: Config\n" +
-      "clusters:\n- name: local\n  cluster:\n" +
-      "    server: (https?://[A-Za-z0-9.-]+:[0-9]+|https?://\\[[0-9A-Fa-f:.]+\\]:[0-9]+)\n" +
-      "    certificate-authority-data: ([A-Za-z0-9+/]+={0,2})\n" +
-      "users:\n- name: kuma-cni\n  user:\n" +
-      "    token: ([A-Za-z0-9][A-Za-z0-9._~+/-]*=*)\n" +
-      "contexts:\n- name: kuma-cni-context\n  context:\n    cluster: local\n    user: kuma-cni\n" +
-      "current-context: kuma-cni-context\n?$",
-  ).exec(text);
-  if (found === null) return undefined;
-  const [, server = "", authority = "", token = ""] = found;
-  const certificateAuthority = decodePem(authority, "CERTIFICATE");
-  if (certificateAuthority === undefined || !URL.canParse(server)) return undefined;
-  return { server, certificateAuthority, token, insecureSkipTlsVerify: false };
-}
-
-function parseAnyForm(text: string, path: string): ClusterAccess {
-  const file = new KubeconfigFile(path, text);
+  const file = new KubeconfigFile(path, valuesOf(text, path));
   const context = file.named("contexts", "context", file.text("current-context"));
   const cluster = file.named("clusters", "cluster", context.text("cluster"));
   const user = file.named("users", "user", context.text("user"));
@@ -190,15 +164,7 @@ class Section {
 
 /** The whole file. */
 class KubeconfigFile extends Section {
-  constructor(path: string, text: string) {
-    let values: unknown;
-    try {
-      // Without types: a token such as `1e5` stays the text that it is.
-      values = parse(text, { schema: "failsafe" });
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
-      throw new KubeconfigError(path, `it is not YAML: ${reason}`, { cause });
-    }
+  constructor(path: string, values: unknown) {
     if (!isRecord(values)) {
       throw new KubeconfigError(
         path,
@@ -221,6 +187,35 @@ class KubeconfigFile extends Section {
       throw this.error(`${list}[${index}].${key}`, `is ${kindOf(section)}; wanted keys and values`);
     }
     return new Section(this.path, `${list}[${index}].${key}.`, section);
+  }
+}
+
+function valuesOf(text: string, path: string): unknown {
+  try {
+    // Without types: a token such as `1e5` stays the text that it is.
+    return parseJsonOfTexts(text) ?? parse(text, { schema: "failsafe" });
+  } catch (cause) {
+    const reason = messageOf(cause).split("\n")[0];
+    throw new KubeconfigError(path, `it is not YAML: ${reason}`, { cause });
+  }
+}
+
+/**
+ * Parses JSON behind a comment line, as the installer writes it: a YAML parser that has just been
+ * loaded takes several milliseconds. What has other scalars than texts is left to that one.
+ */
+function parseJsonOfTexts(text: string): unknown {
+  const json = text.replace(/^#[^\n]*\n/, "");
+  if (!json.startsWith("{")) return undefined;
+  let hasOthers = false;
+  try {
+    const values: unknown = JSON.parse(json, (_, value: unknown) => {
+      if (typeof value === "number" || typeof value === "boolean") hasOthers = true;
+      return value;
+    });
+    return hasOthers ? undefined : values;
+  } catch {
+    return undefined;
   }
 }
 
@@ -268,7 +263,7 @@ function readText(kubeconfig: string, path: string, what: string): string {
   } catch (cause) {
     const reason = cause instanceof LinuxError && cause.code === "ENOENT"
       ? "does not exist; is install-cni running on this node?"
-      : `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`;
+      : `cannot be read: ${messageOf(cause)}`;
     throw new KubeconfigError(
       kubeconfig,
       path === kubeconfig ? `${what} ${reason}` : `${what} names "${path}", which ${reason}`,

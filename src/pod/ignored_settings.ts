@@ -1,4 +1,5 @@
 /** Settings of the config annotation that are not a pod's to make, or have no meaning here. */
+import { isRecord, own } from "../json/record.ts";
 import type { Section } from "./section.ts";
 
 /** Settings of the host's side, which are not the pod's to choose, with their harmless values. */
@@ -36,18 +37,14 @@ export function readIgnored(root: Section): void {
   }
   const ebpf = root.take("ebpf");
   root.trail.origins.delete("ebpf");
-  if (isMapping(ebpf) && new Map(Object.entries(ebpf)).get("enabled") === true) {
+  if (isRecord(ebpf) && own(ebpf, "enabled") === true) {
     ignored(root.name("ebpf"), "the reference never used it with the CNI");
   }
 }
 
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function isDefaultRetry(value: unknown): boolean {
   if (value === undefined) return true;
-  if (!isMapping(value)) return false;
+  if (!isRecord(value)) return false;
   return Object.entries(value).every(([key, entry]) =>
     (key.toLowerCase() === "maxretries" && entry === 4) ||
     (key.toLowerCase() === "sleepbetweenretries" && (entry === "2s" || entry === 2e9))
@@ -56,6 +53,6 @@ function isDefaultRetry(value: unknown): boolean {
 
 function hasText(value: unknown): boolean {
   if (value === undefined || value === "") return false;
-  return !isMapping(value) ||
+  return !isRecord(value) ||
     Object.values(value).some((entry) => entry !== "" && entry !== null);
 }

@@ -7,7 +7,8 @@ import {
   LOG_LEVEL,
   OUTBOUND_PORT,
 } from "../redirect/defaults.ts";
-import { ConfigError, quoted } from "./config_error.ts";
+import { quote } from "../text/quote.ts";
+import { ConfigError } from "./config_error.ts";
 import { parseCidrs } from "./networks.ts";
 import { checkLength, parseDecimal, parsePort, parseTruth, splitList } from "./scalars.ts";
 import type { Trail } from "./section.ts";
@@ -60,7 +61,7 @@ class Annotations {
     const truth = value === undefined ? false : parseTruth(value);
     if (truth !== undefined) return truth;
     throw new ConfigError(
-      `${this.name(annotation)} is ${quoted(value!)} where "enabled", "true", "disabled" or ` +
+      `${this.name(annotation)} is ${quote(value!)} where "enabled", "true", "disabled" or ` +
         `"false" is wanted`,
     );
   }

@@ -1,5 +1,6 @@
 /** Numbers and truth values as people write them into annotations and YAML. */
-import { ConfigError, quoted } from "./config_error.ts";
+import { quote } from "../text/quote.ts";
+import { ConfigError } from "./config_error.ts";
 
 /** Most entries that one list of a pod may have: enough for people, too few to stall a node. */
 export const MAX_ENTRIES = 500;
@@ -27,7 +28,7 @@ export function parseDecimal(text: string, min: number, max: number): number | u
 export function parsePort(text: string, setting: string): number {
   const port = parseDecimal(text.trim(), 1, 65535);
   if (port === undefined) {
-    throw new ConfigError(`${setting} holds ${quoted(text)} where a port 1-65535 is wanted`);
+    throw new ConfigError(`${setting} holds ${quote(text)} where a port 1-65535 is wanted`);
   }
   return port;
 }

@@ -2,7 +2,8 @@
  * Typed reading of a mapping that a pod's author wrote: keys in any case, each read once, numbers
  * and truth values also as text, and a note of where each value came from.
  */
-import { ConfigError, quoted } from "./config_error.ts";
+import { quote } from "../text/quote.ts";
+import { ConfigError } from "./config_error.ts";
 import { checkLength, parseDecimal, parsePort, parseTruth, splitList } from "./scalars.ts";
 
 /** What reading leaves behind besides the values. */
@@ -36,7 +37,7 @@ export class Section {
       const folded = key.toLowerCase();
       if (this.#values.has(folded)) {
         throw new ConfigError(
-          `${this.name("")} has the key ${quoted(key)} twice, in different case`,
+          `${this.name("")} has the key ${quote(key)} twice, in different case`,
         );
       }
       this.#values.set(folded, { key, value: entry });
@@ -125,7 +126,7 @@ export class Section {
 
   /** Warns of the keys that nobody took. */
   finish(): void {
-    const unknown = [...this.#values.values()].map(({ key }) => quoted(key));
+    const unknown = [...this.#values.values()].map(({ key }) => quote(key));
     if (unknown.length === 0) return;
     const more = unknown.length > 5 ? ` and ${unknown.length - 5} more` : "";
     this.trail.warnings.push(
@@ -140,7 +141,7 @@ export class Section {
 
 /** Describes a value for a message without walking into it: it can be huge or contain itself. */
 function describe(value: unknown): string {
-  if (typeof value === "string") return quoted(value);
+  if (typeof value === "string") return quote(value);
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object" && value !== null) return "a mapping";
   return String(value);

@@ -7,7 +7,9 @@
 import { parse } from "@std/yaml/parse";
 import type { DirectionConfig, IpFamilyMode, RedirectConfig } from "../redirect/config.ts";
 import { defaultRedirectConfig, SIDECAR_UID } from "../redirect/defaults.ts";
-import { ConfigError, quoted } from "./config_error.ts";
+import { messageOf } from "../text/message_of.ts";
+import { quote } from "../text/quote.ts";
+import { ConfigError } from "./config_error.ts";
 import { readIgnored } from "./ignored_settings.ts";
 import { parseCidrs, parseResolvers, parseVirtualNetworks } from "./networks.ts";
 import { findResolvers, type KnownResolvers } from "./resolvers.ts";
@@ -72,7 +74,7 @@ function parseYaml(text: string, source: string): unknown {
   try {
     return parse(text, { schema: "core", onWarning: () => {} });
   } catch (error) {
-    const reason = error instanceof Error ? error.message.split(/:?\n/)[0]! : String(error);
+    const reason = messageOf(error).split(/:?\n/)[0]!;
     throw new ConfigError(`${source} cannot be parsed as YAML or JSON: ${printable(reason)}`);
   }
 }
@@ -116,9 +118,7 @@ export function readSidecarUid(
   const uid = parseDecimal(text.trim(), 0, MAX_UID);
   if (uid === undefined) {
     throw new ConfigError(
-      `${setting} is ${
-        quoted(text)
-      } where a numeric UID 1-${MAX_UID} is wanted: the names of the ` +
+      `${setting} is ${quote(text)} where a numeric UID 1-${MAX_UID} is wanted: the names of the ` +
         `users in a pod's images are not known on the host`,
     );
   }
@@ -148,7 +148,7 @@ export function parseFamilyMode(text: string, setting: string): IpFamilyMode {
       return "ipv6";
     default:
       throw new ConfigError(
-        `${setting} is ${quoted(text)} where "dualstack", "ipv4" or "ipv6" is wanted`,
+        `${setting} is ${quote(text)} where "dualstack", "ipv4" or "ipv6" is wanted`,
       );
   }
 }
@@ -215,7 +215,7 @@ function readDns(section: Section, options: TransparentProxyOptions): RedirectCo
     servers = parsed.servers;
     origins.set("redirect.dns.servers", found.origin);
     if (parsed.unusable.length > 0) {
-      const unusable = parsed.unusable.slice(0, 5).map(quoted);
+      const unusable = parsed.unusable.slice(0, 5).map((text) => quote(text));
       warnings.push(`DNS to ${unusable} is not redirected: not an IP address`);
     }
     if (found.gap !== undefined) warnings.push(found.gap);
