@@ -25,6 +25,9 @@ Deno.test("check tells each fact in a line, with what to do about it", async () 
   match(after.stdout, /^✓ chain +".*10-calico\.conflist" has the entry of kuma-cni$/m);
   match(after.stdout, /\n\nInstalled: .*\n$/);
   ok(!after.stdout.includes("\x1b"), "a pipe gets no colours");
+  const wide = await host.run(["check", "-o", "wide"]);
+  match(wide.stdout, /^✓ files +"10-calico\.conflist"$/m);
+  match(wide.stdout, /^✓ runtime +"?.*containerd/m);
 });
 
 Deno.test("check says the same to programs in JSON and YAML", async () => {

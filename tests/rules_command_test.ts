@@ -200,6 +200,12 @@ Deno.test("each pod of a list and of a stream of documents gets its answer", asy
   );
 });
 
+Deno.test("wide output lists all settings", async () => {
+  const wide = await run(["rules", "-", "-o", "wide"], JSON.stringify(meshed));
+  assert.equal(wide.stdout, (await run(["rules", "-", "--all"], JSON.stringify(meshed))).stdout);
+  assert.match(wide.stdout, /redirect\.inbound\.excludePorts/);
+});
+
 Deno.test("YAML says what JSON says", async () => {
   const json = await run(["rules", "-", "-o", "json"], JSON.stringify(meshed));
   const yaml = await run(["rules", "-", "--output", "yaml"], JSON.stringify(meshed));

@@ -132,6 +132,12 @@ export const valueDeclarations = {
     "What install-cni and the plugin log",
     "DaemonSet: CNI_LOG_LEVEL; ConfigMap: log_level",
   ),
+  "cni.logFormat": value(
+    oneOf("text", "json"),
+    "text",
+    "Form of the log lines: text as of the reference, or a JSON object for each",
+    "DaemonSet: CNI_LOG_FORMAT",
+  ),
   "cni.engine": value(
     oneOf("auto", "nftables", "iptables"),
     "auto",
