@@ -99,7 +99,7 @@ Deno.test("docs/operations.md quotes messages that the plugin has", () => {
   const rows = rowsOf("docs/operations.md");
   const messages = rows.filter(([code]) => /^\d+$/.test(code ?? "")).map(([, message]) => message);
   const log = rows.slice(rows.findIndex(([first]) => first === "log")).map(([first]) => first)
-    .filter((first) => first?.startsWith("`P"));
+    .filter((first) => /^`Pod(?:'s| is) /.test(first ?? ""));
   ok(messages.length > 12 && log.length === 2);
   const wrong = [...messages, ...log].flatMap((cell) => {
     const text = /^`(.*)`$/.exec(cell ?? "")?.[1];
