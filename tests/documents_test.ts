@@ -99,7 +99,7 @@ Deno.test("docs/operations.md quotes messages that the plugin has", () => {
   const rows = rowsOf("docs/operations.md");
   const messages = rows.filter(([code]) => /^\d+$/.test(code ?? "")).map(([, message]) => message);
   const log = rows.slice(rows.findIndex(([first]) => first === "log")).map(([first]) => first)
-    .filter((first) => first?.startsWith("`P"));
+    .filter((first) => /^`Pod(?:'s| is) /.test(first ?? ""));
   ok(messages.length > 12 && log.length === 2);
   const wrong = [...messages, ...log].flatMap((cell) => {
     const text = /^`(.*)`$/.exec(cell ?? "")?.[1];
@@ -191,12 +191,39 @@ Deno.test("paths and tasks in the documents are there", () => {
     const paths = text.match(
       /\b(?:src|installer|scripts|tests|docs)\/[\w/.-]*\w\.(?:ts|md|txt)\b/g,
     ) ?? [];
-    const beside = Array.from(text.matchAll(/`([a-z_]+\.md)`/g), ([, name]) => `docs/${name}`);
+    const beside = Array.from(text.matchAll(/`([a-z_-]+\.md)`/g), ([, name]) => `docs/${name}`);
     const used = Array.from(text.matchAll(/deno task ([\w:]+)/g), ([, name]) => name!);
     return [
       ...[...paths, ...beside].filter((file) => !exists(`${root}${file}`)),
       ...used.filter((name) => !Object.hasOwn(tasks, name)),
     ].map((what) => `${path}: ${what}`);
+  });
+  deepEqual(wrong, []);
+});
+
+Deno.test("the README's table has every document", () => {
+  const listed = rowsOf("README.md").flatMap(([first]) => /^`(docs\/.*)`$/.exec(first!)?.[1] ?? []);
+  const there = Array.from(Deno.readDirSync(`${root}docs`), ({ name }) => `docs/${name}`);
+  deepEqual(listed.toSorted(), there.toSorted());
+});
+
+/** Titles that a document's sections have. */
+function titlesOf(path: string): Set<string> {
+  return new Set(textOf(path).match(/^#+ .*$/gm)?.map((line) => line.replace(/^#+ /, "")) ?? []);
+}
+
+Deno.test("sections that the documents send their readers to are there", () => {
+  const documents = Array.from(Deno.readDirSync(`${root}docs`), ({ name }) => `docs/${name}`);
+  const wrong = [...documents, "README.md"].flatMap((path) => {
+    const text = textOf(path).replace(/\s+/g, " ");
+    return Array.from(
+      text.matchAll(/(?:`(?:docs\/)?([a-z-]+\.md)`|(README)), "([^"]+)"/g),
+      ([, document, , title]) => ({
+        path: document === undefined ? "README.md" : `docs/${document}`,
+        title: title!,
+      }),
+    ).filter(({ path, title }) => !titlesOf(path).has(title))
+      .map((missing) => `${path}: ${missing.path}, "${missing.title}"`);
   });
   deepEqual(wrong, []);
 });

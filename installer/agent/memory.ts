@@ -17,7 +17,7 @@ const startingInterval = 100;
 export class MemoryService implements Service {
   #next = performance.now() + settled;
   #context: ServiceContext | undefined;
-  #starting: number | undefined;
+  #starting: ReturnType<typeof setInterval> | undefined;
 
   start(context: ServiceContext): void {
     this.#context = context;
