@@ -133,7 +133,7 @@ class Stage implements AsyncDisposable {
     this.assertRedirected(await this.start(injectedPod({ namespace, name: "meshed" })));
     await this.untilLogged(/\tkuma-cni\tPod's traffic is redirected .*"meshed"/);
     this.assertUntouched(await this.start(plainPod({ namespace, name: "plain" })));
-    await this.untilLogged(/\tkuma-cni\tPod is passed through.*"plain"/);
+    await this.untilLogged(/\tkuma-cni\tPod is skipped.*"plain"/);
     await this.removePods();
   }
 

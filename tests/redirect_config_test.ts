@@ -257,7 +257,7 @@ const good: [name: string, annotations: Record<string, string>, pick: Change, wa
     ], []],
   ],
   [
-    "truth values that the injector takes",
+    "booleans that the injector takes",
     {
       "kuma.io/gateway": "Yes",
       "traffic.kuma.io/drop-invalid-packets": "no",

@@ -50,7 +50,7 @@ export class AgentMetrics {
     );
     this.skips = registry.counter(
       "kuma_cni_skipped_pods_total",
-      "Pods that were passed through untouched, by reason",
+      "Pods that were skipped, by reason",
     );
     this.bytecode = registry.counter(
       "kuma_cni_plugin_bytecode_total",

@@ -10,7 +10,7 @@ import { ownPod } from "../cluster/own_pod.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { Operations } from "../host/operations.ts";
 import { exists } from "../host/paths.ts";
-import { InstallerAgent } from "../loop/agent_loop.ts";
+import { ReconcileLoop } from "../loop/reconcile_loop.ts";
 import { UninstallError } from "../loop/uninstall.ts";
 import { serverOf } from "../settings/api_server.ts";
 import type { Settings } from "../settings/declarations.ts";
@@ -57,7 +57,7 @@ async function install(command: Command): Promise<void> {
   };
   const sourceDir = sourceDirOf(settings);
   const services = [new AgentService(settings), new MemoryService()];
-  const agent = new InstallerAgent(settings, new Operations(), sourceDir, log, { services });
+  const agent = new ReconcileLoop(settings, new Operations(), sourceDir, log, { services });
   // As process 1 of a container the default of these signals would be to ignore them.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
     Deno.addSignalListener(signal, () => agent.stop());

@@ -104,7 +104,7 @@ function formatAll(
  * Formats a decision and its rules.
  *
  * @param input The decision.
- * @param ruleset Its rules; none when the pod is left alone.
+ * @param ruleset Its rules; none when the pod is skipped.
  * @param output The format.
  * @returns Text with a final line end.
  */
@@ -170,7 +170,7 @@ function dataOf(
 
 function formatSkip(input: RedirectInput, output: RulesOutput["output"]): string {
   if (input.kind !== "skip") throw new TypeError("A redirected pod has rules");
-  const line = `${input.title}: left alone. ${input.reason}`;
+  const line = `${input.title}: skipped. ${input.reason}`;
   return output === "text" ? `${line}\n` : `# ${line}\n`;
 }
 

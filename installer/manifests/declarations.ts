@@ -147,7 +147,7 @@ export const valueDeclarations = {
   "cni.excludeNamespaces": value(
     namespacePatterns,
     [],
-    "Namespaces whose pods are passed through without a look-up, besides kube-system and cni.namespace",
+    "Namespaces whose pods are skipped without a look-up, besides kube-system and cni.namespace",
     "ConfigMap: kubernetes.exclude_namespaces",
   ),
   "cni.clusterDns": value(
@@ -380,7 +380,7 @@ export const valueDeclarations = {
   "namespaceAllowList": value(
     namespaces,
     [],
-    "Namespaces of the mesh: pods of all others are passed through, and no right covers them; empty: all",
+    "Namespaces of the mesh: pods of all others are skipped, and no right covers them; empty: all",
     "RoleBindings; ConfigMap: kubernetes.include_namespaces",
   ),
   "controlPlane": value(anyMapping, {}, "Values of the control plane", elsewhere),

@@ -49,7 +49,7 @@ function kind<T>(
   };
 }
 
-/** `--set` makes numbers and truth values of what looks like one. */
+/** `--set` makes numbers and booleans of what looks like one. */
 function quoteFix(value: unknown): string | undefined {
   return typeof value === "number" || typeof value === "boolean"
     ? "use --set-string, or quote it in the file"

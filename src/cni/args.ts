@@ -30,7 +30,7 @@ export interface PodReference {
  *
  * @param text The variable's value; empty is fine.
  * @throws {CniError} code 4 for a pair without `=`, for two different pods, for an `IgnoreUnknown`
- * that is not a truth value, and for unknown keys unless one `IgnoreUnknown` is true.
+ * that is not a boolean, and for unknown keys unless one `IgnoreUnknown` is true.
  */
 export function parseCniArgs(text: string): CniArgs {
   const pairs = new Map<string, string>();
@@ -41,7 +41,7 @@ export function parseCniArgs(text: string): CniArgs {
     if (equals < 1) throw invalid(`CNI_ARGS holds ${quote(pair)}, which is not KEY=VALUE`);
     const key = pair.slice(0, equals);
     const value = pair.slice(equals + 1);
-    if (key === "IgnoreUnknown") ignoreUnknown = parseTruth(value) || ignoreUnknown;
+    if (key === "IgnoreUnknown") ignoreUnknown = parseBoolean(value) || ignoreUnknown;
     const earlier = pairs.get(key);
     if (earlier === undefined || value !== "") pairs.set(key, value);
     if (namesPod(key) && earlier && value !== "" && value !== earlier) {
@@ -110,7 +110,7 @@ export function podReferenceOf(args: CniArgs): PodReference {
   };
 }
 
-function parseTruth(value: string): boolean {
+function parseBoolean(value: string): boolean {
   if (/^(1|true)$/i.test(value)) return true;
   if (/^(0|false)$/i.test(value)) return false;
   throw invalid(

@@ -55,7 +55,7 @@ export function networkSettings(): {
     ),
     excludeNamespaces: texts(
       "kubernetes.exclude_namespaces",
-      "Namespaces whose pods are passed through without a look-up; `openshift-*`: all that begin so",
+      "Namespaces whose pods are skipped without a look-up; `openshift-*`: all that begin so",
     ),
     includeNamespaces: texts(
       "kubernetes.include_namespaces",

@@ -16,27 +16,27 @@ const silentSettings: readonly string[] = ["cniMode", "verbose"];
 /** Takes these settings, and warns of those that ask for something. */
 export function readIgnored(root: Section): void {
   const ignored = (name: string, why: string) =>
-    root.trail.warnings.push(`${name} has no effect: ${why}`);
+    root.diagnostics.warnings.push(`${name} has no effect: ${why}`);
   const notThePods = "how rules get onto the host is not a pod's choice";
   for (const [key, harmless] of hostSettings) {
     const value = root.take(key);
-    root.trail.origins.delete(key);
+    root.diagnostics.origins.delete(key);
     if (value !== undefined && !harmless.includes(value)) ignored(root.name(key), notThePods);
   }
   for (const key of silentSettings) {
     root.take(key);
-    root.trail.origins.delete(key);
+    root.diagnostics.origins.delete(key);
   }
   const retry = root.take("retry");
-  root.trail.origins.delete("retry");
+  root.diagnostics.origins.delete("retry");
   if (!isDefaultRetry(retry)) ignored(root.name("retry"), notThePods);
   const executables = root.take("iptablesExecutables");
-  root.trail.origins.delete("iptablesExecutables");
+  root.diagnostics.origins.delete("iptablesExecutables");
   if (hasText(executables)) {
     ignored(root.name("iptablesExecutables"), "a pod chooses no program of the host");
   }
   const ebpf = root.take("ebpf");
-  root.trail.origins.delete("ebpf");
+  root.diagnostics.origins.delete("ebpf");
   if (isRecord(ebpf) && own(ebpf, "enabled") === true) {
     ignored(root.name("ebpf"), "the reference never used it with the CNI");
   }

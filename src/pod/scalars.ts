@@ -1,4 +1,4 @@
-/** Numbers and truth values as people write them into annotations and YAML. */
+/** Numbers and booleans as people write them into annotations and YAML. */
 import { quote } from "../text/quote.ts";
 import { ConfigError } from "./config_error.ts";
 
@@ -53,8 +53,8 @@ export function checkLength(length: number, setting: string): void {
   }
 }
 
-/** Reads a truth value of YAML 1.1 or of Kuma's annotations, in any case; `undefined` for others. */
-export function parseTruth(text: string): boolean | undefined {
+/** Reads a boolean of YAML 1.1 or of Kuma's annotations, in any case; `undefined` for others. */
+export function parseBoolean(text: string): boolean | undefined {
   switch (text.trim().toLowerCase()) {
     case "true":
     case "enabled":

@@ -14,7 +14,7 @@ import { readIgnored } from "./ignored_settings.ts";
 import { parseCidrs, parseResolvers, parseVirtualNetworks } from "./networks.ts";
 import { findResolvers, type KnownResolvers } from "./resolvers.ts";
 import { MAX_UID, parseDecimal } from "./scalars.ts";
-import { Section, type Trail } from "./section.ts";
+import { type Diagnostics, Section } from "./section.ts";
 import { parseUidExclusions } from "./uid_exclusions.ts";
 
 /** Longest text that is parsed, in UTF-16 code units; real ones have about 700. */
@@ -38,16 +38,16 @@ export type ParsedConfig = Omit<RedirectConfig, "rulesVersion">;
  * @param text The annotation's value.
  * @param source Its name for messages and origins.
  * @param options What an administrator and the container runtime say.
- * @param trail Receives origins and warnings.
+ * @param diagnostics Receives origins and warnings.
  * @throws {ConfigError} when it is malformed, or states what a pod may not.
  */
 export function parseTransparentProxyConfig(
   text: string,
   source: string,
   options: TransparentProxyOptions,
-  trail: Trail,
+  diagnostics: Diagnostics,
 ): ParsedConfig {
-  const root = new Section(parseYaml(text, source), "", source, trail);
+  const root = new Section(parseYaml(text, source), "", source, diagnostics);
   const redirect = root.section("redirect");
   const config: ParsedConfig = {
     sidecarUid: readSidecarUid(root.text("kumaDPUser"), root.name("kumaDPUser"), options),
@@ -56,7 +56,7 @@ export function parseTransparentProxyConfig(
     outbound: readDirection(redirect.section("outbound"), "outbound", options),
     dns: readDns(redirect.section("dns"), options),
     virtualNetworks: readVirtualNetworks(redirect.section("vnet")),
-    dropInvalidPackets: root.truth("dropInvalidPackets", false),
+    dropInvalidPackets: root.boolean("dropInvalidPackets", false),
     log: readLog(root.section("log")),
     comments: readComments(root.section("comments")),
   };
@@ -160,7 +160,7 @@ function readDirection(
   direction: "inbound" | "outbound",
   options: TransparentProxyOptions,
 ): DirectionConfig {
-  const enabled = section.truth("enabled", true);
+  const enabled = section.boolean("enabled", true);
   if (!enabled && direction === "outbound") {
     const key = "redirect.outbound.enabled";
     if (!options.allowPodSettings.has(key)) {
@@ -172,7 +172,7 @@ function readDirection(
   }
   const uidEntries = section.texts("excludePortsForUIDs");
   if (direction === "inbound" && uidEntries.length > 0) {
-    section.trail.warnings.push(
+    section.diagnostics.warnings.push(
       `${section.name("excludePortsForUIDs")} has no effect: a packet that comes in has no UID`,
     );
   }
@@ -188,19 +188,19 @@ function readDirection(
     excludeUids: direction === "inbound"
       ? []
       : parseUidExclusions(uidEntries, section.name("excludePortsForUIDs")),
-    insertInsteadOfAppend: section.truth("insertRedirectInsteadOfAppend", false),
+    insertInsteadOfAppend: section.boolean("insertRedirectInsteadOfAppend", false),
   };
   section.finish();
   return config;
 }
 
 function readDns(section: Section, options: TransparentProxyOptions): RedirectConfig["dns"] {
-  const { origins, warnings } = section.trail;
-  const enabled = section.truth("enabled", false);
-  const captureAll = section.truth("captureAll", false);
+  const { origins, warnings } = section.diagnostics;
+  const enabled = section.boolean("enabled", false);
+  const captureAll = section.boolean("captureAll", false);
   // A control plane without the DNS feature writes port 0.
   const port = section.number("port", defaultRedirectConfig.dns.port, enabled ? 1 : 0, 65535);
-  const skipConntrackZoneSplit = section.truth("skipConntrackZoneSplit", false);
+  const skipConntrackZoneSplit = section.boolean("skipConntrackZoneSplit", false);
   const path = section.text("resolvConfigPath") ?? "";
   if (path !== "" && path !== "/etc/resolv.conf") {
     warnings.push(
@@ -243,16 +243,18 @@ function readVirtualNetworks(section: Section): RedirectConfig["virtualNetworks"
 }
 
 function readLog(section: Section): RedirectConfig["log"] {
-  const enabled = section.truth("enabled", false);
+  const enabled = section.boolean("enabled", false);
   const level = section.number("level", defaultRedirectConfig.log.level, 0, 65535);
   section.finish();
   if (level <= 7) return { enabled, level };
-  section.trail.warnings.push(`${section.name("level")} is ${level}; taken as 7, the highest`);
+  section.diagnostics.warnings.push(
+    `${section.name("level")} is ${level}; taken as 7, the highest`,
+  );
   return { enabled, level: 7 };
 }
 
 function readComments(section: Section): boolean {
-  const disabled = section.truth("disabled", false);
+  const disabled = section.boolean("disabled", false);
   section.finish();
   return !disabled;
 }
