@@ -6,7 +6,7 @@ import { parseCniArgs, podReferenceOf } from "../src/cni/args.ts";
 import { topLevelValueSpan } from "../src/json/span.ts";
 import { parseNetworkConfig } from "../src/cni/network_config.ts";
 import { readPluginSettings } from "../src/cni/plugin_settings.ts";
-import { type Answer, type Handlers, serve } from "../src/cni/serve.ts";
+import { type Handlers, type ProcessOutput, serve } from "../src/cni/serve.ts";
 import { networkSettings, readSettings } from "../src/cni/settings.ts";
 import { readInput } from "../src/cni/stdin.ts";
 import { isSupportedVersion, supportedVersions } from "../src/cni/versions.ts";
@@ -26,7 +26,7 @@ async function play(
   environment: Readonly<Record<string, string | undefined>>,
   stdin: string | Uint8Array,
   handlers: Partial<Handlers> = {},
-): Promise<Answer & { text: string; calls: string[] }> {
+): Promise<ProcessOutput & { text: string; calls: string[] }> {
   const calls: string[] = [];
   const note = (name: string) => () => void calls.push(name);
   const answer = await serve({
@@ -42,7 +42,7 @@ function config(cniVersion: string | undefined, more: Record<string, unknown> = 
 }
 
 /** Asserts that an answer is exactly one error object with this code, and returns it. */
-function assertFailure(answer: Answer, code: number): { msg: string; details?: string } {
+function assertFailure(answer: ProcessOutput, code: number): { msg: string; details?: string } {
   assert.equal(answer.exitCode, 1);
   const object = JSON.parse(decoder.decode(answer.stdout));
   assert.equal(object.code, code, JSON.stringify(object));

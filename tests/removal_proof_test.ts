@@ -62,11 +62,11 @@ class Cluster implements AsyncDisposable {
 
 Deno.test("a DaemonSet that was created anew under its name is no removal", async () => {
   await using cluster = await Cluster.start();
-  equal((await cluster.proof()).verdict, "staying");
+  equal((await cluster.proof()).kind, "staying");
   const { metadata } = daemonSet;
   cluster.api.store.put({ ...daemonSet, metadata: { ...metadata, uid: crypto.randomUUID() } });
   deepEqual(await cluster.proof(), {
-    verdict: "staying",
+    kind: "staying",
     reason: `the DaemonSet "${ownNamespace}/kuma-cni-node" was created anew`,
   });
 });
@@ -75,17 +75,17 @@ Deno.test("without its own pod, or a DaemonSet that owns it, nothing is proven",
   await using cluster = await Cluster.start();
   const { api } = cluster;
   api.store.delete("daemonsets", ownNamespace, daemonSet.metadata.name);
-  equal((await cluster.proof()).verdict, "removed");
+  equal((await cluster.proof()).kind, "removed");
   const gone = await cluster.proof(cluster.settings({ POD_NAME: "other" }));
-  equal(gone.verdict, "unknown", gone.reason);
+  equal(gone.kind, "unknown", gone.reason);
   api.store.put(plainPod({ namespace: ownNamespace, name: ownName }));
   deepEqual(await cluster.proof(), {
-    verdict: "unknown",
+    kind: "unknown",
     reason: `no DaemonSet owns the pod "${ownName}"`,
   });
   const outside = cluster.settings({ KUBE_SERVICE_ACCOUNT_TOKEN_PATH: "/nowhere/token" });
   deepEqual(await cluster.proof(outside), {
-    verdict: "unknown",
+    kind: "unknown",
     reason: "not running as a pod",
   });
 });
@@ -95,10 +95,10 @@ Deno.test("a refusal proves a removal only when that is set, and it lasts", asyn
   const settings = cluster.settings({ KUMA_CNI_UNINSTALL_WHEN_REFUSED: "true" });
   for (const code of [401, 403]) {
     cluster.api.inject({ kind: "status", code }, { times: 1 });
-    equal((await cluster.proof(settings)).verdict, "unknown");
+    equal((await cluster.proof(settings)).kind, "unknown");
     cluster.api.inject({ kind: "status", code });
-    equal((await cluster.proof(settings)).verdict, "removed");
-    equal((await cluster.proof()).verdict, "unknown", "by default pods stay captured");
+    equal((await cluster.proof(settings)).kind, "removed");
+    equal((await cluster.proof()).kind, "unknown", "by default pods stay captured");
     cluster.api.clearFaults();
   }
 });

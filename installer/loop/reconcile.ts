@@ -212,8 +212,8 @@ export class Reconciler {
 
   #waitOfContention(step: Step, seen: Observed): number {
     if (step.kind !== "write" || !answers.has(step.cause) || !this.#wasInstalled) return 0;
-    const verdict = this.#contention.ask(step.name, this.now());
-    if (verdict.tell) {
+    const backoff = this.#contention.ask(step.name, this.now());
+    if (backoff.tell) {
       const texts = seen.files.map(({ text }) => text ?? "").join("\n");
       this.observer.conflict?.(step.name);
       this.log.warn(
@@ -223,7 +223,7 @@ export class Reconciler {
         },
       );
     }
-    return verdict.wait;
+    return backoff.wait;
   }
 
   #report(step: Step, since: number): void {

@@ -265,9 +265,9 @@ export class ReconcileLoop {
       this.#ready.set(false);
       if (this.#wasUninstalled || !this.#hasLock()) return;
       const proof = settings.uninstallOnStop
-        ? { verdict: "removed" as const, reason: "KUMA_CNI_UNINSTALL is true" }
+        ? { kind: "removed" as const, reason: "KUMA_CNI_UNINSTALL is true" }
         : await proveRemoval(settings, this.#couldReadPod, options.proofTimeout ?? 2500);
-      if (proof.verdict === "removed") {
+      if (proof.kind === "removed") {
         log.info("Uninstalling", { reason: proof.reason });
         for (const service of this.#services) await service.stop?.();
         await uninstall(settings, this.operations, log, options.uninstall);

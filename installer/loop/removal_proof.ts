@@ -11,9 +11,9 @@ import type { Settings } from "../settings/declarations.ts";
 
 /** What the cluster says about this program's own DaemonSet. */
 export type RemovalProof =
-  | { readonly verdict: "removed"; readonly reason: string }
-  | { readonly verdict: "staying"; readonly reason: string }
-  | { readonly verdict: "unknown"; readonly reason: string };
+  | { readonly kind: "removed"; readonly reason: string }
+  | { readonly kind: "staying"; readonly reason: string }
+  | { readonly kind: "unknown"; readonly reason: string };
 
 /**
  * Asks the API server about this program's DaemonSet.
@@ -33,13 +33,13 @@ export async function proveRemoval(
   timeout: number,
 ): Promise<RemovalProof> {
   const pod = ownPod(settings);
-  if (pod === undefined) return { verdict: "unknown", reason: "not running as a pod" };
+  if (pod === undefined) return { kind: "unknown", reason: "not running as a pod" };
   const signal = AbortSignal.timeout(timeout);
   try {
     using client = clientOf(settings, timeout);
     const owner = await readOwner(client, pod, signal);
     if (owner === undefined) {
-      return { verdict: "unknown", reason: `no DaemonSet owns the pod "${pod.name}"` };
+      return { kind: "unknown", reason: `no DaemonSet owns the pod "${pod.name}"` };
     }
     const what = `DaemonSet "${pod.namespace}/${owner.name}"`;
     const path = `/apis/apps/v1/namespaces/${encodeURIComponent(pod.namespace)}/daemonsets/${
@@ -49,26 +49,26 @@ export async function proveRemoval(
       const found = (await client.getJson(path, { signal, what })).metadata;
       const metadata = isRecord(found) ? found : {};
       if (metadata.deletionTimestamp !== undefined) {
-        return { verdict: "removed", reason: `the ${what} is being deleted` };
+        return { kind: "removed", reason: `the ${what} is being deleted` };
       }
       if (metadata.uid !== owner.uid) {
-        return { verdict: "staying", reason: `the ${what} was created anew` };
+        return { kind: "staying", reason: `the ${what} was created anew` };
       }
-      return { verdict: "staying", reason: `the ${what} is there` };
+      return { kind: "staying", reason: `the ${what} is there` };
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.status === 404) return { verdict: "removed", reason: `the ${what} is gone` };
-      return { verdict: "unknown", reason: error.message };
+      if (error.status === 404) return { kind: "removed", reason: `the ${what} is gone` };
+      return { kind: "unknown", reason: error.message };
     }
   } catch (error) {
     const mayCount = settings.uninstallWhenRefused && couldReadPod && isRefusal(error);
     if (mayCount && await isStillRefused(settings, pod, signal)) {
       return {
-        verdict: "removed",
+        kind: "removed",
         reason: "the account that this program runs under was removed, or its rights were",
       };
     }
-    return { verdict: "unknown", reason: messageOf(error) };
+    return { kind: "unknown", reason: messageOf(error) };
   }
 }
 

@@ -104,7 +104,7 @@ export function readTokenFile(path: string): string {
 }
 
 /** A part of the file that holds keys and values. */
-class Section {
+class KubeconfigSection {
   constructor(
     readonly path: string,
     /** Where in the file, for messages: empty, or ending in a dot. */
@@ -163,7 +163,7 @@ class Section {
 }
 
 /** The whole file. */
-class KubeconfigFile extends Section {
+class KubeconfigFile extends KubeconfigSection {
   constructor(path: string, values: unknown) {
     if (!isRecord(values)) {
       throw new KubeconfigError(
@@ -175,7 +175,7 @@ class KubeconfigFile extends Section {
   }
 
   /** The section `key` of the list's entry of that name. */
-  named(list: string, key: string, name: string): Section {
+  named(list: string, key: string, name: string): KubeconfigSection {
     const entries = this.value(list);
     if (!Array.isArray(entries)) {
       throw this.error(list, `is ${kindOf(entries)}; expected a list with an entry "${name}"`);
@@ -189,7 +189,7 @@ class KubeconfigFile extends Section {
         `is ${kindOf(section)}; expected keys and values`,
       );
     }
-    return new Section(this.path, `${list}[${index}].${key}.`, section);
+    return new KubeconfigSection(this.path, `${list}[${index}].${key}.`, section);
   }
 }
 
@@ -222,7 +222,7 @@ function parseJsonOfTexts(text: string): unknown {
   }
 }
 
-function refuseUnsupported(user: Section): void {
+function refuseUnsupported(user: KubeconfigSection): void {
   const remedies = 'use "token", "tokenFile" or a client certificate';
   for (const key of ["exec", "auth-provider"]) {
     if (user.value(key) !== undefined) {
@@ -243,7 +243,12 @@ function checkToken(token: string, error: (problem: string) => KubeconfigError):
   }
 }
 
-function checkUrl(section: Section, key: string, text: string, schemes: readonly string[]): void {
+function checkUrl(
+  section: KubeconfigSection,
+  key: string,
+  text: string,
+  schemes: readonly string[],
+): void {
   const url = URL.parse(text);
   if (url === null || !schemes.includes(url.protocol.slice(0, -1)) || url.host === "") {
     throw section.error(
