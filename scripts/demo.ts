@@ -203,7 +203,7 @@ async function demo(): Promise<boolean> {
   step("6. Let the plugin check its rules");
   printCall("CHECK", call);
   const checked = await cluster.call("CHECK", pod, call);
-  printAnswer(checked, "the installed rules are the wanted ones");
+  printAnswer(checked, "the installed rules are the expected ones");
 
   const fine = good === rows.length && added.code === 0 && unchanged && checked.code === 0;
   const verdict =

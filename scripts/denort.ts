@@ -75,7 +75,7 @@ export async function findDenort(
   const machine = /^(x86_64|aarch64)-unknown-linux-gnu$/.exec(target)?.[1];
   if (machine === undefined) {
     throw new DenortError(
-      `Cannot build for target "${target}": wanted "x86_64-unknown-linux-gnu" or ` +
+      `Cannot build for target "${target}": expected "x86_64-unknown-linux-gnu" or ` +
         '"aarch64-unknown-linux-gnu"',
     );
   }
@@ -150,7 +150,7 @@ export async function findDenort(
     const hash = await sha256(bytes);
     if (hash !== pin.sha256) {
       throw new DenortError(
-        `Refusing denort from the npm package ${spec}: its sha256 is ${hash}, wanted ` +
+        `Refusing denort from the npm package ${spec}: its sha256 is ${hash}, expected ` +
           `${pin.sha256}; the registry does not serve what was published`,
       );
     }

@@ -98,7 +98,7 @@ function readLibrary(path: string, machine: string): Uint8Array {
     );
   }
   if (actual !== machine) {
-    throw new LibraryError(`Cannot collect "${path}": it is for ${actual}, wanted ${machine}`);
+    throw new LibraryError(`Cannot collect "${path}": it is for ${actual}, expected ${machine}`);
   }
   return Deno.readFileSync(path);
 }

@@ -128,7 +128,7 @@ Deno.test("nobody listening and a silent agent cost no more than their bounds", 
   // Once silent, always silent: the log must not wait a second time.
   assert.equal(await client.finish([]), false);
   const waited = performance.now() - started;
-  assert.ok(waited >= 190 && waited < 400, `waited ${waited} ms, wanted about 200`);
+  assert.ok(waited >= 190 && waited < 400, `waited ${waited} ms, expected about 200`);
   silent.close();
 });
 

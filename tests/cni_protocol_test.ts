@@ -407,10 +407,10 @@ Deno.test("docs/cni.md has every setting and every error code as declared", () =
   const document = Deno.readTextFileSync(new URL("../docs/cni.md", import.meta.url));
   const rows = document.split("\n").filter((line) => line.startsWith("|"))
     .map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
-  for (const { path, wanted, fallback, help } of Object.values(networkSettings())) {
+  for (const { path, expected, fallback, help } of Object.values(networkSettings())) {
     const shown = fallback === undefined ? "" : `\`${JSON.stringify(fallback)}\``;
     const row = rows.find(([first]) => first === `\`${path}\``);
-    assert.deepEqual(row, [`\`${path}\``, wanted, shown, help]);
+    assert.deepEqual(row, [`\`${path}\``, expected, shown, help]);
   }
   const codes = rows.map(([first]) => first).filter((first) => /^\d+$/.test(first ?? ""));
   assert.deepEqual(codes, Object.values(CniErrorCode).map(String));
@@ -556,6 +556,17 @@ Deno.test("stdin is bounded in size and time", () => {
   const wait = () => true;
   const endless = { wait, read: (buffer: Uint8Array) => buffer.length };
   assert.throws(() => readInput(endless, { bytes: 100_000, milliseconds: 5000 }), { code: 6 });
+  const once = (left: number) => ({
+    wait,
+    read(buffer: Uint8Array): number | null {
+      const count = Math.min(left, buffer.length);
+      left -= count;
+      return count === 0 ? null : count;
+    },
+  });
+  const bounds = { bytes: 100_000, milliseconds: 5000 };
+  assert.equal(readInput(once(100_000), bounds).length, 100_000);
+  assert.throws(() => readInput(once(100_001), bounds), { code: 6 });
   const silent = { wait: () => false, read: () => assert.fail("It would block") };
   assert.throws(() => readInput(silent, { bytes: 100_000, milliseconds: 20 }), { code: 5 });
   const waits: number[] = [];

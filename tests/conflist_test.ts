@@ -115,24 +115,24 @@ Deno.test("an entry that means the same is left as it is", () => {
 
 Deno.test("what is no list is refused with the place", () => {
   const cases: [text: string, message: RegExp][] = [
-    ["", /Wanted a value at line 1, column 1, found the end of the text/],
-    ['{"name":"n","plugins":[', /Wanted a value at line 1/],
+    ["", /Expected a value at line 1, column 1, found the end of the text/],
+    ['{"name":"n","plugins":[', /Expected a value at line 1/],
     ['{"name":"n"}', /The key 'plugins' is missing/],
-    ['{"name":"n","plugins":{}}', /Wanted an array under the key 'plugins'/],
-    ['{"name":"n","plugins":[1]}', /Wanted an object at 'plugins\[0\]'/],
-    ['{"name":"n","plugins":[{}]}', /Wanted a string at 'plugins\[0\].type'/],
-    ['{"plugins":[{"type":"a"}]}', /Wanted a non-empty string at 'name'/],
+    ['{"name":"n","plugins":{}}', /Expected an array under the key 'plugins'/],
+    ['{"name":"n","plugins":[1]}', /Expected an object at 'plugins\[0\]'/],
+    ['{"name":"n","plugins":[{}]}', /Expected a string at 'plugins\[0\].type'/],
+    ['{"plugins":[{"type":"a"}]}', /Expected a non-empty string at 'name'/],
     ['{"name":"n","plugins":[]}', /There is no plugin/],
     [`{"name":"n","plugins":[${entry.replace('"info"', '"off"')}]}`, /There is no plugin/],
     [`{"name":"n","plugins":[${entry}]}`, /There is no plugin/],
-    ['{"name":"n","plugins":[{"type":"a"}]} x', /Wanted the end of the text/],
-    ["\xef\xbb\xbf{}", /Wanted a value/],
-    ['{"name":"n\n"}', /Wanted no control character in a string at line 1, column 11/],
-    ['{"name":"\\x"}', /Wanted a string with a closing quotation mark and valid escapes/],
+    ['{"name":"n","plugins":[{"type":"a"}]} x', /Expected the end of the text/],
+    ["\xef\xbb\xbf{}", /Expected a value/],
+    ['{"name":"n\n"}', /Expected no control character in a string at line 1, column 11/],
+    ['{"name":"\\x"}', /Expected a string with a closing quotation mark and valid escapes/],
     ["[".repeat(300), /at most 200 nested/],
     [`[${"0,".repeat(100_000)}0]`, /at most 100000 values/],
-    ["nul", /Wanted a value/],
-    ['{"a":01}', /Wanted "," or "}"/],
+    ["nul", /Expected a value/],
+    ['{"a":01}', /Expected "," or "}"/],
   ];
   for (const [text, message] of cases) throws(() => chain(text, entry), message, text);
 });

@@ -42,7 +42,7 @@ Deno.test("A: what is no Kubernetes pod is passed through", () => {
     assert.deepEqual(decideBeforeLookup(args, []), {
       kind: "skip",
       code: "not-a-pod",
-      reason: `CNI_ARGS has no ${missing}: this is no Kubernetes pod`,
+      reason: `CNI_ARGS has no ${missing}: this is not a Kubernetes pod`,
     });
   }
 });

@@ -114,7 +114,7 @@ Deno.test("a program of the registry with another denort than the pinned one is 
       const hash = await sha256(new TextEncoder().encode("not the runtime that was published"));
       await rejects(findDenort(target, folder, (line) => said.push(line)), {
         name: "DenortError",
-        message: new RegExp(`rfc-linux-x64@0\\.0\\.6: its sha256 is ${hash}, wanted 1b136202`),
+        message: new RegExp(`rfc-linux-x64@0\\.0\\.6: its sha256 is ${hash}, expected 1b136202`),
       });
       // The registry does not have the first package, so the second one was asked for.
       match(said.at(-2) ?? "", /@mcp-stress\/linux-x64@0\.2\.1/);

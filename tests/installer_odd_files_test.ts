@@ -111,7 +111,7 @@ Deno.test("files where our folders belong do not stop an uninstallation", async 
   const before = host.snapshot();
   Deno.writeTextFileSync(`${host.netDir}/kuma-cni.d`, "");
   Deno.writeTextFileSync(`${host.binDir}/kuma-cni.d`, "");
-  match((await install(host)).problem ?? "", /net\.d\/kuma-cni\.d" is no folder; remove it/);
+  match((await install(host)).problem ?? "", /net\.d\/kuma-cni\.d" is not a folder; remove it/);
   await uninstall(host);
   deepEqual(host.snapshot(), before);
 });

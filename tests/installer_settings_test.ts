@@ -57,7 +57,7 @@ Deno.test("a network of its own needs a version that the plugin speaks, a chaine
   settingsWith({ CNI_NETWORK_CONFIG: config });
   throws(
     () => settingsWith({ CNI_NETWORK_CONFIG: config, CHAINED_CNI_PLUGIN: "false" }),
-    /"cniVersion" is "1.0.1", wanted one of 0\.1\.0, /,
+    /"cniVersion" is "1.0.1", expected one of 0\.1\.0, /,
   );
 });
 
@@ -98,7 +98,7 @@ Deno.test("the address of the API server is one that a URL can have", () => {
   for (const port of ["abc", "0", "65536", "443/tcp", "-1"]) {
     throws(() => server("a", { KUBERNETES_SERVICE_PORT: port }), /KUBERNETES_SERVICE_PORT is/);
   }
-  throws(() => server("a", { KUBERNETES_SERVICE_PROTOCOL: "ftp" }), /wanted https or http/);
+  throws(() => server("a", { KUBERNETES_SERVICE_PROTOCOL: "ftp" }), /expected https or http/);
   // All declared, so that --help and the documents say the same.
   equal(declarations.apiPort.kind, "serverPort");
 });
@@ -149,7 +149,7 @@ Deno.test("a garbled authority never replaces a good kubeconfig", async () => {
   await new Promise((resolve) => setTimeout(resolve, 2500));
   equal(agent.stderr.match(/WARN.*The kubeconfig is not refreshed/g)?.length, 1, agent.stderr);
   host.writeSecret("ca.crt", authority);
-  await agent.until("fresh", () => host.readConf(kubeconfig)!.includes("token: token-2\n"));
+  await agent.until("fresh", () => host.readConf(kubeconfig)!.includes('"token": "token-2"'));
   await agent.until("over", () => agent.stderr.includes("Over: The kubeconfig is not refreshed"));
   equal(await agent.terminate(), 0);
 });

@@ -513,14 +513,18 @@ Deno.test("a lost journal costs nothing", async () => {
 Deno.test("wrong settings end with one line and the reference's exit code", async () => {
   await using host = new InstallerHost();
   const cases: [extra: Record<string, string>, code: number, message: RegExp][] = [
-    [{ CFGCHECK_INTERVAL: "0" }, 1, /^install-cni: CFGCHECK_INTERVAL is "0", wanted a number/],
-    [{ REFRESH_SA_TOKEN_INTERVAL: "-5" }, 1, /REFRESH_SA_TOKEN_INTERVAL is "-5", wanted a number/],
-    [{ SLEEP: "yes" }, 1, /SLEEP is "yes", wanted true or false/],
-    [{ CNI_LOG_LEVEL: "trace" }, 2, /CNI_LOG_LEVEL is "trace", wanted off, info or debug/],
-    [{ CNI_CONF_NAME: "../x.conf" }, 1, /CNI_CONF_NAME is "..\/x.conf", wanted a file name/],
-    [{ CNI_NET_DIR: "etc" }, 1, /CNI_NET_DIR is "etc", wanted an absolute path/],
-    [{ CNI_NETWORK_CONFIG: "{" }, 1, /CNI_NETWORK_CONFIG is "\{" \(Wanted a key at line 1/],
-    [{ CNI_NETWORK_CONFIG: '{"type":"x"}' }, 1, /Wanted "kuma-cni" at 'type', found "x"/],
+    [{ CFGCHECK_INTERVAL: "0" }, 1, /^install-cni: CFGCHECK_INTERVAL is "0", expected a number/],
+    [
+      { REFRESH_SA_TOKEN_INTERVAL: "-5" },
+      1,
+      /REFRESH_SA_TOKEN_INTERVAL is "-5", expected a number/,
+    ],
+    [{ SLEEP: "yes" }, 1, /SLEEP is "yes", expected true or false/],
+    [{ CNI_LOG_LEVEL: "trace" }, 2, /CNI_LOG_LEVEL is "trace", expected off, info or debug/],
+    [{ CNI_CONF_NAME: "../x.conf" }, 1, /CNI_CONF_NAME is "..\/x.conf", expected a file name/],
+    [{ CNI_NET_DIR: "etc" }, 1, /CNI_NET_DIR is "etc", expected an absolute path/],
+    [{ CNI_NETWORK_CONFIG: "{" }, 1, /CNI_NETWORK_CONFIG is "\{" \(Expected a key at line 1/],
+    [{ CNI_NETWORK_CONFIG: '{"type":"x"}' }, 1, /Expected "kuma-cni" at 'type', found "x"/],
     [{ KUBERNETES_SERVICE_HOST: "" }, 3, /KUBERNETES_SERVICE_HOST is empty/],
     [{ CNI_SOURCE_DIR: "/nowhere" }, 3, /Cannot find the plugin "\/nowhere\/kuma-cni"/],
     [{ READY_FILE: "/nowhere/ready" }, 4, /Cannot use READY_FILE "\/nowhere\/ready"/],

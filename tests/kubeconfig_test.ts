@@ -234,27 +234,27 @@ Deno.test("embedded data wins over a file", () => {
   assert.equal(access.proxyUrl, "socks5://127.0.0.1:1080");
 });
 
-Deno.test("errors name file, key and what was wanted", async (t) => {
+Deno.test("errors name file, key and what was expected", async (t) => {
   const rows: [string, string, RegExp][] = [
     ["not YAML", "a: [", /it is not YAML: /],
-    ["empty", "", /it holds empty; wanted a kubeconfig of kind "Config"/],
+    ["empty", "", /it holds empty; expected a kubeconfig of kind "Config"/],
     ["a list", "- a", /it holds a list/],
     ["HTML", "<html>", /it holds text/],
     ["no context", "kind: Config", /"current-context" is missing/],
-    ["a number as list", "current-context: a\ncontexts: 5", /"contexts" is text; wanted a list/],
+    ["a number as list", "current-context: a\ncontexts: 5", /"contexts" is text; expected a list/],
     ["unknown context", "current-context: a\ncontexts: []", /"contexts" has no entry .*"a"/],
     [
       "context without content",
       "current-context: a\ncontexts: [{name: a}]",
-      /"contexts\[0\]\.context" is missing; wanted keys/,
+      /"contexts\[0\]\.context" is missing; expected keys/,
     ],
     ["no server", general(["x: y"], ["token: t"]), /"clusters\[0\]\.cluster\.server" is missing/],
     [
       "not a URL",
       general(["server: 10.96.0.1:443"], ["token: t"]),
-      /"clusters\[0\]\.cluster\.server" is "10.96.0.1:443"; wanted a URL that begins with "http:\/\/" or/,
+      /"clusters\[0\]\.cluster\.server" is "10.96.0.1:443"; expected a URL that begins with "http:\/\/" or/,
     ],
-    ["another scheme", general(["server: ftp://h"], ["token: t"]), /wanted a URL that begins/],
+    ["another scheme", general(["server: ftp://h"], ["token: t"]), /expected a URL that begins/],
     ["a query", general(["server: https://h/?a=b"], ["token: t"]), /has a user, a query/],
     ["empty token", general([server], ['token: ""']), /"users\[0\]\.user\.token" is empty/],
     ["token of lines", general([server], ['token: "a\\nb"']), /no HTTP header can carry/],
@@ -287,13 +287,13 @@ Deno.test("errors name file, key and what was wanted", async (t) => {
     [
       "no boolean",
       general([server, "insecure-skip-tls-verify: maybe"], ["token: t"]),
-      /is "maybe"; wanted "true" or "false"/,
+      /is "maybe"; expected "true" or "false"/,
     ],
     ["exec", general([server], ["exec: {command: aws}"]), /"users\[0\]\.user\.exec" is not supp/],
     ["auth provider", general([server], ["auth-provider: {name: gcp}"]), /auth-provider" is not s/],
     ["basic auth", general([server], ["username: a"]), /username" is not supported; use "token"/],
     ["impersonation", general([server], ["token: t", "as: root"]), /"users\[0\]\.user\.as" is not/],
-    ["proxy", general([server, "proxy-url: foo"], ["token: t"]), /proxy-url" is "foo"; wanted/],
+    ["proxy", general([server, "proxy-url: foo"], ["token: t"]), /proxy-url" is "foo"; expected/],
     ["inherited name", "current-context: constructor\ncontexts: {}", /"contexts" is an object/],
   ];
   for (const [name, text, expected] of rows) {

@@ -129,8 +129,8 @@ Deno.test("an interpreter path that does not fit is refused", async () => {
     name: "InterpreterError",
     message: /256 bytes, at most 255 fit/,
   });
-  throws(() => setInterpreter(program, "lib/ld.so"), /wanted an absolute path/);
-  throws(() => setInterpreter(program, "/lib/\0ld.so"), /wanted an absolute path without NUL/);
+  throws(() => setInterpreter(program, "lib/ld.so"), /expected an absolute path/);
+  throws(() => setInterpreter(program, "/lib/\0ld.so"), /expected an absolute path without NUL/);
 });
 
 Deno.test("a program without interpreter slot is refused", () => {

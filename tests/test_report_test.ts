@@ -61,9 +61,9 @@ const cases: { name: string; source: string; filter?: string; outcome: Outcome }
     outcome: { passed: 0, failed: 1, ignored: 0 },
   },
   {
-    name: "a test of another name than the wanted one is ignored, not failed",
+    name: "a test of another name than the expected one is ignored, not failed",
     source: `Deno.test("other", () => {});`,
-    filter: "wanted",
+    filter: "expected",
     outcome: { passed: 0, failed: 0, ignored: 1 },
   },
 ];

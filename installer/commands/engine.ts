@@ -122,16 +122,16 @@ export async function checkRulesOf(
   if (equal) {
     return { equal, data, text: `${title}: rules in ${netns} are as they should be (${engine})` };
   }
-  const lines = differences.flatMap(({ kind, object, wanted, actual }) => [
+  const lines = differences.flatMap(({ kind, object, expected, actual }) => [
     `  ${kind}: ${object}`,
-    ...(wanted === undefined ? [] : [`    wanted: ${wanted}`]),
+    ...(expected === undefined ? [] : [`    expected: ${expected}`]),
     ...(actual === undefined ? [] : [`    actual: ${actual}`]),
   ]);
   return {
     equal,
     data,
     text: [
-      `${title}: rules in ${netns} differ from those wanted (${engine}, ${differences.length}):`,
+      `${title}: rules in ${netns} differ from those expected (${engine}, ${differences.length}):`,
       ...lines,
     ].join("\n"),
   };

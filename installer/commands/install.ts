@@ -70,7 +70,7 @@ async function install(command: Command): Promise<void> {
   for (const variable of ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"] as const) {
     const value = variable.endsWith("HOST") ? settings.apiHost : settings.apiPort;
     if (value === "") {
-      fail(exitCodes.install, `${variable} is empty, wanted the API server's; kubelet sets it`);
+      fail(exitCodes.install, `${variable} is empty, expected the API server's; kubelet sets it`);
     }
   }
   if (!exists(`${sourceDir}/${pluginType}`)) {

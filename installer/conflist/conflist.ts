@@ -50,17 +50,17 @@ export interface ParsedSingle extends JsonText {
  * @throws {JsonError} when it is not a list that a runtime would load.
  */
 export function listOf({ text, root }: JsonText): ParsedList {
-  if (root.kind !== "object") throw new JsonError("Wanted an object with the key 'plugins'");
+  if (root.kind !== "object") throw new JsonError("Expected an object with the key 'plugins'");
   const plugins = memberOf(root, "plugins");
   if (plugins === undefined) throw new JsonError("The key 'plugins' is missing");
-  if (plugins.kind !== "array") throw new JsonError("Wanted an array under the key 'plugins'");
+  if (plugins.kind !== "array") throw new JsonError("Expected an array under the key 'plugins'");
   for (const [i, plugin] of plugins.items.entries()) {
-    if (plugin.kind !== "object") throw new JsonError(`Wanted an object at 'plugins[${i}]'`);
+    if (plugin.kind !== "object") throw new JsonError(`Expected an object at 'plugins[${i}]'`);
     if (stringFieldOf(plugin, "type") === undefined) {
-      throw new JsonError(`Wanted a string at 'plugins[${i}].type'`);
+      throw new JsonError(`Expected a string at 'plugins[${i}].type'`);
     }
   }
-  if (!stringMemberOf(root, "name")) throw new JsonError("Wanted a non-empty string at 'name'");
+  if (!stringMemberOf(root, "name")) throw new JsonError("Expected a non-empty string at 'name'");
   return { text, root, plugins };
 }
 
@@ -70,8 +70,8 @@ export function listOf({ text, root }: JsonText): ParsedList {
  * @throws {JsonError} when it has no `type`.
  */
 export function singleOf({ text, root }: JsonText): ParsedSingle {
-  if (root.kind !== "object") throw new JsonError("Wanted an object with the key 'type'");
-  if (!stringFieldOf(root, "type")) throw new JsonError("Wanted a non-empty string at 'type'");
+  if (root.kind !== "object") throw new JsonError("Expected an object with the key 'type'");
+  if (!stringFieldOf(root, "type")) throw new JsonError("Expected a non-empty string at 'type'");
   return { text, root };
 }
 
@@ -221,11 +221,11 @@ export function fillTemplate(template: string, facts: EntryFacts): string {
       .replaceAll("__SERVICEACCOUNT_TOKEN__", () => quoted(facts.token)),
   );
   const root = parseJson(text);
-  if (root.kind !== "object") throw new JsonError("Wanted an object");
+  if (root.kind !== "object") throw new JsonError("Expected an object");
   const type = memberOf(root, "type");
   if (stringMemberOf(root, "type") !== pluginType) {
     const actual = type === undefined ? "nothing" : text.slice(type.start, type.end);
-    throw new JsonError(`Wanted "${pluginType}" at 'type', found ${actual}`);
+    throw new JsonError(`Expected "${pluginType}" at 'type', found ${actual}`);
   }
   const additions: string[] = [];
   if (memberOf(root, "agent") === undefined) {

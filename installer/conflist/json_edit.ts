@@ -89,12 +89,12 @@ export function parseJson(text: string): JsonNode {
   let at = 0;
   let values = 0;
 
-  const fail = (wanted: string): never => {
+  const fail = (expected: string): never => {
     const before = text.slice(0, at);
     const line = before.split("\n").length;
     const column = at - before.lastIndexOf("\n");
     const found = at >= text.length ? "the end of the text" : JSON.stringify(text[at]);
-    throw new JsonError(`Wanted ${wanted} at line ${line}, column ${column}, found ${found}`);
+    throw new JsonError(`Expected ${expected} at line ${line}, column ${column}, found ${found}`);
   };
   const space = (): void => {
     at = skipBlanks(bytes, at);

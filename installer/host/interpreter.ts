@@ -83,7 +83,7 @@ function programHeaders(readAt: ReadAt): ReturnType<typeof readProgramHeaders> {
 export function interpreterSlotContent(path: string): Uint8Array {
   if (!path.startsWith("/") || path.includes("\0")) {
     throw new InterpreterError(
-      `Cannot set the interpreter ${JSON.stringify(path)}: wanted an absolute path without NUL`,
+      `Cannot set the interpreter ${JSON.stringify(path)}: expected an absolute path without NUL`,
     );
   }
   const bytes = new TextEncoder().encode(path);

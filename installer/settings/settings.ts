@@ -51,7 +51,7 @@ export function parseSettings(
   const settings = Object.fromEntries(values) as Settings;
   if (!settings.chained && settings.confName.endsWith(".conflist")) {
     throw new SettingsError(
-      `CNI_CONF_NAME is ${JSON.stringify(settings.confName)}, wanted a name ending in .conf, ` +
+      `CNI_CONF_NAME is ${JSON.stringify(settings.confName)}, expected a name ending in .conf, ` +
         "since CHAINED_CNI_PLUGIN is false and runtimes expect a list in a .conflist file",
       1,
     );
@@ -75,7 +75,7 @@ function parseValue(declaration: Declaration, value: string): unknown {
   const reason = parsed.reason === "" ? "" : ` (${parsed.reason})`;
   throw new SettingsError(
     `${declaration.variable} is ${quote(value)}${reason}, ` +
-      `wanted ${allowedValues(declaration)}`,
+      `expected ${allowedValues(declaration)}`,
     declaration.kind === "level" ? 2 : 1,
   );
 }

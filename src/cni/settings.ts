@@ -7,7 +7,7 @@ export interface Setting<T> {
   /** Where it stands, for example `kubernetes.kubeconfig`. */
   readonly path: string;
   /** What is allowed, for people: completes "must be …". */
-  readonly wanted: string;
+  readonly expected: string;
   /** The value when the key is absent, null or an empty text. */
   readonly fallback: T;
   /** What it is for. */
@@ -129,7 +129,7 @@ function readSetting<T>(values: Readonly<Record<string, unknown>>, setting: Sett
     if (current === undefined || current === null || current === "") return setting.fallback;
   }
   const value = setting.convert(current);
-  if (value === undefined) throw wrongValue(setting.path, setting.wanted, current, hint);
+  if (value === undefined) throw wrongValue(setting.path, setting.expected, current, hint);
   return value;
 }
 
@@ -141,7 +141,7 @@ function choice<T extends string>(
 ): Setting<T> {
   return {
     path,
-    wanted: `one of ${allowed.map((value) => JSON.stringify(value)).join(", ")}`,
+    expected: `one of ${allowed.map((value) => JSON.stringify(value)).join(", ")}`,
     fallback,
     help,
     convert: (value) => allowed.find((item) => item === value),
@@ -151,7 +151,7 @@ function choice<T extends string>(
 function path(path: string, help: string): Setting<string | undefined> {
   return {
     path,
-    wanted: "an absolute path",
+    expected: "an absolute path",
     fallback: undefined,
     help,
     convert: (value) =>
@@ -164,7 +164,7 @@ function path(path: string, help: string): Setting<string | undefined> {
 function text(path: string, help: string): Setting<string | undefined> {
   return {
     path,
-    wanted: "a string",
+    expected: "a string",
     fallback: undefined,
     help,
     convert: (value) => typeof value === "string" ? value : undefined,
@@ -172,7 +172,7 @@ function text(path: string, help: string): Setting<string | undefined> {
 }
 
 function texts(path: string, help: string): Setting<readonly string[]> {
-  return { path, wanted: "an array of strings", fallback: [], help, convert: toTexts };
+  return { path, expected: "an array of strings", fallback: [], help, convert: toTexts };
 }
 
 function toTexts(value: unknown): readonly string[] | undefined {
@@ -183,7 +183,7 @@ function toTexts(value: unknown): readonly string[] | undefined {
 function seconds(path: string, fallback: number, most: number, help: string): Setting<number> {
   return {
     path,
-    wanted: `a number above 0 and at most ${most}`,
+    expected: `a number above 0 and at most ${most}`,
     fallback,
     help,
     convert: (value) => typeof value === "number" && value > 0 && value <= most ? value : undefined,
@@ -193,7 +193,7 @@ function seconds(path: string, fallback: number, most: number, help: string): Se
 function rulesVersion(): Setting<"2.9" | "3" | undefined> {
   return {
     path: "redirect_rules_version",
-    wanted: '"2.9" or "3"',
+    expected: '"2.9" or "3"',
     fallback: undefined,
     help: "Form of the DNS-over-TCP rules; when absent, that of the pod's annotations",
     convert: (value) => {
@@ -206,7 +206,7 @@ function rulesVersion(): Setting<"2.9" | "3" | undefined> {
 function resolvers(): Setting<readonly string[]> {
   return {
     path: "runtimeConfig.dns",
-    wanted: 'an object whose "servers" is an array of strings',
+    expected: 'an object whose "servers" is an array of strings',
     fallback: [],
     help: 'The pod\'s resolvers, given by the runtime for "capabilities": {"dns": true}',
     convert: (value) => {
@@ -220,7 +220,7 @@ function resolvers(): Setting<readonly string[]> {
 function addresses(path: string, help: string): Setting<readonly string[]> {
   return {
     path,
-    wanted: "an array of IP addresses",
+    expected: "an array of IP addresses",
     fallback: [],
     help,
     convert: (value) => {

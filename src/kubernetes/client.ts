@@ -298,7 +298,7 @@ function contentProblem({ headers }: Answer): string | undefined {
   if (!/^application\/json\b/i.test(type)) {
     return `the answer is ${
       type === "" ? "of no type" : `"${type.slice(0, 80)}"`
-    }, wanted "application/json"; is that address an API server, or a proxy in front of it?`;
+    }, expected "application/json"; is that address an API server, or a proxy in front of it?`;
   }
   const encoding = headers.get("content-encoding") ?? "identity";
   return encoding === "identity"

@@ -26,7 +26,7 @@ export interface ClusterAccess {
   readonly proxyUrl?: string;
 }
 
-/** A kubeconfig cannot be used; the message names file, key, what was wanted and the fix. */
+/** A kubeconfig cannot be used; the message names file, key, what was expected and the fix. */
 export class KubeconfigError extends Error {
   override readonly name = "KubeconfigError";
   /** The machine has run out of descriptors or memory: nothing is wrong with the file. */
@@ -127,7 +127,7 @@ class Section {
   optionalText(key: string): string | undefined {
     const value = this.value(key);
     if (value === undefined) return undefined;
-    if (typeof value !== "string") throw this.error(key, `is ${kindOf(value)}; wanted text`);
+    if (typeof value !== "string") throw this.error(key, `is ${kindOf(value)}; expected text`);
     if (value.trim() === "") throw this.error(key, "is empty; remove the key or give it a value");
     return value;
   }
@@ -142,7 +142,7 @@ class Section {
     const value = this.optionalText(key)?.toLowerCase();
     if (value === undefined || value === "false") return false;
     if (value === "true") return true;
-    throw this.error(key, `is "${value}"; wanted "true" or "false"`);
+    throw this.error(key, `is "${value}"; expected "true" or "false"`);
   }
 
   /** Reads `<key>-data` (base64), which wins, or the file that `<key>` names. */
@@ -168,7 +168,7 @@ class KubeconfigFile extends Section {
     if (!isRecord(values)) {
       throw new KubeconfigError(
         path,
-        `it holds ${kindOf(values)}; wanted a kubeconfig of kind "Config"`,
+        `it holds ${kindOf(values)}; expected a kubeconfig of kind "Config"`,
       );
     }
     super(path, "", values);
@@ -178,13 +178,16 @@ class KubeconfigFile extends Section {
   named(list: string, key: string, name: string): Section {
     const entries = this.value(list);
     if (!Array.isArray(entries)) {
-      throw this.error(list, `is ${kindOf(entries)}; wanted a list with an entry "${name}"`);
+      throw this.error(list, `is ${kindOf(entries)}; expected a list with an entry "${name}"`);
     }
     const index = entries.findIndex((entry) => isRecord(entry) && entry.name === name);
     if (index < 0) throw this.error(list, `has no entry with the name "${name}"`);
     const section: unknown = entries[index][key];
     if (!isRecord(section)) {
-      throw this.error(`${list}[${index}].${key}`, `is ${kindOf(section)}; wanted keys and values`);
+      throw this.error(
+        `${list}[${index}].${key}`,
+        `is ${kindOf(section)}; expected keys and values`,
+      );
     }
     return new Section(this.path, `${list}[${index}].${key}.`, section);
   }
@@ -234,7 +237,9 @@ function refuseUnsupported(user: Section): void {
 function checkToken(token: string, error: (problem: string) => KubeconfigError): void {
   if (token === "") throw error("is empty; is the service account's token mounted?");
   if (!/^[!-~]+$/.test(token)) {
-    throw error("holds characters that no HTTP header can carry; wanted one line of visible ASCII");
+    throw error(
+      "holds characters that no HTTP header can carry; expected one line of visible ASCII",
+    );
   }
 }
 
@@ -243,13 +248,15 @@ function checkUrl(section: Section, key: string, text: string, schemes: readonly
   if (url === null || !schemes.includes(url.protocol.slice(0, -1)) || url.host === "") {
     throw section.error(
       key,
-      `is "${text}"; wanted a URL that begins with ${schemes.map((s) => `"${s}://"`).join(" or ")}`,
+      `is "${text}"; expected a URL that begins with ${
+        schemes.map((s) => `"${s}://"`).join(" or ")
+      }`,
     );
   }
   if (key === "server" && (url.username !== "" || url.search !== "" || url.hash !== "")) {
     throw section.error(
       key,
-      "has a user, a query or a fragment; wanted scheme, host, port and path",
+      "has a user, a query or a fragment; expected scheme, host, port and path",
     );
   }
 }

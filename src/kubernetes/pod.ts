@@ -41,10 +41,10 @@ export const MAX_NAMESERVERS = 3;
  */
 export function parsePod(json: unknown): Pod {
   const pod = recordAt(json, "pod");
-  for (const [key, wanted] of [["kind", "Pod"], ["apiVersion", "v1"]] as const) {
+  for (const [key, expected] of [["kind", "Pod"], ["apiVersion", "v1"]] as const) {
     const value = own(pod, key);
-    if (value !== undefined && value !== wanted) {
-      throw new TypeError(`Not a pod: "${key}" is ${show(value)}, wanted "${wanted}"`);
+    if (value !== undefined && value !== expected) {
+      throw new TypeError(`Not a pod: "${key}" is ${show(value)}, expected "${expected}"`);
     }
   }
   const metadata = recordAt(own(pod, "metadata"), "metadata");
@@ -71,7 +71,7 @@ function annotationsOf(value: unknown): Record<string, string> {
   for (const [name, entry] of Object.entries(recordAt(value, "metadata.annotations"))) {
     if (typeof entry !== "string") {
       throw new TypeError(
-        `Not a pod: annotation ${show(name)} is ${show(entry)}, wanted a string`,
+        `Not a pod: annotation ${show(name)} is ${show(entry)}, expected a string`,
       );
     }
     annotations[name] = entry;
@@ -81,7 +81,7 @@ function annotationsOf(value: unknown): Record<string, string> {
 
 function namesOf(value: unknown, place: string): string[] {
   if (!Array.isArray(value)) {
-    throw new TypeError(`Not a pod: "${place}" is ${show(value)}, wanted a list`);
+    throw new TypeError(`Not a pod: "${place}" is ${show(value)}, expected a list`);
   }
   return value.map((entry, index) => {
     const at = `${place}[${index}]`;
@@ -142,12 +142,12 @@ function optionalText(
 function text(values: Record<string, unknown>, key: string, place: string): string {
   const value = own(values, key);
   if (typeof value === "string" && value !== "") return value;
-  throw new TypeError(`Not a pod: "${place}" is ${show(value)}, wanted a string`);
+  throw new TypeError(`Not a pod: "${place}" is ${show(value)}, expected a string`);
 }
 
 function recordAt(value: unknown, place: string): Record<string, unknown> {
   if (isRecord(value)) return value;
-  throw new TypeError(`Not a pod: "${place}" is ${show(value)}, wanted an object`);
+  throw new TypeError(`Not a pod: "${place}" is ${show(value)}, expected an object`);
 }
 
 /** A value in a message, cut short: its author is not trusted. */

@@ -140,7 +140,7 @@ async function list<T>(client: KubernetesClient, options: WatchOptions<T>): Prom
     const items = page.items ?? [];
     if (typeof version !== "string" || version === "" || !Array.isArray(items)) {
       throw new ApiError(
-        `Could not get the list ${options.path} from ${client.server}: the answer is no list`,
+        `Could not get the list ${options.path} from ${client.server}: the answer is not a list`,
         { kind: "content", temporary: false },
       );
     }

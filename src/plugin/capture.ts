@@ -145,9 +145,9 @@ function captureFailure(podLabel: string, thrown: unknown): unknown {
 }
 
 function describeDifferences(differences: readonly Difference[]): string {
-  const shown = differences.slice(0, SHOWN_DIFFERENCES).map(({ kind, object, wanted, actual }) =>
+  const shown = differences.slice(0, SHOWN_DIFFERENCES).map(({ kind, object, expected, actual }) =>
     `${kind}: ${object}` +
-    (wanted === undefined ? "" : `, wanted ${quote(wanted, SHOWN_RULE)}`) +
+    (expected === undefined ? "" : `, expected ${quote(expected, SHOWN_RULE)}`) +
     (actual === undefined ? "" : `, actual ${quote(actual, SHOWN_RULE)}`)
   );
   const rest = differences.length - shown.length;

@@ -62,7 +62,7 @@ class Annotations {
     if (truth !== undefined) return truth;
     throw new ConfigError(
       `${this.name(annotation)} is ${quote(value!)} where "enabled", "true", "disabled" or ` +
-        `"false" is wanted`,
+        `"false" is expected`,
     );
   }
 

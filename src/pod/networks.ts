@@ -19,7 +19,7 @@ export function parseCidrs(elements: readonly string[], setting: string): Cidr[]
     if (cidr === undefined) {
       throw new ConfigError(
         `${setting} holds ${quote(text)} where an IP address or a network like "10.0.0.0/8" ` +
-          `is wanted`,
+          `is expected`,
       );
     }
     return cidr;
@@ -54,7 +54,7 @@ export function parseVirtualNetworks(
       interfaceName.length <= 15 && interfaceName !== "." && interfaceName !== "..";
     if (!named || cidr === undefined) {
       throw new ConfigError(
-        `${setting} holds ${quote(entry)} where "interface:network" is wanted, for example ` +
+        `${setting} holds ${quote(entry)} where "interface:network" is expected, for example ` +
           `"cni+:10.80.0.0/16"`,
       );
     }

@@ -28,7 +28,7 @@ export function parseDecimal(text: string, min: number, max: number): number | u
 export function parsePort(text: string, setting: string): number {
   const port = parseDecimal(text.trim(), 1, 65535);
   if (port === undefined) {
-    throw new ConfigError(`${setting} holds ${quote(text)} where a port 1-65535 is wanted`);
+    throw new ConfigError(`${setting} holds ${quote(text)} where a port 1-65535 is expected`);
   }
   return port;
 }

@@ -31,7 +31,7 @@ export class Section {
   ) {
     if (value === undefined || value === null) return;
     if (typeof value !== "object" || Array.isArray(value)) {
-      throw new ConfigError(`${this.name("")} is ${describe(value)} where a mapping is wanted`);
+      throw new ConfigError(`${this.name("")} is ${describe(value)} where a mapping is expected`);
     }
     for (const [key, entry] of Object.entries(value)) {
       const folded = key.toLowerCase();
@@ -134,8 +134,8 @@ export class Section {
     );
   }
 
-  #wrong(key: string, value: unknown, wanted: string): ConfigError {
-    return new ConfigError(`${this.name(key)} is ${describe(value)} where ${wanted} is wanted`);
+  #wrong(key: string, value: unknown, expected: string): ConfigError {
+    return new ConfigError(`${this.name(key)} is ${describe(value)} where ${expected} is expected`);
   }
 }
 

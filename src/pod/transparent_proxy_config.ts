@@ -118,7 +118,9 @@ export function readSidecarUid(
   const uid = parseDecimal(text.trim(), 0, MAX_UID);
   if (uid === undefined) {
     throw new ConfigError(
-      `${setting} is ${quote(text)} where a numeric UID 1-${MAX_UID} is wanted: the names of the ` +
+      `${setting} is ${
+        quote(text)
+      } where a numeric UID 1-${MAX_UID} is expected: the names of the ` +
         `users in a pod's images are not known on the host`,
     );
   }
@@ -148,7 +150,7 @@ export function parseFamilyMode(text: string, setting: string): IpFamilyMode {
       return "ipv6";
     default:
       throw new ConfigError(
-        `${setting} is ${quote(text)} where "dualstack", "ipv4" or "ipv6" is wanted`,
+        `${setting} is ${quote(text)} where "dualstack", "ipv4" or "ipv6" is expected`,
       );
   }
 }

@@ -28,7 +28,7 @@ function parseEntry(entry: string, setting: string): UidExclusion[] {
   const fail = (problem: string) =>
     new ConfigError(
       `${setting} holds the entry ${quote(entry)}, ${problem}; ` +
-        `wanted is "[protocol:][ports:]uids", for example "tcp:80,443:1000-1010"`,
+        `expected is "[protocol:][ports:]uids", for example "tcp:80,443:1000-1010"`,
     );
   const parts = entry.split(":").map((part) => part.trim());
   if (parts.length > 3) throw fail("which has more than three parts");

@@ -319,7 +319,9 @@ class Walk {
 function addressOf(text: string, family: IpFamily, side: string): Address {
   const address = parseAddress(text);
   if (address?.family === family) return address;
-  throw new TypeError(`The ${side} ${JSON.stringify(text)} is no ${familyName(family)} address`);
+  throw new TypeError(
+    `The ${side} ${JSON.stringify(text)} is not an ${familyName(family)} address`,
+  );
 }
 
 function interfaceMatches(pattern: string, name: string | undefined): boolean {

@@ -165,8 +165,8 @@ function describeObject({ table, chain, rule }: BatchObject): string {
   return `rule ${rule.position} (${rule.id}) of chain ${chain} of ${place}`;
 }
 
-function describeDifference({ kind, object, wanted, actual }: Difference): string {
-  const words = [wanted && `wanted "${wanted}"`, actual && `actual "${actual}"`];
+function describeDifference({ kind, object, expected, actual }: Difference): string {
+  const words = [expected && `expected "${expected}"`, actual && `actual "${actual}"`];
   return [`${object} is ${kind}`, ...words.filter(Boolean)].join(", ");
 }
 
