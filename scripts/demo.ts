@@ -211,7 +211,7 @@ async function demo(): Promise<boolean> {
     `, CHECK ${checked.code === 0 ? "ok" : "failed"}`;
   console.log("\n" + bold(fine ? green(`PASSED: ${verdict}`) : red(`FAILED: ${verdict}`)));
   console.log("  All that was made here goes when this ends. What now:");
-  console.log("    README.md, Install on a node      put the plugin onto a node with install-cni");
+  console.log("    README.md, By hand on a node      put the plugin onto a node with install-cni");
   console.log(
     "    install-cni rules pod.yaml        what would be done to a pod of yours, and why",
   );

@@ -212,7 +212,7 @@ Deno.test("install-cni and the plugin understand what the objects tell them, on 
   }
 });
 
-Deno.test("the namespace of install-cni is always passed through", () => {
+Deno.test("the namespace of install-cni is always skipped", () => {
   for (const namespace of ["kube-system", "mesh-cni"]) {
     const objects = objectsOf({ "cni.namespace": namespace, "cni.excludeNamespaces": ["a-*"] });
     const config = memberAt(find(objects, "ConfigMap"), "data.cni_network_config") as string;
