@@ -36,7 +36,12 @@ Deno.test("what the plugin would refuse is refused, in one line that names the k
     [{ kubernetes: "x" }, /"kubernetes" must be an object/],
     [{ agent: { socket: 1 } }, /"agent.socket" must be an absolute path/],
     [{ lookup_timeout_seconds: 0 }, /"lookup_timeout_seconds" must be a number above 0/],
-    [{ name: 7 }, /"name" must be a string/],
+    [{ name: 7 }, /Expected a string at 'name', found 7/],
+    // What libcni would refuse, and the whole list with it.
+    [{ capabilities: "dns" }, /Expected an object at 'capabilities', found "dns"/],
+    [{ capabilities: { dns: "yes" } }, /Expected true or false at 'capabilities.dns', found "yes"/],
+    [{ dns: { Search: ["a", 5] } }, /Expected a string at 'dns.Search\[1\]', found 5/],
+    [{ IPAM: [] }, /Expected an object at 'IPAM', found an array/],
   ];
   for (const [entry, expected] of wrong) {
     throws(

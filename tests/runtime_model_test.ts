@@ -75,6 +75,12 @@ const captures: readonly [
     { ...ours, "05-b.conflist": "{" },
     /^containerd loads no file at all, since it cannot read "05-b.conflist": /,
   ],
+  [
+    "containerd, an entry of ours that libcni refuses",
+    containerd,
+    { [chained]: ours[chained].replace('"kuma-cni"', '"kuma-cni","capabilities":{"dns":1}') },
+    /cannot read "10-a.conflist": Expected true or false at 'plugins\[1\].capabilities.dns', found 1, so pods are not/,
+  ],
   ["containerd, a torn file behind", containerd, { ...ours, "15-b.conflist": "{" }, undefined],
   [
     "containerd that loads all, a torn file behind",

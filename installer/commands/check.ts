@@ -51,7 +51,7 @@ export function register(program: Command): void {
     .option("--netns <path>", "compare the rules in this network namespace with those of the input")
     .addOption(outputOption(["text", "wide", "json", "yaml"]))
     .addOption(
-      new Option("--wait <seconds>", "look again until everything is installed, for so long")
+      new Option("--wait <seconds>", "wait until everything is installed, at most so long")
         .argParser(secondsOf).conflicts("netns"),
     )
     .addOption(engineOption())

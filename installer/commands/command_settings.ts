@@ -31,7 +31,7 @@ export function addSettings(command: Command, like: SettingsCommand): void {
   command.addOption(
     new Option(
       "--env-file <path>",
-      "File with settings as NAME=value lines; flags and the environment come before it",
+      "file with settings as NAME=value lines; flags and the environment win over it",
     ) as never,
   );
 }

@@ -217,7 +217,7 @@ export function stringFieldOf(node: JsonNode, name: string): string | undefined 
 }
 
 /** Go compares keys by simple folding: the long s and the Kelvin sign are letters, too. */
-function foldedKey(key: string): string {
+export function foldedKey(key: string): string {
   return key.replaceAll("\u017f", "s").replaceAll("\u212a", "k").toLowerCase();
 }
 

@@ -110,13 +110,13 @@ export const valueDeclarations = {
   "cni.confNameIsLoaded": value(
     truth,
     false,
-    "Your word that pods go through the file of confName, whatever else is in netDir",
+    "Whether you know that pods go through the file of confName; true: other files do not count",
     "DaemonSet: CNI_CONF_NAME_IS_LOADED",
   ),
   "cni.runtime": value(
     oneOf("auto", "containerd", "cri-o", "multus"),
     "auto",
-    "What decides which file of netDir is used; auto: what is seen in hostFolders, else containerd",
+    "Program that chooses among the files of netDir; auto: what hostFolders show, else containerd",
     "DaemonSet: CNI_RUNTIME",
   ),
   "cni.hostFolders": value(

@@ -8,6 +8,7 @@
 import { supportedVersions } from "../../src/cni/versions.ts";
 import { type ConfFile, jsonOf } from "../conflist/conf_file.ts";
 import { singleOf } from "../conflist/conflist.ts";
+import { checkNumbers, checkPluginFields } from "../conflist/plugin_fields.ts";
 import {
   JsonError,
   type JsonNode,
@@ -48,6 +49,8 @@ export interface Network {
 export function readNetwork(file: ConfFile, dir: Pick<NetDir, "folders">): Network {
   if (!file.name.endsWith(".conflist")) {
     const { root } = singleOf(jsonOf(file));
+    checkPluginFields(root);
+    checkNumbers(root);
     return {
       file: file.name,
       name: stringFieldOf(root, "name") ?? "",
@@ -59,16 +62,13 @@ export function readNetwork(file: ConfFile, dir: Pick<NetDir, "folders">): Netwo
   }
   const { root } = jsonOf(file);
   if (root.kind !== "object") throw new JsonError("Expected an object with the key 'name'");
+  checkNumbers(root);
   const name = stringMemberOf(root, "name");
   if (name === undefined) throw new JsonError("Expected a string at 'name'");
   const onlyInlined = isTrue(root, "loadOnlyInlinedPlugins");
   const inlined = inlinedPlugins(memberOf(root, "plugins"), onlyInlined);
-  const added = onlyInlined ? [] : (dir.folders.get(name) ?? []).map((conf) => {
-    if (conf.text === undefined) {
-      throw new JsonError(`"${name}/${conf.name}": ${conf.problem ?? "Cannot be read"}`);
-    }
-    return singleOf(jsonOf(conf)).root;
-  });
+  const folder = onlyInlined ? [] : dir.folders.get(name) ?? [];
+  const added = folder.map((conf) => readPluginFile(conf, name));
   const plugins = [...inlined, ...added];
   if (plugins.length === 0) throw new JsonError("There is no plugin in it");
   return {
@@ -79,6 +79,20 @@ export function readNetwork(file: ConfFile, dir: Pick<NetDir, "folders">): Netwo
     types: plugins.map((plugin) => stringFieldOf(plugin, "type")!),
     usesFolder: added.length > 0,
   };
+}
+
+/** Reads a plugin of the folder beside the file. */
+function readPluginFile(conf: ConfFile, folder: string): JsonNode {
+  try {
+    if (conf.text === undefined) throw new JsonError(conf.problem ?? "Cannot be read");
+    const plugin = singleOf(jsonOf(conf)).root;
+    checkPluginFields(plugin);
+    checkNumbers(plugin);
+    return plugin;
+  } catch (error) {
+    if (!(error instanceof JsonError)) throw error;
+    throw new JsonError(`"${folder}/${conf.name}": ${error.message}`);
+  }
 }
 
 function inlinedPlugins(plugins: JsonNode | undefined, onlyInlined: boolean): readonly JsonNode[] {
@@ -92,6 +106,7 @@ function inlinedPlugins(plugins: JsonNode | undefined, onlyInlined: boolean): re
     if (!stringFieldOf(plugin, "type")) {
       throw new JsonError(`Expected a non-empty string at 'plugins[${i}].type'`);
     }
+    checkPluginFields(plugin, `plugins[${i}]`);
   }
   return plugins.items;
 }

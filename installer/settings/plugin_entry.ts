@@ -6,7 +6,8 @@ import { CniError } from "../../src/cni/errors.ts";
 import { type PluginSettings, readPluginSettings } from "../../src/cni/plugin_settings.ts";
 import { isSupportedVersion, supportedVersions } from "../../src/cni/versions.ts";
 import { fillTemplate } from "../conflist/conflist.ts";
-import { bytesOf, JsonError } from "../conflist/json_edit.ts";
+import { bytesOf, JsonError, parseJson } from "../conflist/json_edit.ts";
+import { checkNumbers, checkPluginFields } from "../conflist/plugin_fields.ts";
 import type { Settings } from "./declarations.ts";
 
 /** Stand-ins of what is known only on a host; none of them can make a right text wrong. */
@@ -15,7 +16,7 @@ const facts = { kubeconfigPath: "/k", agentSocketPath: "/a", token: "t" };
 /**
  * Reads the text of `CNI_NETWORK_CONFIG` as the plugin will, with its placeholders filled.
  *
- * @throws {JsonError} when it is not a JSON object of our type.
+ * @throws {JsonError} when it is not a JSON object of our type, or one that libcni would refuse.
  * @throws {CniError} when the plugin would refuse a setting in it.
  */
 export function readPluginEntry(template: string): PluginSettings {
@@ -23,7 +24,11 @@ export function readPluginEntry(template: string): PluginSettings {
 }
 
 function entryIn(template: string): Record<string, unknown> {
-  return JSON.parse(new TextDecoder().decode(bytesOf(fillTemplate(template, facts))));
+  const text = fillTemplate(template, facts);
+  const root = parseJson(text);
+  checkPluginFields(root);
+  checkNumbers(root);
+  return JSON.parse(new TextDecoder().decode(bytesOf(text)));
 }
 
 /** Returns what keeps the plugin from reading the text, in one line; `undefined` when nothing does. */

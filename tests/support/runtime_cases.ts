@@ -55,6 +55,32 @@ export const runtimeCases: readonly RuntimeCase[] = [
     containerd: null,
     crio: ["10-b.conflist", "b"],
   },
+  ...[
+    '{"type":"kuma-cni","capabilities":"dns"}',
+    '{"type":"kuma-cni","Capabilities":{"dns":"yes"}}',
+    '{"type":"kuma-cni","ipam":{"type":5}}',
+    '{"type":"kuma-cni","dns":{"options":[5]}}',
+    '{"type":"kuma-cni","prevResult":[]}',
+    '{"type":"kuma-cni","name":5,"Name":"x"}',
+    '{"type":"kuma-cni","any":1e999}',
+  ].map((plugin): RuntimeCase => ({
+    name: `a plugin with a value that libcni cannot read counts as unparsable: ${plugin}`,
+    files: {
+      "05-a.conflist": `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"a"},${plugin}]}`,
+      "10-b.conflist": list("b", "b"),
+    },
+    containerd: null,
+    crio: ["10-b.conflist", "b"],
+  })),
+  {
+    name: "values that libcni does not read itself may be anything",
+    files: {
+      "05-a.conflist": '{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"a","capabilities":' +
+        '{"x":null},"dns":null,"args":5,"ipMasq":"x"}]}',
+    },
+    containerd: [["05-a.conflist", "a"]],
+    crio: ["05-a.conflist", "a"],
+  },
   {
     name: "a list in a .conf has no type",
     files: { "05-a.conf": list("a", "a"), "10-b.conflist": list("b", "b") },
