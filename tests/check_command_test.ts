@@ -4,7 +4,8 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { parse } from "@std/yaml/parse";
 import { type Finding, findingsText } from "../installer/commands/findings.ts";
 import { styleOf } from "../installer/commands/terminal.ts";
-import { exists, InstallerHost } from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { InstallerHost } from "./support/installer_host.ts";
 
 const list = "10-calico.conflist";
 const primary = '{\n  "name": "k8s-pod-network",\n  "cniVersion": "0.3.1",\n  "plugins": [\n' +

@@ -6,6 +6,7 @@ import {
   withoutAppendedData,
 } from "../scripts/denort.ts";
 import { sha256 } from "../scripts/sha256.ts";
+import { withFolder } from "./support/files.ts";
 
 const target = "x86_64-unknown-linux-gnu";
 
@@ -34,15 +35,6 @@ async function withEnv(
     await work();
   } finally {
     for (const [name, value] of before) set(name, value);
-  }
-}
-
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
   }
 }
 

@@ -7,6 +7,7 @@ import { declarations } from "../installer/settings/declarations.ts";
 import { libc } from "../src/linux/libc.ts";
 import { createNamespace, uniqueName } from "./support/topology.ts";
 import { DOCUMENT, withInstallerSettings } from "../scripts/installer_docs.ts";
+import { exists } from "./support/files.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
 libc();
@@ -227,12 +228,3 @@ Deno.test("sections that the documents send their readers to are there", () => {
   });
   deepEqual(wrong, []);
 });
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}

@@ -2,7 +2,8 @@
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
 import { unitText } from "../installer/commands/systemd_unit.ts";
 import { parseEnvFile } from "../installer/settings/env_file.ts";
-import { exists, InstallerHost, primaryList } from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { InstallerHost, primaryList } from "./support/installer_host.ts";
 
 const list = "10-calico.conflist";
 

@@ -1,6 +1,7 @@
 /** install-cni on file systems that are full or read-only: what works stays, and heals later. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { exists, InstallerHost, primaryList } from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { InstallerHost, primaryList } from "./support/installer_host.ts";
 
 const list = "10-calico.conflist";
 const kubeconfig = "ZZZ-kuma-cni-kubeconfig";

@@ -10,8 +10,8 @@ import { interpreterOf } from "../installer/host/interpreter.ts";
 import { byteString, parseText } from "../installer/conflist/json_edit.ts";
 import { Operations } from "../installer/host/operations.ts";
 import { parseList, singleOfReferenceList } from "./support/conflist_texts.ts";
+import { exists } from "./support/files.ts";
 import {
-  exists,
   InstallerHost,
   networkConfig,
   primaryList,

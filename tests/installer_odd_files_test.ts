@@ -2,7 +2,8 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { Operations } from "../installer/host/operations.ts";
 import { tryLock } from "../src/linux/file_exchange.ts";
-import { exists, InstallerHost, primaryList, primarySingle } from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { InstallerHost, primaryList, primarySingle } from "./support/installer_host.ts";
 import { doWork } from "./support/installer_work.ts";
 import "./support/load_libc.ts";
 

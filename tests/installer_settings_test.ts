@@ -6,7 +6,8 @@ import { warningsOfEntry } from "../installer/settings/plugin_entry.ts";
 import { problemOfAuthority } from "../installer/plan/certificate_authority.ts";
 import { parseSettings, SettingsError } from "../installer/settings/settings.ts";
 import { serverOf } from "../installer/settings/api_server.ts";
-import { authority, exists, InstallerHost, primaryList } from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { authority, InstallerHost, primaryList } from "./support/installer_host.ts";
 
 const list = "10-calico.conflist";
 const kubeconfig = "ZZZ-kuma-cni-kubeconfig";

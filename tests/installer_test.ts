@@ -1,8 +1,8 @@
 /** install-cni as a process, on folders of its own: install, heal, stop, uninstall. */
 import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
 import { formatKubeconfig } from "../src/kubernetes/kubeconfig_format.ts";
+import { exists } from "./support/files.ts";
 import {
-  exists,
   InstallerHost,
   networkConfig,
   primaryList,

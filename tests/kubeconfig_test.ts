@@ -11,6 +11,7 @@ import {
 import { formatKubeconfig } from "../src/kubernetes/kubeconfig_format.ts";
 import { libc } from "../src/linux/libc.ts";
 import { makeAuthority } from "./support/certificates.ts";
+import { withFolder } from "./support/files.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
 libc();
@@ -51,15 +52,6 @@ function general(cluster: readonly string[], user: readonly string[]): string {
 }
 
 const server = "server: https://api.example.com:6443/";
-
-async function inFolder(work: (folder: string) => void | Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** Runs and returns the error's message. */
 function problemOf(text: string, path = "/nowhere/config"): string {
@@ -186,7 +178,7 @@ Deno.test("JSON is a kubeconfig too", () => {
 });
 
 Deno.test("certificates, keys and the token's file are found relative to the kubeconfig", async () => {
-  await inFolder(async (folder) => {
+  await withFolder(async (folder) => {
     await Deno.mkdir(`${folder}/pki`);
     await Deno.writeTextFile(`${folder}/pki/ca.crt`, authority.certificate);
     await Deno.writeTextFile(`${folder}/pki/me.crt`, client.certificate);

@@ -2,7 +2,8 @@
 import { equal, ok } from "node:assert/strict";
 import { Operations } from "../installer/host/operations.ts";
 import { uninstall } from "../installer/loop/uninstall.ts";
-import { exists, InstallerHost, primaryList, quietLog } from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { InstallerHost, primaryList, quietLog } from "./support/installer_host.ts";
 import { doWork } from "./support/installer_work.ts";
 import "./support/load_libc.ts";
 

@@ -2,6 +2,7 @@
  * Measures the running install-cni: how soon a foreign rewrite is repaired, and what the process costs
  * while nothing happens. On a folder of its own on disk; nothing of the machine is touched.
  */
+import { exists } from "../../tests/support/files.ts";
 import { authority } from "../../tests/support/installer_host.ts";
 import { buildIfStale } from "../build.ts";
 import { printTable, quantile } from "./lib/table.ts";
@@ -131,15 +132,6 @@ function cpuMilliseconds(pid: number): number {
     sum += Number(Deno.readTextFileSync(`/proc/${pid}/task/${name}/schedstat`).split(" ")[0]);
   }
   return sum / 1e6;
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function sleep(milliseconds: number): Promise<void> {

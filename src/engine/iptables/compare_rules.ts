@@ -6,7 +6,7 @@ import type { Difference } from "../engine.ts";
 import { canonicalRule } from "./canonical_rule.ts";
 import { ownChainTest } from "./own_chains.ts";
 import { findOwnRules } from "./own_rules.ts";
-import { optionValue, parseOptions, type SavedTables } from "./saved_rules.ts";
+import { optionValue, parseOptions, type SavedChain, type SavedTables } from "./saved_rules.ts";
 
 /**
  * Compares our rules of one family with those expected, chain by chain and rule by rule; rules of
@@ -24,28 +24,41 @@ export function compareRules(
 ): Difference[] {
   const own = findOwnRules(saved, expected, false);
   const isOwn = ownChainTest(saved);
+  return pairChains(saved, expected).flatMap(({ table, name, target, actual }) => {
+    const place = `${family === "ipv4" ? "ip" : "ip6"} ${table} ${name}`;
+    if (actual === undefined && target !== undefined && !target.base) {
+      return [{ kind: "missing", object: `chain ${place}` } as const];
+    }
+    if (actual !== undefined && target === undefined && isOwn(table, name)) {
+      return [{ kind: "unexpected", object: `chain ${place}` } as const];
+    }
+    const flags = own.get(table)?.get(name);
+    const ours = actual?.rules.filter((_, i) => flags?.[i]) ?? [];
+    return compareChain(place, target, ours);
+  });
+}
+
+/** A chain as it should be and as it is; one of both can be missing. */
+interface ChainPair {
+  readonly table: string;
+  readonly name: string;
+  readonly target: Chain | undefined;
+  readonly actual: SavedChain | undefined;
+}
+
+/** Every chain that is there or should be. */
+function pairChains(saved: SavedTables, expected: FamilyRuleset | undefined): ChainPair[] {
   const tables = new Set([...expected?.tables.map(({ name }) => name) ?? [], ...saved.keys()]);
   return [...tables].flatMap((table) => {
-    const expectedChains = expected?.tables.find(({ name }) => name === table)?.chains ?? [];
-    const savedChains = saved.get(table);
-    const names = new Set([
-      ...expectedChains.map(({ name }) => name),
-      ...savedChains?.keys() ?? [],
-    ]);
-    return [...names].flatMap((name) => {
-      const place = `${family === "ipv4" ? "ip" : "ip6"} ${table} ${name}`;
-      const target = expectedChains.find((chain) => chain.name === name);
-      const actual = savedChains?.get(name);
-      if (actual === undefined && target !== undefined && !target.base) {
-        return [{ kind: "missing", object: `chain ${place}` } as const];
-      }
-      if (actual !== undefined && target === undefined && isOwn(table, name)) {
-        return [{ kind: "unexpected", object: `chain ${place}` } as const];
-      }
-      const flags = own.get(table)?.get(name);
-      const ours = actual?.rules.filter((_, i) => flags?.[i]) ?? [];
-      return compareChain(place, target, ours);
-    });
+    const targets = expected?.tables.find(({ name }) => name === table)?.chains ?? [];
+    const chains = saved.get(table);
+    const names = new Set([...targets.map(({ name }) => name), ...chains?.keys() ?? []]);
+    return [...names].map((name) => ({
+      table,
+      name,
+      target: targets.find((chain) => chain.name === name),
+      actual: chains?.get(name),
+    }));
   });
 }
 
@@ -89,29 +102,18 @@ export function isInPlace(
 ): boolean {
   const own = findOwnRules(saved, expected);
   const isOwn = ownChainTest(saved);
-  const tables = new Set([...expected?.tables.map(({ name }) => name) ?? [], ...saved.keys()]);
-  return [...tables].every((table) => {
-    const expectedChains = expected?.tables.find(({ name }) => name === table)?.chains ?? [];
-    const savedChains = saved.get(table);
-    const names = new Set([
-      ...expectedChains.map(({ name }) => name),
-      ...savedChains?.keys() ?? [],
-    ]);
-    return [...names].every((name) => {
-      const target = expectedChains.find((chain) => chain.name === name);
-      const chain = savedChains?.get(name);
-      if (isOwn(table, name) && (target === undefined || chain === undefined)) return false;
-      const actual = chain?.rules ?? [];
-      const foreign = actual.filter((_, i) => !own.get(table)?.get(name)?.[i]);
-      const rules = (placement: Rule["placement"]) =>
-        target?.rules.filter((rule) => rule.placement === placement)
-          .map((rule) => ruleText(rule, { comments })) ?? [];
-      const expected = isOwn(table, name)
-        ? target?.rules.map((rule) => ruleText(rule, { comments })) ?? []
-        : [...rules("insert"), ...foreign, ...rules("append")];
-      return expected.length === actual.length &&
-        expected.every((text, i) => sameWithComment(text, actual[i] ?? ""));
-    });
+  return pairChains(saved, expected).every(({ table, name, target, actual }) => {
+    if (isOwn(table, name) && (target === undefined || actual === undefined)) return false;
+    const present = actual?.rules ?? [];
+    const foreign = present.filter((_, i) => !own.get(table)?.get(name)?.[i]);
+    const rules = (placement: Rule["placement"]) =>
+      target?.rules.filter((rule) => rule.placement === placement)
+        .map((rule) => ruleText(rule, { comments })) ?? [];
+    const expected = isOwn(table, name)
+      ? target?.rules.map((rule) => ruleText(rule, { comments })) ?? []
+      : [...rules("insert"), ...foreign, ...rules("append")];
+    return expected.length === present.length &&
+      expected.every((text, i) => sameWithComment(text, present[i] ?? ""));
   });
 }
 
