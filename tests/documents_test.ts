@@ -273,3 +273,14 @@ Deno.test("sections that the documents send their readers to are there", () => {
   });
   deepEqual(wrong, []);
 });
+
+Deno.test("files that comments send their readers to are there", () => {
+  const sources = ["src", "installer", "scripts"].flatMap((path) => [...sourcesBelow(path)]);
+  const wrong = ["main.ts", ...sources].flatMap((path) => {
+    const named = textOf(path).match(
+      /\b(?:src|installer|scripts|tests|docs|deploy)\/[\w/.-]*\w\.(?:ts|md|json)\b/g,
+    ) ?? [];
+    return named.filter((name) => !exists(`${root}${name}`)).map((name) => `${path}: ${name}`);
+  });
+  deepEqual(wrong, []);
+});

@@ -238,7 +238,7 @@ Deno.test("warns when its own pod could not start with an expired token", async 
     const agent = host.start({ POD_NAMESPACE: namespace });
     await agent.until("ready", () => host.isReady);
     equal(await agent.terminate(), 0);
-    equal(agent.stderr.includes(`Own namespace "${namespace}" is not in`), warns);
+    equal(agent.stderr.includes(`own namespace "${namespace}" is not in`), warns);
   }
 });
 

@@ -116,7 +116,7 @@ function warningsOfOwnNamespace(settings: Settings): string[] {
   const excluded = readPluginEntry(settings.networkConfig).settings.excludeNamespaces;
   if (namespace === undefined || excluded.includes(namespace)) return [];
   return [
-    `Own namespace "${namespace}" is not in kubernetes.exclude_namespaces: once the token on ` +
+    `This program's own namespace "${namespace}" is not in kubernetes.exclude_namespaces: once the token on ` +
     "this host has expired, this program's pod cannot start unless it uses the host's network",
   ];
 }

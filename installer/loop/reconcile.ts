@@ -138,7 +138,7 @@ export class Reconciler {
       for (const step of plan.steps) {
         const wait = this.#waitOfContention(step, seen);
         if (wait > 0) {
-          const reason = `"${nameOf(step)}" is fought over by another program`;
+          const reason = `Another program keeps rewriting "${nameOf(step)}"`;
           return this.#unfinished(plan, done, reason, { failed: false, retryAfter: wait });
         }
         try {

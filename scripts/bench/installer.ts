@@ -8,7 +8,7 @@ import { buildIfStale } from "../build.ts";
 import { printTable, quantile } from "./lib/table.ts";
 
 const processes = 3;
-/** Per process; further ones in quick succession would count as a fight. */
+/** Per process; further ones in quick succession would count as contention. */
 const rewrites = 80;
 const idleSeconds = 30;
 
