@@ -2,6 +2,7 @@
  * The installer killed with SIGKILL before each single file operation: afterwards the host must be one
  * that a container runtime can use, and a new start must bring it to the same end.
  */
+import { parseKubeconfig } from "../src/kubernetes/kubeconfig.ts";
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { singleOf, typesOf } from "../installer/conflist/conflist.ts";
 import { isConfName } from "../installer/conflist/conf_file.ts";
@@ -176,7 +177,7 @@ function assertUsable(host: InstallerHost, scenario: Scenario, when: string): vo
       JSON.parse(text).plugins.at(-1).kubernetes.kubeconfig;
     const kubeconfig = `${host.netDir}/${path.slice(path.lastIndexOf("/") + 1)}`;
     equal(Deno.statSync(kubeconfig).mode! & 0o7777, 0o600, when);
-    ok(Deno.readTextFileSync(kubeconfig).includes("kind: Config"), when);
+    ok(parseKubeconfig(Deno.readTextFileSync(kubeconfig), kubeconfig).token, when);
   }
   deepEqual(first?.filter((type) => type !== "kuma-cni"), scenario.primary, when);
 }

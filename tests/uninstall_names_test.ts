@@ -394,3 +394,36 @@ Deno.test("a name is found wherever it stands, and is not seen where there is no
   equal(referenceTo(text({ a: [{ b: name }] }), name), "a[0].b");
   equal(referenceTo(text({ a: `x${name}` }), name), undefined);
 });
+
+Deno.test("check tells programs what stands in the plugin's place, the runtime and the stored chains", async () => {
+  await using host = new NamedHost();
+  host.writeHost("/etc/crio/crio.conf", "");
+  host.writeConf(list, primaryList);
+  Deno.writeTextFileSync(`${host.binDir}/calico`, "#!/bin/sh\n", { mode: 0o755 });
+  Deno.writeTextFileSync(`${host.binDir}/portmap`, "#!/bin/sh\n", { mode: 0o755 });
+  const check = async (extra: Record<string, string> = {}) => {
+    const environment = { MOUNTED_HOST_ROOT: host.hostRoot, ...extra };
+    const { code, stdout } = await host.run(["check", "-o", "json"], environment);
+    const { plugin, runtime, cachedChains, installed } = JSON.parse(stdout);
+    equal(code, installed ? 0 : 1);
+    return { plugin, runtime: runtime.kind, cachedChains, installed };
+  };
+  const without = { runtime: "cri-o", installed: false };
+  deepEqual(await check(), { ...without, plugin: "missing", cachedChains: null });
+  await host.installed();
+  const pod = host.cachePod("pod-1", chainedList);
+  host.cachePod("other", { name: "n", plugins: [{ type: "a" }] });
+  deepEqual(await check(), {
+    runtime: "cri-o",
+    installed: true,
+    plugin: "current",
+    cachedChains: 1,
+  });
+  ok((await host.uninstall()).stub !== undefined);
+  deepEqual(await check(), { ...without, plugin: "stub", cachedChains: 1 });
+  Deno.removeSync(pod);
+  deepEqual(await check(), { ...without, plugin: "stub", cachedChains: 0 });
+  const elsewhere = { CNI_RUNTIME: "containerd", MOUNTED_CNI_CACHE_DIR: `${host.root}/nowhere` };
+  const { runtime, cachedChains } = await check(elsewhere);
+  deepEqual([runtime, cachedChains], ["containerd", null]);
+});
