@@ -8,24 +8,26 @@
 import {
   byteStringOf,
   fieldOf,
-  formatJson,
-  indentationAt,
   isSameJson,
   type JsonArray,
   JsonError,
-  type JsonLayout,
   type JsonNode,
   type JsonObject,
   type JsonText,
-  layoutOf,
-  lineEndIn,
   memberOf,
   parseJson,
   parseText,
-  replaceSpans,
   stringFieldOf,
   stringMemberOf,
 } from "./json_edit.ts";
+import {
+  formatJson,
+  indentationAt,
+  type JsonLayout,
+  layoutOf,
+  lineEndIn,
+  replaceSpans,
+} from "./json_layout.ts";
 
 /** The `type` of our chain entry, which is also the plugin's file name. */
 export const pluginType = "kuma-cni";
