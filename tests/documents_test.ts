@@ -1,5 +1,6 @@
 /** Documents say what the code says: settings, metrics, messages, names of tests, links. */
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { commandLine } from "../installer/main.ts";
 import { AgentService } from "../installer/agent/service.ts";
 import { flagOf, parseSettings } from "../installer/settings/settings.ts";
 import { pathsOf } from "../installer/settings/paths.ts";
@@ -118,6 +119,50 @@ Deno.test("docs/operations.md has every reason for passing a pod through", () =>
   ok(codes.length >= 5);
   const document = textOf("docs/operations.md");
   deepEqual(codes.filter((code) => !document.includes(`\`${code}\``)), []);
+});
+
+Deno.test("docs/operations.md has every reason for being degraded", () => {
+  const kinds = /type ConnectionFailureKind =([^;]*);/.exec(
+    textOf("src/kubernetes/connection_state.ts"),
+  )?.[1] ?? "";
+  const codes = Array.from(kinds.matchAll(/^ +\| "([a-z-]+)"/gm), ([, kind]) => `api-${kind}`);
+  ok(codes.length >= 6);
+  const rows = rowsOf("docs/operations.md");
+  const start = rows.findIndex(([first]) => first === "reason");
+  const listed = rows.slice(start + 2).map(([first]) => first!).join();
+  const missing = [...codes, "token-expires", "token-expired"]
+    .filter((code) => !listed.includes(`\`${code}\``));
+  deepEqual(missing, []);
+});
+
+/** What stands in a document's blocks of commands and in its code within sentences. */
+function commandsIn(path: string): string {
+  const fences = /^```(\w*)\n([^]*?)^```$/gm;
+  const blocks = Array.from(
+    textOf(path).matchAll(fences),
+    ([, language, block]) =>
+      language === "" || language === "sh" ? block!.replace(/ #.*$|^#.*$/gm, "") : "",
+  );
+  return blocks.concat(textOf(path).replace(fences, "").match(/`install-cni [^`]*`/g) ?? [])
+    .join("\n");
+}
+
+Deno.test("docs/installer.md has every command, and the documents name no other", () => {
+  const commands = commandLine().commands.map((command) => command.name());
+  ok(commands.length > 10);
+  const listed = rowsOf("docs/installer.md").map(([first]) => first!).join();
+  const missing = commands.filter((name) => !listed.includes(`\`install-cni ${name}`));
+  // The names of tests in docs/reliability.md are sentences.
+  const documents = Array.from(Deno.readDirSync(`${root}docs`), ({ name }) => `docs/${name}`)
+    .filter((path) => path !== "docs/reliability.md");
+  const unknown = [...documents, "README.md"].flatMap((path) =>
+    Array.from(
+      commandsIn(path).matchAll(/\binstall-cni ([a-z]+(?:-[a-z]+)?)\b/g),
+      ([, name]) => name!,
+    ).filter((name) => name !== "help" && !commands.includes(name))
+      .map((name) => `${path}: ${name}`)
+  );
+  deepEqual({ missing, unknown }, { missing: [], unknown: [] });
 });
 
 Deno.test("docs/reliability.md names tests that are there", () => {
