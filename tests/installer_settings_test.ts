@@ -159,6 +159,19 @@ Deno.test("a garbled authority never replaces a good kubeconfig", async () => {
   equal(await agent.terminate(), 0);
 });
 
+Deno.test("a token that the plugin would find too long never replaces a good kubeconfig", async () => {
+  await using host = new InstallerHost();
+  host.writeConf(list, primaryList);
+  const agent = host.start();
+  await agent.until("ready", () => host.isReady);
+  const good = host.readConf(kubeconfig);
+  host.writeSecret("token", "a".repeat(1024 * 1024));
+  await agent.until("told", () => /not refreshed: .*reads at most 1048576/.test(agent.stderr));
+  equal(host.readConf(kubeconfig), good);
+  ok(host.isReady, "the old kubeconfig still works");
+  equal(await agent.terminate(), 0);
+});
+
 Deno.test("with a garbled authority from the start it waits, and says for what", async () => {
   await using host = new InstallerHost();
   host.writeConf(list, primaryList);
