@@ -57,6 +57,13 @@ Deno.test("what the plugin would refuse is refused, in one line that names the k
   }
 });
 
+Deno.test("where nothing is set, it is said where an installation has its settings", () => {
+  throws(
+    () => parseSettings(() => undefined),
+    /^SettingsError: CNI_NETWORK_CONFIG is not set, wanted a JSON object .*; .* --env-file names$/,
+  );
+});
+
 Deno.test("a network of its own needs a version that the plugin speaks, a chained entry does not", () => {
   const config = configWith({ cniVersion: "1.0.1", name: "n" });
   settingsWith({ CNI_NETWORK_CONFIG: config });
