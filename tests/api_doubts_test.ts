@@ -1,12 +1,20 @@
 /** States in which all is installed and meshed pods may not start: told before a pod finds them out. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { ApiHealth } from "../installer/agent/api_health.ts";
 import { DoubtLog } from "../installer/agent/doubt_log.ts";
 import { type Doubt, doubtsOf, expiryInKubeconfig } from "../installer/cluster/doubts.ts";
+import type { ServiceContext } from "../installer/loop/service.ts";
+import { parseSettings } from "../installer/settings/settings.ts";
 import { ConnectionState } from "../src/kubernetes/connection_state.ts";
 import { ApiError } from "../src/kubernetes/errors.ts";
 import { formatKubeconfig } from "../src/kubernetes/kubeconfig_format.ts";
 import { ApiServer } from "./support/api_server.ts";
-import { InstallerHost, primaryList, type RunningInstaller } from "./support/installer_host.ts";
+import {
+  InstallerHost,
+  primaryList,
+  quietLog,
+  type RunningInstaller,
+} from "./support/installer_host.ts";
 import "./support/load_libc.ts";
 import { plainPod } from "./support/pods.ts";
 
@@ -89,6 +97,45 @@ Deno.test("a doubt is told when it comes, seldom while it stays, and when it is 
   // One that comes and goes is not told each time, and its end only when it was.
   for (let i = 0; i < 50; i++, now += 1000) log.update(i % 2 === 0 ? [doubt] : []);
   equal(lines.length, 4, lines.join("\n"));
+});
+
+Deno.test("while there is trouble or the right is missing, its end is looked for every ten seconds", async () => {
+  const time = Date.now;
+  let now = time();
+  Date.now = () => now;
+  try {
+    for (const code of [403, 503]) {
+      let asked = 0;
+      const state = new ConnectionState(() => now);
+      const context: ServiceContext = {
+        settings: parseSettings(() => undefined, { needsConfig: false }),
+        log: quietLog(),
+        paths: { kubeconfig: "/proc/none" } as ServiceContext["paths"],
+        state: () => ({ ready: true, reason: "" }),
+        liveness: () => ({ alive: true, reason: "" }),
+      };
+      const health = new ApiHealth(context, state, () => {
+        asked++;
+        throw new ApiError("no", { kind: "status", status: code, temporary: false });
+      });
+      const askedAfter = async (seconds: number) => {
+        now += seconds * 1000;
+        health.tick();
+        await Promise.resolve();
+        return asked;
+      };
+      equal(await askedAfter(59), 0, "nothing is wrong yet");
+      equal(await askedAfter(1), 1);
+      equal(await askedAfter(9), 1);
+      equal(await askedAfter(1), 2, `${code} may be over`);
+      state.succeeded("get");
+      equal(await askedAfter(59), 2);
+      state.failed("watch", new ApiError("no", { kind: "status", status: 403, temporary: false }));
+      equal(await askedAfter(59), 2, "a missing right to watch is no trouble");
+    }
+  } finally {
+    Date.now = time;
+  }
 });
 
 async function answer(port: number, path: string): Promise<{ status: number; text: string }> {

@@ -58,6 +58,13 @@ Deno.test("what the plugin would refuse is refused, in one line that names the k
   }
 });
 
+Deno.test("where nothing is set, it is said where an installation has its settings", () => {
+  throws(
+    () => parseSettings(() => undefined),
+    /^SettingsError: CNI_NETWORK_CONFIG is not set, wanted a JSON object .*; .* --env-file names$/,
+  );
+});
+
 Deno.test("a network of its own needs a version that the plugin speaks, a chained entry does not", () => {
   const config = configWith({ cniVersion: "1.0.1", name: "n" });
   settingsWith({ CNI_NETWORK_CONFIG: config });
@@ -157,6 +164,19 @@ Deno.test("a garbled authority never replaces a good kubeconfig", async () => {
   host.writeSecret("ca.crt", authority);
   await agent.until("fresh", () => host.readConf(kubeconfig)!.includes('"token": "token-2"'));
   await agent.until("over", () => agent.stderr.includes("Over: The kubeconfig is not refreshed"));
+  equal(await agent.terminate(), 0);
+});
+
+Deno.test("a token that the plugin would find too long never replaces a good kubeconfig", async () => {
+  await using host = new InstallerHost();
+  host.writeConf(list, primaryList);
+  const agent = host.start();
+  await agent.until("ready", () => host.isReady);
+  const good = host.readConf(kubeconfig);
+  host.writeSecret("token", "a".repeat(1024 * 1024));
+  await agent.until("told", () => /not refreshed: .*reads at most 1048576/.test(agent.stderr));
+  equal(host.readConf(kubeconfig), good);
+  ok(host.isReady, "the old kubeconfig still works");
   equal(await agent.terminate(), 0);
 });
 

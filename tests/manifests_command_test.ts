@@ -229,9 +229,9 @@ Deno.test("--platform auto asks the API server of the kubeconfig, and needs the 
         users: [{ name: "u", user: { token: "t" } }],
       }),
     );
-    const ask = () =>
+    const ask = (name = "config") =>
       manifests(["--platform", "auto", "--output", "values"], "", {
-        KUBECONFIG: `${folder}/config`,
+        KUBECONFIG: `${folder}/${name}`,
         NO_PROXY: "127.0.0.1",
       });
     const { code, stderr } = await ask();
@@ -241,6 +241,11 @@ Deno.test("--platform auto asks the API server of the kubeconfig, and needs the 
     const refused = await ask();
     deepEqual([refused.code, refused.stdout], [1, ""]);
     ok(/^install-cni: .*403.*forbidden\n$/.test(refused.stderr), refused.stderr);
+    const { stderr: missing } = await ask("gone");
+    ok(
+      /^install-cni: There is no kubeconfig ".*gone"; set KUBECONFIG .*\n$/.test(missing),
+      missing,
+    );
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -51,7 +51,8 @@ export class ApiHealth {
     this.#log.update(this.doubts);
     const { lastSuccess, lastFailure, problem } = this.state;
     const last = Math.max(lastSuccess ?? 0, lastFailure?.time ?? 0, this.#started);
-    const bound = problem === undefined ? freshness : troubledFreshness;
+    const isTroubled = problem !== undefined || this.state.forbidden.includes("get");
+    const bound = isTroubled ? troubledFreshness : freshness;
     if (!this.#isAsking && Date.now() - last >= bound) void this.#ask();
   }
 

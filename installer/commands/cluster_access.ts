@@ -22,6 +22,25 @@ export function clusterClient(): KubernetesClient {
     return clientOf(settings, requestTimeoutMilliseconds);
   }
   const path = named || `${Deno.env.get("HOME") ?? ""}/.kube/config`;
-  const access = loadKubeconfig(path.startsWith("/") ? path : `${Deno.cwd()}/${path}`);
+  const absolute = path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
+  if (!exists(absolute)) {
+    throw new Error(
+      `There is no kubeconfig ${
+        JSON.stringify(absolute)
+      }; set KUBECONFIG to that of the cluster, ` +
+        "or name the platform instead of auto",
+    );
+  }
+  const access = loadKubeconfig(absolute);
   return new KubernetesClient(access, { requestTimeoutMilliseconds });
+}
+
+/** What is there but cannot be read is the reader's to tell. */
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch (error) {
+    return !(error instanceof Deno.errors.NotFound);
+  }
 }

@@ -1,7 +1,11 @@
 /** Decides whether the kubeconfig on the host must be written. Pure. */
 import { formatKubeconfig } from "../../src/kubernetes/kubeconfig_format.ts";
+import {
+  KubeconfigError,
+  largestKubeconfig,
+  parseKubeconfig,
+} from "../../src/kubernetes/kubeconfig.ts";
 import { messageOf } from "../../src/text/message_of.ts";
-import { KubeconfigError, parseKubeconfig } from "../../src/kubernetes/kubeconfig.ts";
 import { sameBytes } from "../host/host_files.ts";
 import type { Observed } from "../host/observe.ts";
 import { ownGid, ownUid } from "../host/owner.ts";
@@ -60,6 +64,11 @@ export function kubeconfigStep(
 
 /** Returns why the plugin's own reader refuses a kubeconfig; `undefined` when it does not. */
 export function problemOfKubeconfig(text: string, name: string): string | undefined {
+  const { length } = new TextEncoder().encode(text);
+  if (length > largestKubeconfig) {
+    return `Cannot use kubeconfig "${name}": with this token and certificate authority it has ` +
+      `${length} bytes, and the plugin reads at most ${largestKubeconfig}`;
+  }
   try {
     const { certificateAuthority = "" } = parseKubeconfig(text, name);
     const garbled = problemOfAuthority(certificateAuthority);

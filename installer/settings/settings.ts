@@ -72,6 +72,15 @@ export function parseSettings(
 function parseValue(declaration: Declaration, value: string): unknown {
   const parsed = kinds[declaration.kind].parse(value);
   if ("value" in parsed) return parsed.value;
+  if (value === "") {
+    throw new SettingsError(
+      `${declaration.variable} is not set, wanted ${
+        allowedValues(declaration)
+      }; an installation's ` +
+        "settings are in the environment of its container, or in the file that --env-file names",
+      1,
+    );
+  }
   const reason = parsed.reason === "" ? "" : ` (${parsed.reason})`;
   throw new SettingsError(
     `${declaration.variable} is ${quote(value)}${reason}, ` +

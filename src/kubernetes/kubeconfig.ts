@@ -267,11 +267,11 @@ function checkUrl(
 }
 
 /** Real ones have a few KiB; bundles of all public authorities have 200. */
-const largestFile = 1024 * 1024;
+export const largestKubeconfig = 1024 * 1024;
 
 function readText(kubeconfig: string, path: string, what: string): string {
   try {
-    return new TextDecoder().decode(readRegularFile(path, largestFile));
+    return new TextDecoder().decode(readRegularFile(path, largestKubeconfig));
   } catch (cause) {
     const reason = cause instanceof LinuxError && cause.code === "ENOENT"
       ? "does not exist; is install-cni running on this node?"
