@@ -83,3 +83,18 @@ export function retryAfter(
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
+
+/** What is wrong with an answer before its body, if anything. */
+export function contentProblem({ headers }: Pick<Answer, "headers">): string | undefined {
+  const type = headers.get("content-type") ?? "";
+  if (!/^application\/json\b/i.test(type)) {
+    return `the answer is ${
+      type === "" ? "of no type" : `"${type.slice(0, 80)}"`
+    }, wanted "application/json"; is that address an API server, or a proxy in front of it?`;
+  }
+  const encoding = headers.get("content-encoding") ?? "identity";
+  return encoding === "identity"
+    ? undefined
+    : `the answer is encoded as "${encoding.slice(0, 80)}", which was not asked for; is there a ` +
+      "proxy in front of the API server?";
+}
