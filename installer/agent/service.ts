@@ -4,7 +4,8 @@ import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { messageOf } from "../../src/log/message_of.ts";
 import { writeToStderr } from "../../src/log/stderr.ts";
-import { clientOf, ownPod, readOwnPod, readText } from "../cluster/own_pod.ts";
+import { ClusterConnection } from "../cluster/cluster_connection.ts";
+import { ownPod, readOwnPod } from "../cluster/own_pod.ts";
 import type { Observer, Service, ServiceContext } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { AgentMetrics } from "./agent_metrics.ts";
@@ -14,9 +15,6 @@ import { PodCache } from "./pod_cache.ts";
 import { SocketServer } from "./socket_server.ts";
 import { WatchLog } from "./watch_log.ts";
 
-/** Time for one request to the API server, in milliseconds. */
-const REQUEST_MILLISECONDS = 10_000;
-
 /** Serves the agent's socket, and health and metrics when a port is set. */
 export class AgentService implements Service {
   readonly metrics = new AgentMetrics(new MetricsRegistry());
@@ -24,13 +22,14 @@ export class AgentService implements Service {
   /** How the requests to the API server go: the watch's, and those for single pods. */
   readonly apiState = new ConnectionState();
   #context: ServiceContext | undefined;
-  #client: { readonly client: KubernetesClient; readonly authority: string } | undefined;
+  readonly #connection: ClusterConnection;
   #cache: PodCache | undefined;
   #socket: SocketServer | undefined;
   #http: Deno.HttpServer | undefined;
   #lastSocketTrouble = "";
 
   constructor(private readonly settings: Settings) {
+    this.#connection = new ClusterConnection(settings, this.apiState);
     const { metrics } = this;
     this.observer = {
       installed: () => metrics.installs.increment(),
@@ -115,7 +114,7 @@ export class AgentService implements Service {
   async stop(): Promise<void> {
     this.#cache?.stop();
     this.#socket?.close();
-    this.#client?.client.close();
+    this.#connection.close();
     const http = this.#http;
     this.#http = undefined;
     await http?.shutdown();
@@ -128,7 +127,7 @@ export class AgentService implements Service {
 
   #startCache(context: ServiceContext): void {
     if (this.#cache !== undefined) return;
-    const connect = () => this.#connect();
+    const connect = () => this.#connection.client();
     const log = new WatchLog(context.log);
     const cache = new PodCache(connect, (signal) => nodeName(this.settings, connect(), signal), {
       observer: {
@@ -141,17 +140,6 @@ export class AgentService implements Service {
     });
     this.#cache = cache;
     void cache.run();
-  }
-
-  /** The client of the API server; another one when the cluster's authority was replaced. */
-  #connect(): KubernetesClient {
-    const authority = readText(this.settings.caFile);
-    if (this.#client?.authority !== authority) {
-      this.#client?.client.close();
-      const client = clientOf(this.settings, REQUEST_MILLISECONDS, this.apiState);
-      this.#client = { client, authority };
-    }
-    return this.#client.client;
   }
 
   #serveHealth(context: ServiceContext): void {

@@ -5,12 +5,21 @@ import { writeToStderr } from "../../src/log/stderr.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { folderOf } from "../host/host_files.ts";
 import { type Declaration, declarations, type Settings } from "../settings/declarations.ts";
+import type { ControllerSettings } from "../settings/controller_declarations.ts";
 import { kinds } from "../settings/kinds.ts";
-import { flagOf, parseSettings, SettingsError } from "../settings/settings.ts";
+import {
+  flagOf,
+  parseControllerSettings,
+  parseSettings,
+  SettingsError,
+} from "../settings/settings.ts";
 
-/** Adds the flags of all settings to a command. */
-export function addSettings(command: Command): void {
-  for (const declaration of Object.values(declarations)) {
+/** Adds the flags of settings to a command; of all of the node agent's unless told. */
+export function addSettings(
+  command: Command,
+  settings: readonly Declaration[] = Object.values(declarations),
+): void {
+  for (const declaration of settings) {
     const flags = `${flagOf(declaration)} <${kinds[declaration.kind].placeholder}>`;
     const option = new Option(flags, helpOf(declaration)).helpGroup("Settings:");
     command.addOption(option as never);
@@ -27,12 +36,28 @@ function helpOf({ default: preset, help, variable }: Declaration): string {
  * line for people when one is wrong.
  */
 export function settingsOf(command: Command, options = { needsConfig: true }): Settings {
+  return orExit(() => parseSettings(readerOf(command), options));
+}
+
+/** Reads the settings of the controller in the same way. */
+export function controllerSettingsOf(
+  command: Command,
+  options = { needsApp: true },
+): ControllerSettings {
+  return orExit(() => parseControllerSettings(readerOf(command), options));
+}
+
+function readerOf(command: Command): (declaration: Declaration) => string | undefined {
   const flags = command.optsWithGlobals() as Record<string, unknown>;
+  return (declaration) => {
+    const flag = flags[optionName(declaration)];
+    return typeof flag === "string" ? flag : Deno.env.get(declaration.variable);
+  };
+}
+
+function orExit<T>(work: () => T): T {
   try {
-    return parseSettings((declaration) => {
-      const flag = flags[optionName(declaration)];
-      return typeof flag === "string" ? flag : Deno.env.get(declaration.variable);
-    }, options);
+    return work();
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     console.error(`install-cni: ${error.message}`);
