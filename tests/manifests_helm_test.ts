@@ -34,6 +34,8 @@ async function chartObjects(helm: Helm, files: readonly string[]): Promise<Map<s
     "template",
     "any-release",
     chart,
+    // The job before an uninstallation is Helm's alone.
+    "--no-hooks",
     ...files.flatMap((file) => ["-f", file]),
   ]);
   ok(success, `Helm ${helm.version}: ${stderr}`);

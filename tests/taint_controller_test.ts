@@ -1,6 +1,18 @@
 /** The taint controller against the API server stand-in: end states, and the writes that they take. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { cniPod, ControllerBed, daemonSet, node, pause, until } from "./support/controller_bed.ts";
+import { removeTaints } from "../installer/controller/remove_taints.ts";
+import { manifestObjects } from "../installer/manifests/objects.ts";
+import { resolveValues } from "../installer/manifests/values.ts";
+import { takeLease } from "../src/kubernetes/lease_election.ts";
+import {
+  cniPod,
+  ControllerBed,
+  daemonSet,
+  node,
+  pause,
+  referenceTaint,
+  until,
+} from "./support/controller_bed.ts";
 
 Deno.test("a new node is tainted until its CNI pod is ready, in two writes and with Events", async () => {
   await using bed = await ControllerBed.start({ objects: [daemonSet()] });
@@ -168,6 +180,32 @@ Deno.test("switched off, it takes away the taints that it has left", async () =>
   equal(bed.isTainted("theirs"), true);
 });
 
+Deno.test("before an uninstallation the controller is held off, and every taint is taken away", async () => {
+  await using bed = await ControllerBed.start({
+    objects: [daemonSet(), node("ours", { ageSeconds: 0 }), node("theirs", { tainted: true })],
+  });
+  const leader = await bed.leader();
+  await until(() => bed.isTainted("ours"), "ours is tainted");
+  using client = bed.client();
+  const { signal } = new AbortController();
+  const lease = { namespace: "kube-system", name: "kuma-cni-controller", identity: "x", signal };
+  equal(await takeLease(client, lease, 60_000), true);
+  await until(() => !leader.isLeading, "the leader stops");
+  const nodes = await removeTaints(client, {
+    taint: referenceTaint,
+    which: "all",
+    signal,
+    change: (change, what) => client.change(change, { what }),
+  });
+  deepEqual(nodes.sort(), ["ours", "theirs"]);
+  await pause(1_000);
+  deepEqual(
+    [bed.isTainted("ours"), bed.isTainted("theirs"), leader.isLeading],
+    [false, false, false],
+  );
+  equal(await takeLease(client, { ...lease, name: "no-such" }, 1_000), false);
+});
+
 Deno.test("a DaemonSet that does not tolerate the taint is not locked out", async () => {
   await using bed = await ControllerBed.start({
     objects: [daemonSet({ tolerations: [] }), node("n1", { ageSeconds: 0 })],
@@ -233,6 +271,48 @@ Deno.test("what others change at the same time is kept", async () => {
   await until(() => complete().every((is) => is), "all six taints on each node");
   ok(bed.nodeWrites.length <= 80, `${bed.nodeWrites.length} writes for 10 nodes`);
 });
+
+Deno.test("the rights of the manifests are enough, and each of them is needed", async () => {
+  await using bed = await ControllerBed.start({
+    objects: [daemonSet(), node("n1", { ageSeconds: 0, tainted: true })],
+    settings: { taintGrace: 0 },
+  });
+  const first = await bed.leader("a");
+  bed.server.store.put(cniPod("n1", "ready"));
+  await until(() => !bed.isTainted("n1"), "n1 is free");
+  bed.server.store.put(cniPod("n1", "starting"));
+  await until(() => bed.isTainted("n1"), "n1 is tainted");
+  await until(() => bed.events("n1").length === 2, "Events are written");
+  await first.stop();
+  // A removal that somebody else comes before looks at the node again.
+  bed.server.inject({ kind: "status", code: 409 }, { verb: "patch", path: "/nodes/", times: 1 });
+  await bed.leader("b", { taintEnabled: false });
+  await until(() => !bed.isTainted("n1"), "n1 is free");
+  const granted = grantedRights();
+  const used = new Set(bed.server.requests.map(({ verb, target }) => {
+    const [, group = "", namespace = "", resource] =
+      /^\/apis?\/(?:([^/]+\.?[^/]*)\/)?v1\/(?:namespaces\/([^/]+)\/)?([^/?]+)/.exec(target)!;
+    return `${verb} ${group}/${resource} ${namespace}`;
+  }));
+  deepEqual([...used].sort(), [...granted].sort());
+});
+
+/** What the manifests grant, as `verb group/resource namespace`. */
+function grantedRights(): Set<string> {
+  const objects = manifestObjects(resolveValues({ cni: { controller: { enabled: true } } }));
+  const roles = objects.filter(({ kind, metadata }) =>
+    kind.endsWith("Role") && metadata.name.startsWith("kuma-cni-controller")
+  );
+  return new Set(
+    roles.flatMap(({ metadata, rules }) =>
+      (rules as { apiGroups: string[]; resources: string[]; verbs: string[] }[]).flatMap((rule) =>
+        rule.verbs.map((verb) =>
+          `${verb} ${rule.apiGroups[0]}/${rule.resources[0]} ${metadata.namespace ?? ""}`
+        )
+      )
+    ),
+  );
+}
 
 /** The reference's controller in its own words: no grace, no marks, every node. */
 class ReferenceController implements AsyncDisposable {

@@ -1,5 +1,7 @@
 /** `install-cni controller`: keeps pods off nodes where the plugin is not installed. */
 import type { Command } from "@commander-js/extra-typings";
+import { takeLease } from "../../src/kubernetes/lease_election.ts";
+import { sleep } from "../../src/kubernetes/sleep.ts";
 import { messageOf } from "../../src/log/message_of.ts";
 import { serveHealth } from "../agent/health.ts";
 import { ClusterConnection } from "../cluster/cluster_connection.ts";
@@ -14,6 +16,12 @@ import {
 import type { Settings } from "../settings/declarations.ts";
 import { clusterClient } from "./cluster_access.ts";
 import { addSettings, controllerSettingsOf, loggerOf, settingsOf } from "./command_settings.ts";
+
+/** For so long nobody taints nodes anew, time enough to uninstall, in milliseconds. */
+const standDown = 10 * 60_000;
+
+/** After so long without its Lease a leader has stopped, in milliseconds. */
+const longestRenewal = 11_000;
 
 const examples = `
 Runs in a Deployment of two replicas, which "install-cni manifests --set cni.controller.enabled=true"
@@ -82,10 +90,20 @@ async function takeTaintsAway(command: Command): Promise<void> {
   const settings = controllerSettingsOf(command, { needsApp: false });
   try {
     using client = clusterClient();
+    const { signal } = new AbortController();
+    const lease = { namespace: settings.cniNamespace, name: settings.leaseName, signal };
+    const identity = `remove-taints_${crypto.randomUUID()}`;
+    if (await takeLease(client, { ...lease, identity }, standDown)) {
+      console.error(
+        `The controller is held off for ${standDown / 60_000} minutes: uninstall it, or set ` +
+          `${controllerDeclarations.taintEnabled.variable}=false`,
+      );
+      await sleep(longestRenewal, signal);
+    }
     const nodes = await removeTaints(client, {
       taint: { key: settings.taintKey, effect: settings.taintEffect },
       which: "all",
-      signal: new AbortController().signal,
+      signal,
       change: (change, what) => client.change(change, { what }),
     });
     console.log(

@@ -47,6 +47,37 @@ export interface Term {
   readonly isHeld: boolean;
 }
 
+/**
+ * Takes a Lease from whoever has it, so that nobody acts for a while: a leader stops at its next
+ * renewal, and at the latest when it cannot renew any longer.
+ *
+ * @param milliseconds For so long the others keep away.
+ * @returns False when there is no such Lease, so that nobody leads.
+ * @throws {ApiError} when it cannot be changed.
+ */
+export async function takeLease(
+  client: KubernetesClient,
+  lease: Pick<ElectionOptions, "namespace" | "name" | "identity" | "signal">,
+  milliseconds: number,
+): Promise<boolean> {
+  const what = `Lease "${lease.namespace}/${lease.name}"`;
+  const now = microTime(new Date());
+  const operations: JsonPatch[] = [
+    { op: "add", path: "/spec/holderIdentity", value: lease.identity },
+    { op: "add", path: "/spec/leaseDurationSeconds", value: Math.ceil(milliseconds / 1000) },
+    { op: "add", path: "/spec/acquireTime", value: now },
+    { op: "add", path: "/spec/renewTime", value: now },
+  ];
+  const path = `/apis/coordination.k8s.io/v1/namespaces/${lease.namespace}/leases/${lease.name}`;
+  try {
+    await client.change({ verb: "patch", path, operations }, { what, signal: lease.signal });
+    return true;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return false;
+    throw error;
+  }
+}
+
 interface Lease {
   readonly holder: string;
   readonly version: string;

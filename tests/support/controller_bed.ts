@@ -224,6 +224,16 @@ export class ControllerBed implements AsyncDisposable {
     return replica;
   }
 
+  /** A client of somebody else; dispose of it. */
+  client(): KubernetesClient {
+    return new KubernetesClient({
+      server: this.server.url,
+      certificateAuthority: this.server.certificateAuthority,
+      token: this.server.token,
+      insecureSkipTlsVerify: false,
+    });
+  }
+
   /** Keys and effects of a node's taints. */
   taints(name: string): string[] {
     const { spec } = this.server.store.get("nodes", undefined, name);
