@@ -179,6 +179,7 @@ Deno.test("the controller runs without privilege, and understands what its objec
     taintKey: "kuma.io/x",
     taintEffect: "NoSchedule",
     taintGrace: 5,
+    attachmentsEnabled: true,
     leaseName: "mesh-cni-controller",
   });
   const known = new Set<unknown>(

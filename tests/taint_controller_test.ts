@@ -5,9 +5,12 @@ import { manifestObjects } from "../installer/manifests/objects.ts";
 import { resolveValues } from "../installer/manifests/values.ts";
 import { takeLease } from "../src/kubernetes/lease_election.ts";
 import {
+  attachment,
+  attachmentDefinition,
   cniPod,
   ControllerBed,
   daemonSet,
+  namespace,
   node,
   pause,
   referenceTaint,
@@ -274,7 +277,14 @@ Deno.test("what others change at the same time is kept", async () => {
 
 Deno.test("the rights of the manifests are enough, and each of them is needed", async () => {
   await using bed = await ControllerBed.start({
-    objects: [daemonSet(), node("n1", { ageSeconds: 0, tainted: true })],
+    objects: [
+      daemonSet(),
+      node("n1", { ageSeconds: 0, tainted: true }),
+      attachmentDefinition(),
+      namespace("new", "true"),
+      namespace("taken-over", "true"),
+      attachment("taken-over"),
+    ],
     settings: { taintGrace: 0 },
   });
   const first = await bed.leader("a");
@@ -283,6 +293,9 @@ Deno.test("the rights of the manifests are enough, and each of them is needed", 
   bed.server.store.put(cniPod("n1", "starting"));
   await until(() => bed.isTainted("n1"), "n1 is tainted");
   await until(() => bed.events("n1").length === 2, "Events are written");
+  await until(() => bed.server.store.has(attachments, "new", "kuma-cni"), "one is made");
+  bed.server.store.put(namespace("new"));
+  await until(() => !bed.server.store.has(attachments, "new", "kuma-cni"), "it is deleted");
   await first.stop();
   // A removal that somebody else comes before looks at the node again.
   bed.server.inject({ kind: "status", code: 409 }, { verb: "patch", path: "/nodes/", times: 1 });
@@ -292,10 +305,14 @@ Deno.test("the rights of the manifests are enough, and each of them is needed", 
   const used = new Set(bed.server.requests.map(({ verb, target }) => {
     const [, group = "", namespace = "", resource] =
       /^\/apis?\/(?:([^/]+\.?[^/]*)\/)?v1\/(?:namespaces\/([^/]+)\/)?([^/?]+)/.exec(target)!;
-    return `${verb} ${group}/${resource} ${namespace}`;
+    // Those of the cluster's role are for every namespace.
+    const where = resource === attachments ? "" : namespace;
+    return `${verb} ${group}/${resource} ${where}`;
   }));
   deepEqual([...used].sort(), [...granted].sort());
 });
+
+const attachments = "network-attachment-definitions";
 
 /** What the manifests grant, as `verb group/resource namespace`. */
 function grantedRights(): Set<string> {

@@ -10,6 +10,7 @@ import { messageOf } from "../../src/log/message_of.ts";
 import { sleep } from "../../src/kubernetes/sleep.ts";
 import { MetricsRegistry } from "../agent/metrics.ts";
 import type { ControllerSettings } from "../settings/controller_declarations.ts";
+import { AttachmentController } from "./attachment_controller.ts";
 import { ControllerMetrics } from "./controller_metrics.ts";
 import { Events } from "./events.ts";
 import { LeaderWrites } from "./leader_writes.ts";
@@ -39,6 +40,7 @@ const troublePause = 60_000;
 export class Controller {
   readonly metrics: ControllerMetrics;
   #taints: TaintController | undefined;
+  #attachments: AttachmentController | undefined;
   #leader = "nobody";
   #isLeading = false;
   #leaseTroubleTold = -Infinity;
@@ -55,6 +57,12 @@ export class Controller {
     if (!this.#isLeading) return { ready: true, reason: `waiting: ${this.#leader} leads` };
     if (this.#taints !== undefined && !this.#taints.live) {
       return { ready: false, reason: "leading, but nodes and pods are not followed yet" };
+    }
+    if (this.#attachments !== undefined && !this.#attachments.live) {
+      return {
+        ready: false,
+        reason: "leading, but CustomResourceDefinitions are not followed yet",
+      };
     }
     return { ready: true, reason: "leading" };
   }
@@ -94,14 +102,40 @@ export class Controller {
   }
 
   async #lead(term: Term): Promise<void> {
-    const { client, log, retries } = this.context;
-    const { cniApp: app, cniNamespace: namespace, taintGrace } = this.settings;
     const writes = new LeaderWrites(
-      client,
+      this.context.client,
       term,
       (verb, kind) => this.metrics.changes.increment({ kind, verb }),
     );
-    if (!this.settings.taintEnabled) return await this.#takeTaintsAway(term, writes);
+    await Promise.all([
+      this.settings.taintEnabled
+        ? this.#controlTaints(term, writes)
+        : this.#takeTaintsAway(term, writes),
+      ...(this.settings.attachmentsEnabled ? [this.#controlAttachments(term, writes)] : []),
+    ]);
+  }
+
+  async #controlAttachments(term: Term, writes: LeaderWrites): Promise<void> {
+    const { client, log, retries } = this.context;
+    const attachments = new AttachmentController({
+      client,
+      term,
+      writes,
+      log,
+      events: new Events(writes, log),
+      ...(retries === undefined ? {} : { retries }),
+    });
+    this.#attachments = attachments;
+    try {
+      await attachments.run();
+    } finally {
+      this.#attachments = undefined;
+    }
+  }
+
+  async #controlTaints(term: Term, writes: LeaderWrites): Promise<void> {
+    const { client, log, retries } = this.context;
+    const { cniApp: app, cniNamespace: namespace, taintGrace } = this.settings;
     const taints = new TaintController({
       app,
       namespace,

@@ -26,7 +26,7 @@ export function controllerObjects(
   };
   return [
     account,
-    ...(values.get("skipRBAC") ? [] : controllerRights(names)),
+    ...(values.get("skipRBAC") ? [] : controllerRights(values, names)),
     deployment(values, names, image),
   ];
 }
@@ -37,7 +37,7 @@ function controllerNames({ cni, labels }: Names): { name: string; labels: Tree }
   return { name, labels: { ...labels, app: name } };
 }
 
-function controllerRights(names: Names): KubernetesObject[] {
+function controllerRights(values: Values, names: Names): KubernetesObject[] {
   const { name, labels } = controllerNames(names);
   const subjects = [{ kind: "ServiceAccount", name, namespace: names.namespace }];
   const pair = (where: string | undefined, roleName: string, rules: Tree[]): KubernetesObject[] => {
@@ -65,7 +65,10 @@ function controllerRights(names: Names): KubernetesObject[] {
     verbs,
   });
   return [
-    ...pair(undefined, name, [rule("", "nodes", ["get", "list", "watch", "patch"])]),
+    ...pair(undefined, name, [
+      rule("", "nodes", ["get", "list", "watch", "patch"]),
+      ...(values.get("cni.attachmentController.enabled") ? attachmentRules(rule) : []),
+    ]),
     ...pair(names.namespace, name, [
       rule("", "pods", ["list", "watch"]),
       rule("apps", "daemonsets", ["list", "watch"]),
@@ -74,6 +77,21 @@ function controllerRights(names: Names): KubernetesObject[] {
     ]),
     // Events of nodes stand in this namespace; kubectl describes nodes with them.
     ...pair("default", `${name}-events`, [rule("", "events", ["create"])]),
+  ];
+}
+
+/** Lists and watches by name alone are allowed by name alone; for a creation there is no such rule. */
+function attachmentRules(
+  rule: (apiGroup: string, resource: string, verbs: string[], resourceNames?: string[]) => Tree,
+): Tree[] {
+  const [group, resource] = ["k8s.cni.cncf.io", "network-attachment-definitions"];
+  return [
+    rule("", "namespaces", ["list", "watch"]),
+    rule("apiextensions.k8s.io", "customresourcedefinitions", ["list", "watch"], [
+      `${resource}.${group}`,
+    ]),
+    rule(group, resource, ["create"]),
+    rule(group, resource, ["list", "watch", "patch", "delete"], ["kuma-cni"]),
   ];
 }
 
@@ -160,6 +178,10 @@ function container(values: Values, names: Names, image: string): Tree {
       {
         name: "KUMA_CNI_TAINT_GRACE",
         value: String(values.get("cni.taintController.graceSeconds")),
+      },
+      {
+        name: "KUMA_CNI_ATTACHMENT_CONTROLLER_ENABLED",
+        value: String(values.get("cni.attachmentController.enabled")),
       },
       { name: "KUMA_CNI_CONTROLLER_LEASE", value: name },
       { name: "CNI_LOG_LEVEL", value: values.get("cni.logLevel") },

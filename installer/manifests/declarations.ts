@@ -361,6 +361,13 @@ export const valueDeclarations = {
     "Seconds without a ready CNI pod before a node that had one gets the taint",
     "Deployment: KUMA_CNI_TAINT_GRACE",
   ),
+  "cni.attachmentController.enabled": value(
+    truth,
+    true,
+    "Whether the controller makes NetworkAttachmentDefinitions in namespaces with Kuma's label, where " +
+      "the cluster knows that kind",
+    "Deployment: KUMA_CNI_ATTACHMENT_CONTROLLER_ENABLED; ClusterRole",
+  ),
   "cni.experimental": value(
     anyMapping,
     {},

@@ -43,6 +43,13 @@ export const controllerDeclarations = {
     help: "Seconds without a ready CNI pod before a node that had one gets the taint: the plugin " +
       "outlives its agent's restart; 0: at once",
   },
+  attachmentsEnabled: {
+    variable: "KUMA_CNI_ATTACHMENT_CONTROLLER_ENABLED",
+    kind: "boolean",
+    default: "true",
+    help: "Whether namespaces with the label kuma.io/sidecar-injection get a " +
+      "NetworkAttachmentDefinition, where the cluster knows that kind",
+  },
   leaseName: {
     variable: "KUMA_CNI_CONTROLLER_LEASE",
     kind: "label",

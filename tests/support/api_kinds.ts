@@ -6,6 +6,8 @@ export interface ApiKind {
   readonly group: string;
   readonly apiVersion: string;
   readonly namespaced: boolean;
+  /** Whether a CustomResourceDefinition must be there for it. */
+  readonly isCustom?: boolean;
 }
 
 function kind(kind: string, apiVersion: string, namespaced: boolean): ApiKind {
@@ -22,11 +24,10 @@ export const apiKinds: Readonly<Record<string, ApiKind>> = {
   daemonsets: kind("DaemonSet", "apps/v1", true),
   leases: kind("Lease", "coordination.k8s.io/v1", true),
   customresourcedefinitions: kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", false),
-  "network-attachment-definitions": kind(
-    "NetworkAttachmentDefinition",
-    "k8s.cni.cncf.io/v1",
-    true,
-  ),
+  "network-attachment-definitions": {
+    ...kind("NetworkAttachmentDefinition", "k8s.cni.cncf.io/v1", true),
+    isCustom: true,
+  },
 };
 
 const byKind = new Map(Object.entries(apiKinds).map(([resource, { kind }]) => [kind, resource]));

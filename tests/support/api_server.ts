@@ -299,7 +299,9 @@ export class ApiServer implements AsyncDisposable {
     if (user === anonymous || !hasRight) {
       throw failure.forbidden(user, call.verb, resource, namespace, name, subresource);
     }
-    if (!Object.hasOwn(apiKinds, resource)) throw failure.unknownPath();
+    if (!Object.hasOwn(apiKinds, resource) || !this.store.serves(resource)) {
+      throw failure.unknownPath();
+    }
     const changed = this.#change(request, call);
     if (changed !== undefined) {
       const status = call.verb === "create" ? 201 : 200;

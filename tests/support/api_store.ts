@@ -161,6 +161,13 @@ export class ApiStore {
     return String(this.#version);
   }
 
+  /** Whether a resource is known now: one that is defined at run time goes with its definition. */
+  serves(resource: string): boolean {
+    const { group, isCustom } = apiKinds[resource] ?? {};
+    const definition = keyOf("customresourcedefinitions", undefined, `${resource}.${group}`);
+    return !isCustom || this.#objects.has(definition);
+  }
+
   /** Creates or replaces an object, by kind, namespace and name; returns what is stored. */
   put(object: KubernetesObject): KubernetesObject {
     const key = keyOf(resourceOf(object), object.metadata.namespace, object.metadata.name);
@@ -188,6 +195,11 @@ export class ApiStore {
     this.#forgotten = this.#version;
     this.#history = [];
     this.#pages.clear();
+  }
+
+  /** Whether there is that object. */
+  has(resource: string, namespace: string | undefined, name: string): boolean {
+    return this.#objects.has(keyOf(resource, namespace, name));
   }
 
   /** Returns an object; throws the failure that the API would answer. */

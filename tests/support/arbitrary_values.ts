@@ -143,6 +143,7 @@ const choices: Partial<Record<ValueName, fc.Arbitrary<unknown>>> = {
   "cni.controller.tolerations": fc.array(toleration, { maxLength: 3 }),
   "cni.controller.priorityClassName": fc.constantFrom("", "system-cluster-critical", "1"),
   "cni.taintController.enabled": flag,
+  "cni.attachmentController.enabled": flag,
   "cni.taintController.key": fc.constantFrom("NodeReadiness", "kuma.io/x", "1", "true"),
   "cni.taintController.effect": fc.constantFrom("NoSchedule", "NoExecute", "PreferNoSchedule"),
   "cni.taintController.graceSeconds": fc.oneof(fc.constant(0), fc.nat(86_400)),

@@ -120,6 +120,46 @@ export function cniPod(
   };
 }
 
+/** What makes NetworkAttachmentDefinitions known. */
+export function attachmentDefinition(): KubernetesObject {
+  return {
+    apiVersion: "apiextensions.k8s.io/v1",
+    kind: "CustomResourceDefinition",
+    metadata: { name: "network-attachment-definitions.k8s.cni.cncf.io" },
+  };
+}
+
+/** A v1 Namespace, with that value of Kuma's label. */
+export function namespace(
+  name: string,
+  label?: string,
+  more: Record<string, unknown> = {},
+): KubernetesObject {
+  return {
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: {
+      name,
+      labels: label === undefined ? {} : { "kuma.io/sidecar-injection": label },
+      ...more,
+    },
+  };
+}
+
+/** A NetworkAttachmentDefinition, as the reference's controller makes it unless told. */
+export function attachment(
+  namespace: string,
+  more: { labels?: Record<string, string>; config?: string; name?: string } = {},
+): KubernetesObject {
+  const { labels, config = "", name = "kuma-cni" } = more;
+  return {
+    apiVersion: "k8s.cni.cncf.io/v1",
+    kind: "NetworkAttachmentDefinition",
+    metadata: { name, namespace, ...(labels === undefined ? {} : { labels }) },
+    spec: { config },
+  };
+}
+
 function secondsAgo(seconds: number): string {
   return new Date(Date.now() - seconds * 1000).toISOString().replace(/\.\d+/, "");
 }
