@@ -50,6 +50,7 @@ function at(object: Tree, paths: readonly string[]): unknown {
 const everything = {
   "cni.healthPort": 9910,
   "cni.controller.enabled": true,
+  "cni.taintController.agentMayRemove": true,
   "cni.rbac.watchPods": true,
   "cni.rbac.getDaemonSets": true,
   "cni.monitoring.podMonitor": true,

@@ -1,11 +1,10 @@
 /** The part of the running installer that serves plugin calls, probes and Prometheus. */
 import type { FinishRequest } from "../../src/agent/messages.ts";
-import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { messageOf } from "../../src/log/message_of.ts";
 import { writeToStderr } from "../../src/log/stderr.ts";
 import { ClusterConnection } from "../cluster/cluster_connection.ts";
-import { ownPod, readOwnPod } from "../cluster/own_pod.ts";
+import { nodeName } from "../cluster/own_pod.ts";
 import type { Observer, Service, ServiceContext } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { AgentMetrics } from "./agent_metrics.ts";
@@ -160,29 +159,6 @@ export class AgentService implements Service {
       });
     }
   }
-}
-
-/**
- * The name of this node: the setting, else where this program's own pod runs, since the reference
- * manifest does not tell.
- */
-async function nodeName(
-  settings: Settings,
-  client: KubernetesClient,
-  signal: AbortSignal,
-): Promise<string> {
-  if (settings.nodeName !== "") return settings.nodeName;
-  const pod = ownPod(settings);
-  if (pod === undefined) throw new Error("Node's name is unknown: set NODE_NAME");
-  const { spec } = await readOwnPod(client, pod, signal);
-  const name = (spec as { nodeName?: unknown } | null | undefined)?.nodeName;
-  if (typeof name !== "string" || name === "") {
-    throw new Error(
-      `Node's name is unknown: own pod "${pod.namespace}/${pod.name}" has no "spec.nodeName"; ` +
-        "set NODE_NAME",
-    );
-  }
-  return name;
 }
 
 /** Seconds since the epoch at which a file was written; `undefined` when there is none. */

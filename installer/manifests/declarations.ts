@@ -361,6 +361,13 @@ export const valueDeclarations = {
     "Seconds without a ready CNI pod before a node that had one gets the taint",
     "Deployment: KUMA_CNI_TAINT_GRACE",
   ),
+  "cni.taintController.agentMayRemove": value(
+    truth,
+    false,
+    "Whether install-cni may take the taint from its own node when no controller does; its account " +
+      "may then change every node",
+    "DaemonSet: KUMA_CNI_REMOVE_OWN_TAINT; ClusterRole: nodes get, patch",
+  ),
   "cni.attachmentController.enabled": value(
     truth,
     true,

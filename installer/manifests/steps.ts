@@ -56,6 +56,12 @@ export function stepsFor(values: Values, given: Tree): string[] {
         "only with a right in the whole cluster",
     );
   }
+  if (allowed.length > 0 && values.get("cni.taintController.agentMayRemove")) {
+    steps.push(
+      "cni.taintController.agentMayRemove has no effect with namespaceAllowList: nodes can be changed " +
+        "only with a right in the whole cluster",
+    );
+  }
   const excluded = allowed.filter((name) => excludedNamespaces(values).includes(name));
   if (excluded.length > 0) {
     steps.push(

@@ -23,18 +23,8 @@ export const controllerDeclarations = {
     default: "kube-system",
     help: "Namespace of the DaemonSet",
   },
-  taintKey: {
-    variable: "KUMA_CNI_TAINT_KEY",
-    kind: "qualifiedName",
-    default: "NodeReadiness",
-    help: "Key of the taint; another one than Kuma's is not understood by Kuma's own controller",
-  },
-  taintEffect: {
-    variable: "KUMA_CNI_TAINT_EFFECT",
-    kind: "taintEffect",
-    default: "NoSchedule",
-    help: "Effect of the taint",
-  },
+  taintKey: declarations.taintKey,
+  taintEffect: declarations.taintEffect,
   /** Seconds for which a node where the plugin was is trusted to have it still. */
   taintGrace: {
     variable: "KUMA_CNI_TAINT_GRACE",

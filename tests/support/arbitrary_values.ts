@@ -144,6 +144,7 @@ const choices: Partial<Record<ValueName, fc.Arbitrary<unknown>>> = {
   "cni.controller.priorityClassName": fc.constantFrom("", "system-cluster-critical", "1"),
   "cni.taintController.enabled": flag,
   "cni.attachmentController.enabled": flag,
+  "cni.taintController.agentMayRemove": flag,
   "cni.taintController.key": fc.constantFrom("NodeReadiness", "kuma.io/x", "1", "true"),
   "cni.taintController.effect": fc.constantFrom("NoSchedule", "NoExecute", "PreferNoSchedule"),
   "cni.taintController.graceSeconds": fc.oneof(fc.constant(0), fc.nat(86_400)),
