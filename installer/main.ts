@@ -3,6 +3,7 @@ import { Command } from "@commander-js/extra-typings";
 import { versionLine } from "../src/version.ts";
 import { register as registerCheck } from "./commands/check.ts";
 import { register as registerCompletion } from "./commands/completion.ts";
+import { register as registerController } from "./commands/controller.ts";
 import { register as registerEngine } from "./commands/engine.ts";
 import { register as registerExplain } from "./commands/explain.ts";
 import { layOutHelp } from "./commands/help.ts";
@@ -28,6 +29,7 @@ export function commandLine(): Command {
   registerExplain(program);
   registerEngine(program);
   registerManifests(program);
+  registerController(program);
   registerCompletion(program);
   return program;
 }

@@ -1,24 +1,40 @@
 /**
- * Writes the table of settings of `docs/installer.md` from their declarations:
- * `deno run -A scripts/installer_docs.ts`. A test holds the file to it.
+ * Writes the tables of settings of `docs/installer.md` and `docs/controller.md` from their
+ * declarations: `deno run -A scripts/installer_docs.ts`. A test holds the files to it.
  */
 import { allowedValues } from "../installer/settings/settings.ts";
+import { controllerDeclarations } from "../installer/settings/controller_declarations.ts";
 import { type Declaration, declarations } from "../installer/settings/declarations.ts";
 import { tableText, withPart } from "./document.ts";
 
-/** The file with the table. */
-export const DOCUMENT = new URL("../docs/installer.md", import.meta.url);
-
-/** Puts the table between the document's marks. */
-export function withInstallerSettings(document: string): string {
-  return withPart(document, "scripts/installer_docs.ts", installerSettingsTable());
+/** A document with a table of settings. */
+export interface SettingsDocument {
+  readonly file: URL;
+  readonly settings: readonly Declaration[];
 }
 
-/** The settings as a table in Markdown. */
-export function installerSettingsTable(): string {
+/** All of them. */
+export const settingsDocuments: readonly SettingsDocument[] = [
+  {
+    file: new URL("../docs/installer.md", import.meta.url),
+    settings: Object.values(declarations),
+  },
+  {
+    file: new URL("../docs/controller.md", import.meta.url),
+    settings: Object.values(controllerDeclarations),
+  },
+];
+
+/** Returns a document's text with the table between its marks. */
+export function withSettings({ file, settings }: SettingsDocument): string {
+  const document = Deno.readTextFileSync(file);
+  return withPart(document, "scripts/installer_docs.ts", settingsTable(settings));
+}
+
+function settingsTable(settings: readonly Declaration[]): string {
   return tableText(
     ["Variable", "Default", "Meaning", "Expected"],
-    Object.values(declarations).map((declaration) => [
+    settings.map((declaration) => [
       `\`${declaration.variable}\``,
       defaultOf(declaration),
       withCode(declaration.help),
@@ -37,5 +53,7 @@ function withCode(help: string): string {
 }
 
 if (import.meta.main) {
-  Deno.writeTextFileSync(DOCUMENT, withInstallerSettings(Deno.readTextFileSync(DOCUMENT)));
+  for (const document of settingsDocuments) {
+    Deno.writeTextFileSync(document.file, withSettings(document));
+  }
 }

@@ -4,10 +4,15 @@ import { commandLine } from "../installer/main.ts";
 import { AgentService } from "../installer/agent/service.ts";
 import { flagOf, parseSettings } from "../installer/settings/settings.ts";
 import { pathsOf } from "../installer/settings/paths.ts";
-import { declarations } from "../installer/settings/declarations.ts";
+import { ControllerMetrics } from "../installer/controller/controller_metrics.ts";
+import { MetricsRegistry } from "../installer/agent/metrics.ts";
 import { libc } from "../src/linux/libc.ts";
 import { createNamespace, uniqueName } from "./support/topology.ts";
-import { DOCUMENT, withInstallerSettings } from "../scripts/installer_docs.ts";
+import {
+  type SettingsDocument,
+  settingsDocuments,
+  withSettings,
+} from "../scripts/installer_docs.ts";
 import { exists } from "./support/files.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
@@ -32,14 +37,19 @@ function* sourcesBelow(folder: string): Generator<string> {
   }
 }
 
-Deno.test("docs/installer.md has the settings as declared", async () => {
-  const document = Deno.readTextFileSync(DOCUMENT);
+for (const document of settingsDocuments) {
+  const name = document.file.pathname.split("/").at(-1);
+  Deno.test(`docs/${name} has the settings as declared`, () => hasItsSettings(document));
+}
+
+async function hasItsSettings(settingsDocument: SettingsDocument): Promise<void> {
+  const document = Deno.readTextFileSync(settingsDocument.file);
   const command = new Deno.Command(Deno.execPath(), {
     args: ["fmt", "--ext", "md", "--line-width", "100", "-"],
     stdin: "piped",
     stdout: "piped",
   }).spawn();
-  await new Blob([withInstallerSettings(document)]).stream().pipeTo(command.stdin);
+  await new Blob([withSettings(settingsDocument)]).stream().pipeTo(command.stdin);
   const { stdout, success } = await command.output();
   ok(success);
   equal(
@@ -48,10 +58,26 @@ Deno.test("docs/installer.md has the settings as declared", async () => {
     "Run deno run -A scripts/installer_docs.ts && deno fmt docs",
   );
   // The document says that a flag is the variable in small letters.
-  const unlike = Object.values(declarations).filter((declaration) =>
+  const unlike = settingsDocument.settings.filter((declaration) =>
     flagOf(declaration) !== `--${declaration.variable.toLowerCase().replaceAll("_", "-")}`
   );
   deepEqual(unlike, []);
+}
+
+Deno.test("docs/controller.md has every metric as it is exposed", () => {
+  const text = new ControllerMetrics(new MetricsRegistry(), () => 0).registry.expose();
+  const types = new Map(
+    Array.from(text.matchAll(/^# TYPE (\S+) (\S+)$/gm), ([, name, type]) => [name!, type!]),
+  );
+  const exposed = Array.from(
+    text.matchAll(/^# HELP (\S+) (.*)$/gm),
+    ([, name, help]) => [`\`${name}\``, types.get(name!), help],
+  );
+  const rows = rowsOf("docs/controller.md");
+  const start = rows.findIndex(([first]) => first === "metric");
+  const documented = rows.slice(start + 2, start + 2 + exposed.length)
+    .map(([name, type, , meaning]) => [name, type, meaning]);
+  deepEqual(documented, exposed);
 });
 
 Deno.test("docs/installer.md has every cause of a repair", () => {

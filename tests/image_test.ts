@@ -8,8 +8,12 @@ import { findBusybox } from "../scripts/package/busybox.ts";
 import { unpackDebianPackages } from "../scripts/package/debian.ts";
 import { imageFiles } from "../scripts/package/image_files.ts";
 import { digestOf, imageArchive, makeImage, makeIndex } from "../scripts/package/oci.ts";
-import { pluginPayload, type Programs, readDocuments } from "../scripts/package/programs.ts";
-import { readPrograms } from "../scripts/package/programs.ts";
+import {
+  pluginPayload,
+  type Programs,
+  readDocuments,
+  readPrograms,
+} from "../scripts/package/programs.ts";
 import { tar, type TarEntry } from "../scripts/package/tar.ts";
 import { VERSION } from "../src/version.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";

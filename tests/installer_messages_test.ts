@@ -1,6 +1,7 @@
 /**
- * The tables of install-cni's messages in docs/operations.md and the code: each message that can keep
- * the agent from being ready, and each warning and error, stands in a table, and none else does.
+ * The tables of install-cni's messages in docs/operations.md and docs/controller.md, and the code: each
+ * message that can keep the agent from being ready, and each warning and error, stands in a table, and
+ * none else does.
  */
 import { deepEqual, ok } from "node:assert/strict";
 
@@ -78,11 +79,12 @@ function messagesInCode(): string[] {
   return [...messages];
 }
 
-/** Messages of the two tables, without the words that the loop puts in front of them. */
+/** Messages of the tables, without the words that the loop puts in front of them. */
 function messagesInDocument(): string[] {
-  const document = Deno.readTextFileSync(`${root}docs/operations.md`);
-  const [, section = ""] = /^## The node agent is not ready\n([^]*?)^## /m.exec(document) ?? [];
-  return section.split("\n").filter((line) => line.startsWith("| `"))
+  const read = (name: string) => Deno.readTextFileSync(`${root}docs/${name}`);
+  const ofAgent = /^## The node agent is not ready\n([^]*?)^## /m.exec(read("operations.md"));
+  const ofController = /^## Its warnings\n([^]*)/m.exec(read("controller.md"));
+  return `${ofAgent?.[1] ?? ""}${ofController?.[1] ?? ""}`.split("\n").filter((line) => line.startsWith("| `"))
     .flatMap((line) => line.split("|")[1]!.match(/`[^`]+`/g) ?? [])
     .map((message) => message.slice(1, -1).replace(/^Waiting for /, ""));
 }
@@ -96,7 +98,7 @@ function isOf(message: string, text: string): boolean {
   });
 }
 
-Deno.test("docs/operations.md has each message of install-cni, and none that is not there", () => {
+Deno.test("the documents have each message of install-cni, and none that is not there", () => {
   const [code, document] = [messagesInCode(), messagesInDocument()];
   ok(code.length > 50 && document.length > 50, `${code.length}, ${document.length}`);
   deepEqual(

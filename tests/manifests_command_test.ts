@@ -4,9 +4,8 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import { parse } from "@std/yaml/parse";
 import { declaredValues } from "../installer/manifests/declarations.ts";
 import { gatherValues } from "../installer/manifests/sources.ts";
-import type { Tree } from "../installer/manifests/tree.ts";
+import { type Tree, ValuesError } from "../installer/manifests/tree.ts";
 import { parseValuesFile } from "../installer/manifests/values_file.ts";
-import { ValuesError } from "../installer/manifests/tree.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 

@@ -12,7 +12,8 @@ import { treeOfRow } from "../installer/manifests/platforms.ts";
 import { yamlText } from "../installer/manifests/render.ts";
 import { applySet, type SetFlag } from "../installer/manifests/set_syntax.ts";
 import { type Tree, ValuesError } from "../installer/manifests/tree.ts";
-import { resolveValues } from "../installer/manifests/values.ts";
+import { parseControllerSettings } from "../installer/settings/settings.ts";
+import { memberAt, resolveValues } from "../installer/manifests/values.ts";
 import { chart as chartPath, platformRows } from "../scripts/values_docs.ts";
 import { isRecord } from "../src/json/record.ts";
 import { VERSION } from "../src/version.ts";
@@ -36,6 +37,8 @@ async function chartObjects(helm: Helm, files: readonly string[]): Promise<Map<s
     "template",
     "any-release",
     chart,
+    // The job before an uninstallation is Helm's alone.
+    "--no-hooks",
     ...files.flatMap((file) => ["-f", file]),
   ]);
   ok(success, `Helm ${helm.version}: ${stderr}`);
@@ -97,6 +100,41 @@ for (const helm of all) {
       }),
       { numRuns: 50 },
     );
+  });
+
+  Deno.test(`a job takes the taints away before an uninstallation, Helm ${helm.version}`, async () => {
+    const { success, stdout, stderr } = await helm.run([
+      "template",
+      "any-release",
+      chart,
+      "--set=cni.controller.enabled=true,nameOverride=mesh,cni.taintController.key=kuma.io/x",
+    ]);
+    ok(success, stderr);
+    const objects = stdout.split(/^---$/m).map((text) => parse(text)).filter(isRecord);
+    const job = objects.find(({ kind }) => kind === "Job");
+    ok(job !== undefined, "there is no Job");
+    equal((memberAt(job, "metadata.annotations") as Tree)["helm.sh/hook"], "pre-delete");
+    const [container] = memberAt(job, "spec.template.spec.containers") as Tree[];
+    deepEqual(container!.command, ["/install-cni", "controller", "--remove-taints"]);
+    const variables = new Map((container!.env as Tree[]).map(({ name, value }) => [name, value]));
+    const settings = parseControllerSettings(
+      ({ variable }) => variables.get(variable) as string | undefined,
+      { needsApp: false },
+    );
+    deepEqual(
+      [settings.taintKey, settings.taintEffect, settings.leaseName, settings.cniNamespace],
+      [
+        "kuma.io/x",
+        "NoSchedule",
+        "mesh-cni-controller",
+        "kube-system",
+      ],
+    );
+    // Its pod must count neither as the CNI's nor as one of the Deployment's.
+    const labels = memberAt(job, "spec.template.metadata.labels") as Tree;
+    equal(labels.app, "mesh-cni-controller-uninstall");
+    const account = memberAt(job, "spec.template.spec.serviceAccountName");
+    equal(account, "mesh-cni-controller");
   });
 
   Deno.test(`chart and command refuse the same values, Helm ${helm.version}`, async () => {

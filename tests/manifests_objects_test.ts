@@ -9,7 +9,11 @@ import { stepsFor } from "../installer/manifests/steps.ts";
 import { memberAt, resolveValues, setAt } from "../installer/manifests/values.ts";
 import { type Tree } from "../installer/manifests/tree.ts";
 import { declarations } from "../installer/settings/declarations.ts";
-import { parseSettings } from "../installer/settings/settings.ts";
+import {
+  controllerDeclarations,
+  sharedDeclarations,
+} from "../installer/settings/controller_declarations.ts";
+import { parseControllerSettings, parseSettings } from "../installer/settings/settings.ts";
 import { readPluginSettings } from "../src/cni/plugin_settings.ts";
 import {
   generatedFiles,
@@ -46,6 +50,8 @@ function at(object: Tree, paths: readonly string[]): unknown {
 
 const everything = {
   "cni.healthPort": 9910,
+  "cni.controller.enabled": true,
+  "cni.taintController.agentMayRemove": true,
   "cni.rbac.watchPods": true,
   "cni.rbac.getDaemonSets": true,
   "cni.monitoring.podMonitor": true,
@@ -151,6 +157,48 @@ Deno.test("the least rights are the default", () => {
   });
   deepEqual(at(pod, ["hostNetwork", "hostPID", "hostIPC"]), [undefined, undefined, undefined]);
   equal(find(objects, "ServiceAccount").automountServiceAccountToken, false);
+});
+
+Deno.test("the controller runs without privilege, and understands what its objects tell it", () => {
+  const objects = objectsOf({
+    "cni.controller.enabled": true,
+    "cni.taintController.enabled": false,
+    "cni.taintController.key": "kuma.io/x",
+    "cni.taintController.graceSeconds": 5,
+    nameOverride: "mesh",
+  });
+  const deployment = find(objects, "Deployment");
+  const pod = memberAt(deployment, "spec.template.spec") as Tree;
+  const [container] = pod.containers as Tree[];
+  const variables = new Map((container!.env as Tree[]).map(({ name, value }) => [name, value]));
+  const settings = parseControllerSettings(({ variable }) =>
+    variables.get(variable) as string | undefined
+  );
+  deepEqual(settings, {
+    taintEnabled: false,
+    cniApp: "mesh-cni",
+    cniNamespace: "kube-system",
+    taintKey: "kuma.io/x",
+    taintEffect: "NoSchedule",
+    taintGrace: 5,
+    attachmentsEnabled: true,
+    leaseName: "mesh-cni-controller",
+  });
+  const known = new Set<unknown>(
+    [...Object.values(controllerDeclarations), ...sharedDeclarations].map((one) => one.variable),
+  );
+  deepEqual([...variables.keys()].filter((name) => !known.has(name)), []);
+  deepEqual(at(pod, ["securityContext.runAsNonRoot", "securityContext.runAsUser"]), [true, 65_532]);
+  deepEqual(container!.securityContext, {
+    allowPrivilegeEscalation: false,
+    capabilities: { drop: ["ALL"] },
+    readOnlyRootFilesystem: true,
+  });
+  deepEqual(memberAt(deployment, "spec.replicas"), 2);
+  ok((pod.tolerations as Tree[]).some(({ key }) => key === "kuma.io/x"));
+  // Else a controller that is ready would count as a node's CNI pod.
+  const labels = memberAt(deployment, "spec.template.metadata.labels") as Tree;
+  equal(labels.app, "mesh-cni-controller");
 });
 
 Deno.test("a privileged container is not told to gain no privileges, which the API server refuses", () => {

@@ -1,7 +1,6 @@
 /** The runtimes as install-cni reckons with them: what they load, what is called through it. */
 import { deepEqual, equal, match } from "node:assert/strict";
-import type { ConfFile } from "../installer/conflist/conf_file.ts";
-import { isConfName } from "../installer/conflist/conf_file.ts";
+import { type ConfFile, isConfName } from "../installer/conflist/conf_file.ts";
 import { obstacleOf } from "../installer/runtime/capture.ts";
 import type { ConfigReader } from "../installer/runtime/config_reader.ts";
 import { detectRuntime } from "../installer/runtime/detect_runtime.ts";

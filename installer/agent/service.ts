@@ -1,11 +1,11 @@
 /** The part of the running installer that serves plugin calls, probes and Prometheus. */
 import type { FinishRequest } from "../../src/agent/messages.ts";
-import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import type { Sink } from "../../src/log/log.ts";
 import { stderrSink } from "../../src/log/stderr.ts";
-import { clientOf, ownPod, readOwnPod, readText } from "../cluster/own_pod.ts";
+import { ClusterConnection } from "../cluster/cluster_connection.ts";
+import { nodeName } from "../cluster/own_pod.ts";
 import type { Observer, Service, ServiceContext, State } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { buildInfo } from "./build_info.ts";
@@ -17,9 +17,6 @@ import { PodCache } from "./pod_cache.ts";
 import { SocketServer } from "./socket_server.ts";
 import { WatchLog } from "./watch_log.ts";
 
-/** Time for one request to the API server, in milliseconds. */
-const REQUEST_MILLISECONDS = 10_000;
-
 /** Serves the agent's socket, and health and metrics when a port is set. */
 export class AgentService implements Service {
   readonly #sink: Sink;
@@ -28,7 +25,7 @@ export class AgentService implements Service {
   /** How the requests to the API server go: the watch's, and those for single pods. */
   readonly apiState = new ConnectionState();
   #context: ServiceContext | undefined;
-  #client: { readonly client: KubernetesClient; readonly authority: string } | undefined;
+  readonly #connection: ClusterConnection;
   #health: ApiHealth | undefined;
   #cache: PodCache | undefined;
   #socket: SocketServer | undefined;
@@ -37,6 +34,7 @@ export class AgentService implements Service {
 
   constructor(private readonly settings: Settings) {
     this.#sink = stderrSink(settings.logFormat);
+    this.#connection = new ClusterConnection(settings, this.apiState);
     const { metrics } = this;
     this.observer = {
       installed: () => metrics.installs.increment(),
@@ -50,7 +48,7 @@ export class AgentService implements Service {
 
   start(context: ServiceContext): void {
     this.#context = context;
-    this.#health = new ApiHealth(context, this.apiState, () => this.#connect());
+    this.#health = new ApiHealth(context, this.apiState, () => this.#connection.client());
     const { registry } = this.metrics;
     registry.gauge(
       "kuma_cni_build_info",
@@ -147,7 +145,7 @@ export class AgentService implements Service {
     this.#health?.stop();
     this.#cache?.stop();
     this.#socket?.close();
-    this.#client?.client.close();
+    this.#connection.close();
     const http = this.#http;
     this.#http = undefined;
     await http?.shutdown();
@@ -160,7 +158,7 @@ export class AgentService implements Service {
 
   #startCache(context: ServiceContext): void {
     if (this.#cache !== undefined) return;
-    const connect = () => this.#connect();
+    const connect = () => this.#connection.client();
     const log = new WatchLog(context.log);
     const cache = new PodCache(connect, (signal) => nodeName(this.settings, connect(), signal), {
       observer: {
@@ -173,17 +171,6 @@ export class AgentService implements Service {
     });
     this.#cache = cache;
     void cache.run();
-  }
-
-  /** The client of the API server; another one when the cluster's authority was replaced. */
-  #connect(): KubernetesClient {
-    const authority = readText(this.settings.caFile);
-    if (this.#client?.authority !== authority) {
-      this.#client?.client.close();
-      const client = clientOf(this.settings, REQUEST_MILLISECONDS, this.apiState);
-      this.#client = { client, authority };
-    }
-    return this.#client.client;
   }
 
   /** Doubts do not make it unready: pods outside the mesh start, and a restart would not help. */
@@ -211,29 +198,6 @@ export class AgentService implements Service {
       });
     }
   }
-}
-
-/**
- * The name of this node: the setting, else where this program's own pod runs, since the reference
- * manifest does not tell.
- */
-async function nodeName(
-  settings: Settings,
-  client: KubernetesClient,
-  signal: AbortSignal,
-): Promise<string> {
-  if (settings.nodeName !== "") return settings.nodeName;
-  const pod = ownPod(settings);
-  if (pod === undefined) throw new Error("Node's name is unknown: set NODE_NAME");
-  const { spec } = await readOwnPod(client, pod, signal);
-  const name = (spec as { nodeName?: unknown } | null | undefined)?.nodeName;
-  if (typeof name !== "string" || name === "") {
-    throw new Error(
-      `Node's name is unknown: own pod "${pod.namespace}/${pod.name}" has no "spec.nodeName"; ` +
-        "set NODE_NAME",
-    );
-  }
-  return name;
 }
 
 /** Seconds of a time in milliseconds. */

@@ -79,6 +79,31 @@ export async function readOwnPod(
   return await client.getJson(path, { signal, what: `own pod "${pod.namespace}/${pod.name}"` });
 }
 
+/**
+ * The name of this node: the setting, else where this program's own pod runs, since the reference
+ * manifest does not tell.
+ *
+ * @throws {Error} when neither tells.
+ */
+export async function nodeName(
+  settings: Settings,
+  client: KubernetesClient,
+  signal: AbortSignal,
+): Promise<string> {
+  if (settings.nodeName !== "") return settings.nodeName;
+  const pod = ownPod(settings);
+  if (pod === undefined) throw new Error("Node's name is unknown: set NODE_NAME");
+  const { spec } = await readOwnPod(client, pod, signal);
+  const name = (spec as { nodeName?: unknown } | null | undefined)?.nodeName;
+  if (typeof name !== "string" || name === "") {
+    throw new Error(
+      `Node's name is unknown: own pod "${pod.namespace}/${pod.name}" has no "spec.nodeName"; ` +
+        "set NODE_NAME",
+    );
+  }
+  return name;
+}
+
 /** Reads a file that is mounted into the container. */
 export function readText(path: string): string {
   return new TextDecoder().decode(readRegularFile(path));

@@ -6,6 +6,7 @@ import { messageOf } from "../../src/text/message_of.ts";
 import { stderrSink } from "../../src/log/stderr.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { folderOf } from "../host/host_files.ts";
+import type { ControllerSettings } from "../settings/controller_declarations.ts";
 import {
   type Declaration,
   declarations,
@@ -14,18 +15,31 @@ import {
 } from "../settings/declarations.ts";
 import { parseEnvFile } from "../settings/env_file.ts";
 import { kinds } from "../settings/kinds.ts";
-import { flagOf, parseSettings, SettingsError } from "../settings/settings.ts";
+import {
+  flagOf,
+  parseControllerSettings,
+  parseSettings,
+  SettingsError,
+} from "../settings/settings.ts";
 
 /**
- * Adds the flags of all settings to a command. Its help names those that matter to it; the others
- * are taken as well, so that one set of flags fits all commands.
+ * Adds the flags of all of the node agent's settings to a command. Its help names those that matter to
+ * it; the others are taken as well, so that one set of flags fits all commands.
  */
 export function addSettings(command: Command, like: SettingsCommand): void {
-  for (const declaration of Object.values(declarations)) {
+  addFlags(command, Object.values(declarations), like);
+}
+
+/** Adds the flags of some settings to a command. */
+export function addFlags(
+  command: Command,
+  settings: readonly Declaration[],
+  like?: SettingsCommand,
+): void {
+  for (const declaration of settings) {
     const flags = `${flagOf(declaration)} <${kinds[declaration.kind].placeholder}>`;
-    const { mattersTo }: Declaration = declaration;
-    const option = new Option(flags, helpOf(declaration)).helpGroup("Settings:")
-      .hideHelp(mattersTo?.includes(like) === false);
+    const matters = like === undefined || declaration.mattersTo?.includes(like) !== false;
+    const option = new Option(flags, helpOf(declaration)).helpGroup("Settings:").hideHelp(!matters);
     command.addOption(option as never);
   }
   command.addOption(
@@ -46,14 +60,30 @@ function helpOf({ default: preset, help, variable }: Declaration): string {
  * line for people when one is wrong.
  */
 export function settingsOf(command: Command, options = { needsConfig: true }): Settings {
+  return orExit(() => parseSettings(readerOf(command), options));
+}
+
+/** Reads the settings of the controller in the same way. */
+export function controllerSettingsOf(
+  command: Command,
+  options = { needsApp: true },
+): ControllerSettings {
+  return orExit(() => parseControllerSettings(readerOf(command), options));
+}
+
+function readerOf(command: Command): (declaration: Declaration) => string | undefined {
   const flags = command.optsWithGlobals() as Record<string, unknown>;
+  const file = envFileOf(flags.envFile);
+  return (declaration) => {
+    const flag = flags[optionName(declaration)];
+    if (typeof flag === "string") return flag;
+    return Deno.env.get(declaration.variable) || file.get(declaration.variable);
+  };
+}
+
+function orExit<T>(work: () => T): T {
   try {
-    const file = envFileOf(flags.envFile);
-    return parseSettings((declaration) => {
-      const flag = flags[optionName(declaration)];
-      if (typeof flag === "string") return flag;
-      return Deno.env.get(declaration.variable) || file.get(declaration.variable);
-    }, options);
+    return work();
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     console.error(`install-cni: ${error.message}`);

@@ -6,8 +6,10 @@ import { MemoryService } from "../agent/memory.ts";
 import { nearestName } from "../../src/text/nearest.ts";
 import { quote } from "../../src/text/quote.ts";
 import { AgentService } from "../agent/service.ts";
-import { ownPod } from "../cluster/own_pod.ts";
+import { ClusterConnection } from "../cluster/cluster_connection.ts";
+import { nodeName, ownPod } from "../cluster/own_pod.ts";
 import { pluginType } from "../conflist/conflist.ts";
+import { OwnTaint } from "../controller/own_taint.ts";
 import { Operations } from "../host/operations.ts";
 import { exists } from "../host/paths.ts";
 import { ReconcileLoop } from "../loop/reconcile_loop.ts";
@@ -56,7 +58,11 @@ async function install(command: Command): Promise<void> {
     Deno.exit(code);
   };
   const sourceDir = sourceDirOf(settings);
-  const services = [new AgentService(settings), new MemoryService()];
+  const services = [
+    new AgentService(settings),
+    new MemoryService(),
+    ...(settings.removeOwnTaint ? [ownTaintOf(settings)] : []),
+  ];
   const agent = new ReconcileLoop(settings, new Operations(), sourceDir, log, { services });
   // As process 1 of a container the default of these signals would be to ignore them.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
@@ -105,6 +111,16 @@ async function install(command: Command): Promise<void> {
     fail(exitCodes.stay, messageOf(error));
   }
   Deno.exit(0);
+}
+
+function ownTaintOf(settings: Settings): OwnTaint {
+  const connection = new ClusterConnection(settings);
+  const client = () => connection.client();
+  return new OwnTaint({
+    taint: { key: settings.taintKey, effect: settings.taintEffect },
+    client,
+    nodeName: () => nodeName(settings, client(), new AbortController().signal),
+  });
 }
 
 /**

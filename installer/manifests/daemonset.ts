@@ -142,6 +142,13 @@ function environment(values: Values, { cni }: Names): Tree[] {
     field("POD_NAME", "metadata.name"),
     field("POD_NAMESPACE", "metadata.namespace"),
     field("NODE_NAME", "spec.nodeName"),
+    ...(values.get("cni.taintController.agentMayRemove")
+      ? [
+        { name: "KUMA_CNI_REMOVE_OWN_TAINT", value: "true" },
+        { name: "KUMA_CNI_TAINT_KEY", value: values.get("cni.taintController.key") },
+        { name: "KUMA_CNI_TAINT_EFFECT", value: values.get("cni.taintController.effect") },
+      ]
+      : []),
     ...unlessDefault("HEALTH_PORT", port === 0, String(port)),
     // The pod's own address is of the family that kubelet and Prometheus reach it by.
     ...(port === 0 ? [] : [field("HEALTH_ADDRESS", "status.podIP")]),

@@ -1,6 +1,7 @@
 /** The Kubernetes objects of an installation; names, labels and fields are those of Kuma's chart. */
 import { createHash } from "node:crypto";
 import { VERSION } from "../../src/version.ts";
+import { controllerObjects } from "./controller.ts";
 import { daemonSet } from "./daemonset.ts";
 import { monitoringObjects } from "./monitoring.ts";
 import { networkConfig, prettyJson } from "./network_config.ts";
@@ -45,10 +46,7 @@ export function imageOf(values: Values): string {
   return `${registry === "" ? "" : `${registry}/`}${values.get("cni.image.repository")}:${tag}`;
 }
 
-/**
- * Returns all objects of an installation, in the order in which they are to be applied. Those of a
- * controller would stand before the DaemonSet, with a file of their own.
- */
+/** Returns all objects of an installation, in the order in which they are to be applied. */
 export function manifestObjects(values: Values): readonly KubernetesObject[] {
   if (!values.get("cni.enabled")) return [];
   const names = namesOf(values);
@@ -57,6 +55,7 @@ export function manifestObjects(values: Values): readonly KubernetesObject[] {
     serviceAccount(values, names),
     ...rightsObjects(values, names),
     configMap(names, config),
+    ...controllerObjects(values, names, imageOf(values)),
     daemonSet(values, names, {
       image: imageOf(values),
       checksum: createHash("sha256").update(config).digest("hex"),

@@ -39,6 +39,9 @@ export function rightsObjects(values: Values, names: Names): readonly Kubernetes
         resources: ["pods"],
         verbs: values.get("cni.rbac.watchPods") ? ["get", "list", "watch"] : ["get"],
       },
+      ...(values.get("cni.taintController.agentMayRemove")
+        ? [{ apiGroups: [""], resources: ["nodes"], verbs: ["get", "patch"] }]
+        : []),
       ...(values.get("cni.rbac.getDaemonSets")
         ? [{ apiGroups: ["apps"], resources: ["daemonsets"], verbs: ["get"] }]
         : []),

@@ -2,7 +2,7 @@
 import { excludedNamespaces } from "./network_config.ts";
 import { imageOf } from "./objects.ts";
 import type { Tree } from "./tree.ts";
-import { type Values, valuesForElsewhere } from "./values.ts";
+import { memberAt, type Values, valuesForElsewhere } from "./values.ts";
 
 /**
  * Lists the steps that follow from the values, besides those of the platform.
@@ -32,16 +32,33 @@ export function stepsFor(values: Values, given: Tree): string[] {
       "controlPlane.envVars.KUMA_RUNTIME_KUBERNETES_INJECTOR_CNI_ENABLED=true (cni.enabled=true there " +
       "also installs Kuma's own CNI, which has the same names)",
   );
-  const elsewhere = valuesForElsewhere(given);
+  const hasController = values.get("cni.controller.enabled");
+  const taint = "cni.taintController.enabled";
+  const elsewhere = [
+    ...(!hasController && memberAt(given, taint) !== undefined ? [taint] : []),
+    ...valuesForElsewhere(given),
+  ];
   if (elsewhere.length > 0) {
     steps.push(
       `Set ${elsewhere.join(", ")} for the control plane: nothing here has a place for it`,
+    );
+  }
+  if (hasController) {
+    steps.push(
+      "Before you delete the objects, run: install-cni controller --remove-taints (KUBECONFIG); " +
+        "Helm does so by itself",
     );
   }
   const allowed = values.get("namespaceAllowList");
   if (allowed.length > 0 && values.get("cni.rbac.watchPods")) {
     steps.push(
       "cni.rbac.watchPods has no effect with namespaceAllowList: all pods of a node can be watched " +
+        "only with a right in the whole cluster",
+    );
+  }
+  if (allowed.length > 0 && values.get("cni.taintController.agentMayRemove")) {
+    steps.push(
+      "cni.taintController.agentMayRemove has no effect with namespaceAllowList: nodes can be changed " +
         "only with a right in the whole cluster",
     );
   }

@@ -236,6 +236,27 @@ export const declarations = {
     help: "Name of this node, whose pods are followed; empty: the node of this program's pod",
     mattersTo: ["install"],
   },
+  /** Whether the agent takes the taint from its node when no controller does. */
+  removeOwnTaint: {
+    variable: "KUMA_CNI_REMOVE_OWN_TAINT",
+    kind: "boolean",
+    default: "false",
+    help:
+      "Whether to take the taint from this node when no controller does; needs the right to get " +
+      "and patch nodes",
+  },
+  taintKey: {
+    variable: "KUMA_CNI_TAINT_KEY",
+    kind: "qualifiedName",
+    default: "NodeReadiness",
+    help: "Key of the taint; another one than Kuma's is not understood by Kuma's own controller",
+  },
+  taintEffect: {
+    variable: "KUMA_CNI_TAINT_EFFECT",
+    kind: "taintEffect",
+    default: "NoSchedule",
+    help: "Effect of the taint",
+  },
   /** TCP port of health and metrics; 0: not served. */
   healthPort: {
     variable: "HEALTH_PORT",

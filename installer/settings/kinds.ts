@@ -72,6 +72,54 @@ const protocol: Kind<"http" | "https"> = {
   parse: (value) => value === "https" || value === "http" ? { value } : wrong,
 };
 
+const duration: Kind<number> = {
+  allowed: "a number of seconds, 0 or more",
+  placeholder: "seconds",
+  parse(value) {
+    const number = Number(value);
+    return /^[0-9]+(\.[0-9]+)?$/.test(value) && number <= 86400 ? { value: number } : wrong;
+  },
+};
+
+// Kubernetes' qualified names: a prefix that is a DNS name, and up to 63 characters.
+const qualifiedName: Kind<string> = {
+  allowed: "a name such as NodeReadiness or kuma.io/cni-not-ready",
+  placeholder: "name",
+  parse(value) {
+    const [, prefix = ""] = /^(?:([^/]*)\/)?[A-Za-z0-9](?:[-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$/
+      .exec(value) ?? [, "/"];
+    const isPrefix = prefix === "" && !value.startsWith("/") ||
+      prefix.length <= 253 && /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/
+          .test(prefix);
+    return isPrefix ? { value } : wrong;
+  },
+};
+
+const taintEffect: Kind<"NoSchedule" | "PreferNoSchedule" | "NoExecute"> = {
+  allowed: "NoSchedule, PreferNoSchedule or NoExecute",
+  placeholder: "effect",
+  parse: (value) =>
+    value === "NoSchedule" || value === "PreferNoSchedule" || value === "NoExecute"
+      ? { value }
+      : wrong,
+};
+
+const label: Kind<string> = {
+  allowed: "a name of small letters, digits and -, at most 63",
+  placeholder: "name",
+  parse: (value) => /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(value) ? { value } : wrong,
+};
+
+// An empty one is refused where it matters, by the setting that needs it.
+const labelValue: Kind<string> = {
+  allowed: "a value of a label: letters, digits, - _ and ., at most 63",
+  placeholder: "label",
+  parse: (value) =>
+    value === "" || /^[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$/.test(value)
+      ? { value }
+      : wrong,
+};
+
 const port: Kind<number> = {
   allowed: "a number from 0 to 65535",
   placeholder: "port",
@@ -143,6 +191,11 @@ export const kinds = {
   host,
   serverPort,
   protocol,
+  duration,
+  qualifiedName,
+  taintEffect,
+  label,
+  labelValue,
   port,
   level,
   logFormat,

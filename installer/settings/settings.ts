@@ -5,6 +5,7 @@
  * Names, defaults and the forms of booleans are those of the reference installer.
  */
 import { quote } from "../../src/text/quote.ts";
+import { controllerDeclarations, type ControllerSettings } from "./controller_declarations.ts";
 import { type Declaration, declarations, type Settings } from "./declarations.ts";
 import { kinds } from "./kinds.ts";
 import { problemOfOwnNetwork } from "./plugin_entry.ts";
@@ -63,6 +64,34 @@ export function parseSettings(
   if (settings.confNameIsLoaded && settings.confName === "") {
     throw new SettingsError(
       "CNI_CONF_NAME_IS_LOADED is true, and CNI_CONF_NAME names no file; set it",
+      1,
+    );
+  }
+  return settings;
+}
+
+/**
+ * Reads the settings of `install-cni controller`.
+ *
+ * @param read as for {@linkcode parseSettings}.
+ * @param options.needsApp Whether the DaemonSet must be known, as for everything but a removal.
+ * @throws {SettingsError} with the first wrong value, in one line.
+ */
+export function parseControllerSettings(
+  read: (declaration: Declaration) => string | undefined,
+  options: { readonly needsApp: boolean } = { needsApp: true },
+): ControllerSettings {
+  const settings = Object.fromEntries(
+    Object.entries(controllerDeclarations).map(([name, declaration]) => [
+      name,
+      parseValue(declaration, read(declaration) || declaration.default),
+    ]),
+  ) as ControllerSettings;
+  if (options.needsApp && settings.taintEnabled && settings.cniApp === "") {
+    const { cniApp, taintEnabled } = controllerDeclarations;
+    throw new SettingsError(
+      `${cniApp.variable} is "", expected the label "app" of the DaemonSet's pods, such as ` +
+        `kuma-cni, since ${taintEnabled.variable} is true`,
       1,
     );
   }

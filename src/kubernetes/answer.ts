@@ -58,3 +58,36 @@ export class FetchAnswer implements Answer {
     await (this.#reader ?? this.response.body)?.cancel();
   }
 }
+
+/**
+ * Makes a signal end a body. `fetch` would do so by itself, but when the garbage collector has taken
+ * the request (Deno 2.6) it no longer does, and an agent that is to stop hung on its watch.
+ *
+ * @param onPiece Called for each piece that comes.
+ */
+export async function* endedBy(
+  signal: AbortSignal,
+  answer: Answer,
+  onPiece: () => void,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+  // Of the piece that is waited for. A race with one promise for all would keep a part of each piece.
+  let fail: (reason: unknown) => void = () => {};
+  const abort = () => fail(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  const pieces = answer.pieces();
+  try {
+    for (;;) {
+      const next = Promise.withResolvers<IteratorResult<Uint8Array<ArrayBuffer>, void>>();
+      fail = next.reject;
+      pieces.next().then(next.resolve, next.reject);
+      const { done, value } = await next.promise;
+      if (done === true) return;
+      onPiece();
+      yield value;
+    }
+  } finally {
+    signal.removeEventListener("abort", abort);
+    // Not waited for: a generator that hangs in a read would hold this one up.
+    answer.discard().catch(() => {});
+  }
+}

@@ -1,6 +1,7 @@
-/** A small client of the Kubernetes API: GET, with bounds on time and size, and clear errors. */
+/** A small client of the Kubernetes API, with bounds on time and size, and clear errors. */
 import { isRecord } from "../json/record.ts";
-import { type Answer, readWhole } from "./answer.ts";
+import { type Answer, endedBy, readWhole } from "./answer.ts";
+import type { Change } from "./changes.ts";
 import type { ConnectionState, Verb } from "./connection_state.ts";
 import { ApiError } from "./errors.ts";
 import { type ClusterAccess, readTokenFile } from "./kubeconfig.ts";
@@ -8,13 +9,19 @@ import { parsePod, type Pod } from "./pod.ts";
 import type { Proxy } from "./proxy.ts";
 import {
   certificateProblem,
+  contentProblem,
   decodeUtf8,
   isNetworkError,
   reasonOf,
   retryAfter,
   statusObject,
 } from "./response.ts";
-import { createTransport, type Transport, type TransportOptions } from "./transport.ts";
+import {
+  createTransport,
+  type Transport,
+  type TransportOptions,
+  type TransportRequest,
+} from "./transport.ts";
 
 /** Bounds of a client's requests. */
 export interface ClientOptions extends TransportOptions {
@@ -32,9 +39,13 @@ export interface RequestOptions {
   readonly what?: string;
   /** What the request counts as in the {@linkcode ConnectionState}; `get`. */
   readonly verb?: Verb;
+  /** Media type of the answer that is asked for; `application/json`. */
+  readonly accept?: string;
   /** Longest acceptable answer in bytes; 4 MiB, more than twice what etcd stores in one object. */
   readonly maximumBytes?: number;
 }
+
+const jsonType = "application/json";
 
 const defaultMaximumBytes = 4 * 1024 * 1024;
 
@@ -80,11 +91,15 @@ export class KubernetesClient implements Disposable {
       if (pod.namespace === namespace && pod.name === name) return pod;
       throw new TypeError(`It is the pod "${pod.namespace}/${pod.name}"`);
     } catch (cause) {
-      throw this.#error(what, `the answer is not what was asked for: ${reasonOf(cause)}`, {
-        kind: "content",
-        temporary: false,
-        cause,
-      });
+      throw this.#error(
+        `get ${what} from`,
+        `the answer is not what was asked for: ${reasonOf(cause)}`,
+        {
+          kind: "content",
+          temporary: false,
+          cause,
+        },
+      );
     }
   }
 
@@ -97,16 +112,33 @@ export class KubernetesClient implements Disposable {
    * @throws {KubeconfigError} when the token's file cannot be read.
    */
   async getJson(path: string, options: RequestOptions = {}): Promise<Record<string, unknown>> {
-    const what = options.what ?? path;
+    const task = `get ${options.what ?? path} from`;
     const maximum = options.maximumBytes ?? defaultMaximumBytes;
-    return await this.#bounded(what, options.verb ?? "get", options.signal, async (signal) => {
-      const answer = await this.#request(path, what, signal);
-      const bytes = await readWhole(answer, maximum);
-      if (bytes !== undefined) return this.#parseObject(bytes, what);
-      throw this.#error(what, `the answer is longer than ${maximum} bytes`, {
-        kind: "content",
-        temporary: false,
-      });
+    const accept = options.accept ?? jsonType;
+    return await this.#bounded(task, options.verb ?? "get", options.signal, async (signal) => {
+      const answer = await this.#request({ target: path, headers: { accept } }, task, signal);
+      return await this.#readObject(answer, task, maximum);
+    });
+  }
+
+  /**
+   * Changes one object.
+   *
+   * @returns The object as the server then has it, or a Status object.
+   * @throws as {@linkcode getJson}; of the kind `timeout` or `connection`, the change can have been
+   * made or not.
+   */
+  async change(
+    change: Change,
+    options: { readonly what?: string; readonly signal?: AbortSignal } = {},
+  ): Promise<Record<string, unknown>> {
+    const { verb, path: target } = change;
+    const task = `${verb} ${options.what ?? target} at`;
+    // Imported here, since the plugin changes nothing and pays for each module that it loads.
+    const { messageOf } = await import("./changes.ts");
+    return await this.#bounded(task, verb, options.signal, async (signal) => {
+      const answer = await this.#request({ target, ...messageOf(change) }, task, signal);
+      return await this.#readObject(answer, task, defaultMaximumBytes);
     });
   }
 
@@ -115,22 +147,25 @@ export class KubernetesClient implements Disposable {
    *
    * @param path Path and query.
    * @param signal Ends the stream.
+   * @param accept Media type that is asked for.
    * @throws as {@link getJson}.
    */
   async openStream(
     path: string,
     what: string,
     signal: AbortSignal,
+    accept = jsonType,
   ): Promise<AsyncGenerator<Uint8Array<ArrayBuffer>, void, void>> {
+    const task = `get ${what} from`;
     const ended = new AbortController();
     const end = () => ended.abort(signal.reason);
     signal.throwIfAborted();
     signal.addEventListener("abort", end, { once: true });
-    const answer = await this.#bounded(what, "watch", signal, async (bounded) => {
+    const answer = await this.#bounded(task, "watch", signal, async (bounded) => {
       const tooLate = () => ended.abort(bounded.reason);
       bounded.addEventListener("abort", tooLate, { once: true });
       try {
-        return await this.#request(path, what, ended.signal);
+        return await this.#request({ target: path, headers: { accept } }, task, ended.signal);
       } finally {
         bounded.removeEventListener("abort", tooLate);
       }
@@ -140,7 +175,7 @@ export class KubernetesClient implements Disposable {
 
   /** Turns what ended a stream into an {@link ApiError}. */
   streamError(what: string, cause: unknown): ApiError {
-    const error = cause instanceof ApiError ? cause : this.#networkError(what, cause);
+    const error = cause instanceof ApiError ? cause : this.#networkError(`get ${what} from`, cause);
     this.#state?.failed("watch", error);
     return error;
   }
@@ -157,7 +192,7 @@ export class KubernetesClient implements Disposable {
 
   /** Runs a request under the caller's signal and the time bound. */
   async #bounded<T>(
-    what: string,
+    task: string,
     verb: Verb,
     outer: AbortSignal | undefined,
     work: (signal: AbortSignal) => Promise<T>,
@@ -180,13 +215,13 @@ export class KubernetesClient implements Disposable {
     } catch (error) {
       outer?.throwIfAborted();
       const failure = controller.signal.aborted
-        ? this.#error(what, `no complete answer within ${this.#timeout} ms${this.#byWay()}`, {
+        ? this.#error(task, `no complete answer within ${this.#timeout} ms${this.#byWay()}`, {
           kind: "timeout",
           temporary: true,
         })
         // Local trouble, such as a missing token file, has a name of its own.
         : isNetworkError(error)
-        ? this.#networkError(what, error)
+        ? this.#networkError(task, error)
         : error;
       this.#state?.failed(verb, failure);
       throw failure;
@@ -196,7 +231,7 @@ export class KubernetesClient implements Disposable {
     }
   }
 
-  async #prepare(what: string): Promise<Transport> {
+  async #prepare(task: string): Promise<Transport> {
     const making = this.#transport ??= createTransport(this.#access, this.#transportOptions);
     try {
       const transport = await making;
@@ -204,7 +239,7 @@ export class KubernetesClient implements Disposable {
       return transport;
     } catch (cause) {
       if (this.#transport === making) this.#transport = undefined;
-      throw this.#error(what, `the way there cannot be prepared: ${reasonOf(cause)}`, {
+      throw this.#error(task, `the way there cannot be prepared: ${reasonOf(cause)}`, {
         kind: "tls",
         certificateProblem: "unusable",
         temporary: false,
@@ -213,49 +248,70 @@ export class KubernetesClient implements Disposable {
     }
   }
 
-  async #request(path: string, what: string, signal: AbortSignal): Promise<Answer> {
+  async #request(
+    request: TransportRequest,
+    task: string,
+    signal: AbortSignal,
+  ): Promise<Answer> {
     const { tokenFile, token: fixedToken } = this.#access;
     const token = tokenFile === undefined ? fixedToken : readTokenFile(tokenFile);
     const headers = {
-      accept: "application/json",
+      accept: jsonType,
       "accept-encoding": "identity",
       "user-agent": "kuma-cni",
+      ...request.headers,
       ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
     };
-    const transport = await this.#prepare(what);
-    const answer = await transport.get(path, headers, signal);
-    if (answer.status !== 200) throw await this.#statusError(answer, what);
+    const transport = await this.#prepare(task);
+    const answer = await transport.send({ ...request, headers }, signal);
+    // A creation is answered with 201; 202 is a deletion that waits for a finalizer.
+    const isChanged = request.method !== undefined &&
+      (answer.status === 201 || answer.status === 202);
+    if (answer.status !== 200 && !isChanged) throw await this.#statusError(answer, task);
     const problem = contentProblem(answer);
     if (problem === undefined) return answer;
     await answer.discard();
-    throw this.#error(what, problem, { kind: "content", temporary: false });
+    throw this.#error(task, problem, { kind: "content", temporary: false });
   }
 
-  #parseObject(bytes: Uint8Array, what: string): Record<string, unknown> {
+  async #readObject(
+    answer: Answer,
+    task: string,
+    maximum: number,
+  ): Promise<Record<string, unknown>> {
+    const bytes = await readWhole(answer, maximum);
+    if (bytes !== undefined) return this.#parseObject(bytes, task);
+    throw this.#error(task, `the answer is longer than ${maximum} bytes`, {
+      kind: "content",
+      temporary: false,
+    });
+  }
+
+  #parseObject(bytes: Uint8Array, task: string): Record<string, unknown> {
     let json: unknown;
     try {
       json = JSON.parse(decodeUtf8(bytes));
     } catch (cause) {
-      throw this.#error(what, `the answer is not JSON: ${reasonOf(cause)}`, {
+      throw this.#error(task, `the answer is not JSON: ${reasonOf(cause)}`, {
         kind: "content",
         temporary: false,
         cause,
       });
     }
     if (isRecord(json)) return json;
-    throw this.#error(what, "the answer is JSON, but not an object", {
+    throw this.#error(task, "the answer is JSON, but not an object", {
       kind: "content",
       temporary: false,
     });
   }
 
-  async #statusError(answer: Answer, what: string): Promise<ApiError> {
+  async #statusError(answer: Answer, task: string): Promise<ApiError> {
     const { status, headers } = answer;
     const object = statusObject(await readWhole(answer, 64 * 1024));
     const message = typeof object.message === "string" ? object.message.slice(0, 500) : undefined;
     const reason = typeof object.reason === "string" ? object.reason : undefined;
     return this.#error(
-      what,
+      task,
       `the server answered ${status}${message === undefined ? "" : `: ${message}`}`,
       {
         kind: "status",
@@ -267,10 +323,10 @@ export class KubernetesClient implements Disposable {
     );
   }
 
-  #networkError(what: string, cause: unknown): ApiError {
+  #networkError(task: string, cause: unknown): ApiError {
     const reason = reasonOf(cause);
     const problem = certificateProblem(reason);
-    return this.#error(what, reason + this.#byWay(), {
+    return this.#error(task, reason + this.#byWay(), {
       kind: problem === undefined ? "connection" : "tls",
       certificateProblem: problem,
       temporary: problem === undefined,
@@ -284,59 +340,11 @@ export class KubernetesClient implements Disposable {
   }
 
   #error(
-    what: string,
+    task: string,
     reason: string,
     facts: ConstructorParameters<typeof ApiError>[1],
   ): ApiError {
-    return new ApiError(`Could not get ${what} from ${this.#access.server}: ${reason}`, facts);
-  }
-}
-
-/** What is wrong with an answer before its body, if anything. */
-function contentProblem({ headers }: Answer): string | undefined {
-  const type = headers.get("content-type") ?? "";
-  if (!/^application\/json\b/i.test(type)) {
-    return `the answer is ${
-      type === "" ? "of no type" : `"${type.slice(0, 80)}"`
-    }, expected "application/json"; is that address an API server, or a proxy in front of it?`;
-  }
-  const encoding = headers.get("content-encoding") ?? "identity";
-  return encoding === "identity"
-    ? undefined
-    : `the answer is encoded as "${encoding.slice(0, 80)}", which was not asked for; is there a ` +
-      "proxy in front of the API server?";
-}
-
-/**
- * Makes a signal end a body. `fetch` would do so by itself, but when the garbage collector has taken
- * the request (Deno 2.6) it no longer does, and an agent that is to stop hung on its watch.
- *
- * @param onPiece Called for each piece that comes.
- */
-async function* endedBy(
-  signal: AbortSignal,
-  answer: Answer,
-  onPiece: () => void,
-): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
-  // Of the piece that is waited for. A race with one promise for all would keep a part of each piece.
-  let fail: (reason: unknown) => void = () => {};
-  const abort = () => fail(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
-  const pieces = answer.pieces();
-  try {
-    for (;;) {
-      const next = Promise.withResolvers<IteratorResult<Uint8Array<ArrayBuffer>, void>>();
-      fail = next.reject;
-      pieces.next().then(next.resolve, next.reject);
-      const { done, value } = await next.promise;
-      if (done === true) return;
-      onPiece();
-      yield value;
-    }
-  } finally {
-    signal.removeEventListener("abort", abort);
-    // Not waited for: a generator that hangs in a read would hold this one up.
-    answer.discard().catch(() => {});
+    return new ApiError(`Could not ${task} ${this.#access.server}: ${reason}`, facts);
   }
 }
 

@@ -6,7 +6,7 @@ import { messageOf } from "../text/message_of.ts";
 import { ApiError } from "./errors.ts";
 
 /** What a request asks for, as roles (RBAC) name it. */
-export type Verb = "get" | "list" | "watch";
+export type Verb = "get" | "list" | "watch" | "create" | "patch" | "delete";
 
 /** Why a request failed. */
 export type ConnectionFailureKind =

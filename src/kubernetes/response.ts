@@ -80,3 +80,18 @@ export function retryAfter(
     : NaN;
   return milliseconds >= 0 ? milliseconds : undefined;
 }
+
+/** What is wrong with an answer before its body, if anything. */
+export function contentProblem({ headers }: Pick<Answer, "headers">): string | undefined {
+  const type = headers.get("content-type") ?? "";
+  if (!/^application\/json\b/i.test(type)) {
+    return `the answer is ${
+      type === "" ? "of no type" : `"${type.slice(0, 80)}"`
+    }, expected "application/json"; is that address an API server, or a proxy in front of it?`;
+  }
+  const encoding = headers.get("content-encoding") ?? "identity";
+  return encoding === "identity"
+    ? undefined
+    : `the answer is encoded as "${encoding.slice(0, 80)}", which was not asked for; is there a ` +
+      "proxy in front of the API server?";
+}

@@ -1,5 +1,5 @@
 /**
- * GET with a connection for each request, without `fetch`: V8 would have to compile what that brings
+ * HTTP with a connection for each request, without `fetch`: V8 would have to compile what that brings
  * besides, such as streams and redirects, 2 ms more in each start of a program that asks once and ends.
  */
 import type { Answer } from "./answer.ts";
@@ -7,7 +7,7 @@ import { closeQuietly, connect, type Connection, writeAll } from "./connect.ts";
 import { bodyPieces, ByteReader, type Head, readHead } from "./http1.ts";
 import type { ClusterAccess } from "./kubeconfig.ts";
 import type { Proxy } from "./proxy.ts";
-import type { ServerUrl, Transport } from "./transport.ts";
+import type { ServerUrl, Transport, TransportRequest } from "./transport.ts";
 import { Turns } from "./turns.ts";
 
 /** One connection for each request; it ends with the answer. */
@@ -21,9 +21,8 @@ export class SingleUseTransport implements Transport {
   ) {}
 
   /** Sends one request. */
-  async get(
-    target: string,
-    headers: Readonly<Record<string, string>>,
+  async send(
+    { target, headers, method = "GET", body }: TransportRequest,
     signal: AbortSignal,
   ): Promise<Answer> {
     const { access, server } = this;
@@ -33,10 +32,13 @@ export class SingleUseTransport implements Transport {
     const end = () => closeQuietly(connection);
     signal.addEventListener("abort", end, { once: true });
     try {
-      let head = `GET ${server.basePath}${target} HTTP/1.1\r\nhost: ${server.authority}\r\n` +
-        "connection: close\r\n";
+      let head = `${method} ${server.basePath}${target} HTTP/1.1\r\n` +
+        `host: ${server.authority}\r\nconnection: close\r\n`;
+      if (body !== undefined) {
+        head += `content-length: ${new TextEncoder().encode(body).length}\r\n`;
+      }
       for (const name in headers) head += `${name}: ${headers[name]}\r\n`;
-      await writeAll(connection, `${head}\r\n`);
+      await writeAll(connection, `${head}\r\n${body ?? ""}`);
       const reader = new ByteReader(connection, new Turns(signal));
       return new SingleUseAnswer(await readHead(reader), reader, connection, signal, end);
     } catch (error) {

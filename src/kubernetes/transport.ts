@@ -1,4 +1,4 @@
-/** Carries GET requests to an API server. */
+/** Carries requests to an API server. */
 import { messageOf } from "../text/message_of.ts";
 import { type Answer, FetchAnswer } from "./answer.ts";
 import { trustOnly } from "./connect.ts";
@@ -14,19 +14,23 @@ import {
 } from "./proxy.ts";
 import { SingleUseTransport } from "./single_use_transport.ts";
 
-/** Sends a GET request; what comes back has not been looked at. */
+/** One request, in HTTP's words. */
+export interface TransportRequest {
+  /** Path and query. */
+  readonly target: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** `GET` unless told. */
+  readonly method?: "GET" | "POST" | "PATCH" | "DELETE";
+  /** Text to send; none unless told. */
+  readonly body?: string;
+}
+
+/** Sends a request; what comes back has not been looked at. */
 export interface Transport {
   /** The proxy on the way, if any. */
   readonly proxy: Proxy | undefined;
-  /**
-   * @param target Path and query.
-   * @throws Whatever the network layer throws, or the signal's reason.
-   */
-  get(
-    target: string,
-    headers: Readonly<Record<string, string>>,
-    signal: AbortSignal,
-  ): Promise<Answer>;
+  /** @throws Whatever the network layer throws, or the signal's reason. */
+  send(request: TransportRequest, signal: AbortSignal): Promise<Answer>;
   /** Closes idle connections; the transport is of no use afterwards. */
   close(): void;
 }
@@ -127,15 +131,16 @@ class FetchTransport implements Transport {
     );
   }
 
-  async get(
-    target: string,
-    headers: Readonly<Record<string, string>>,
+  async send(
+    { target, headers, method = "GET", body }: TransportRequest,
     signal: AbortSignal,
   ): Promise<Answer> {
     const response = await fetch(this.#server + target, {
       client: this.#client,
+      method,
       headers,
       signal,
+      ...(body === undefined ? {} : { body }),
       // A redirect would carry the token to a place that the kubeconfig does not name.
       redirect: "manual",
     });

@@ -31,6 +31,8 @@ export interface WatchOptions<T> {
   /** For example `spec.nodeName=node-1`. */
   readonly fieldSelector?: string;
   readonly labelSelector?: string;
+  /** Asks for the objects' metadata alone, as `PartialObjectMetadata`. */
+  readonly metadataOnly?: boolean;
   /** Turns an object as `JSON.parse` makes it into what the follower wants. */
   readonly parse: (json: unknown) => T;
   /** Ends the watch; the generator returns. */
@@ -71,7 +73,7 @@ export async function* watch<T>(
   while (!signal.aborted) {
     try {
       if (version === undefined) {
-        const listed = await list(client, options);
+        const listed = await listAll(client, options);
         version = listed.version;
         yield* listed.unreadable;
         interrupted = false;
@@ -114,14 +116,23 @@ export async function* watch<T>(
   }
 }
 
-interface Listed<T> {
+/** A whole collection at one version. */
+export interface Listed<T> {
   readonly version: string;
   readonly objects: readonly T[];
+  /** Notices of those that could not be parsed. */
   readonly unreadable: readonly WatchNotice<T>[];
 }
 
-/** Reads all pages; they are of one version. */
-async function list<T>(client: KubernetesClient, options: WatchOptions<T>): Promise<Listed<T>> {
+/**
+ * Reads all pages of a collection; they are of one version.
+ *
+ * @throws {ApiError} when a page cannot be had, or is none.
+ */
+export async function listAll<T>(
+  client: KubernetesClient,
+  options: WatchOptions<T>,
+): Promise<Listed<T>> {
   const objects: T[] = [];
   const unreadable: WatchNotice<T>[] = [];
   const query = selectors(options);
@@ -131,6 +142,7 @@ async function list<T>(client: KubernetesClient, options: WatchOptions<T>): Prom
     const page = await client.getJson(`${options.path}?${query}`, {
       what: `the list ${options.path}`,
       verb: "list",
+      ...(options.metadataOnly ? { accept: metadataAs("PartialObjectMetadataList") } : {}),
       signal: options.signal,
       maximumBytes: longestPageObject * pageSize,
     });
@@ -183,7 +195,12 @@ async function* events<T>(
   options.signal.addEventListener("abort", end, { once: true });
   const overdue = setTimeout(() => ended.abort(), (seconds + 15) * 1000);
   try {
-    const stream = await client.openStream(`${options.path}?${query}`, what, ended.signal);
+    const stream = await client.openStream(
+      `${options.path}?${query}`,
+      what,
+      ended.signal,
+      options.metadataOnly ? metadataAs("PartialObjectMetadata") : undefined,
+    );
     yield "opened";
     for await (const line of linesOf(stream, longestLine)) {
       const event = parseEvent(line);
@@ -250,6 +267,11 @@ function watchError(status: Record<string, unknown>, what: string, server: strin
       temporary: code >= 500 || code === 410 || code === 429,
     },
   );
+}
+
+/** The media type by which an API server leaves out all but the metadata (API conventions). */
+function metadataAs(kind: string): string {
+  return `application/json;as=${kind};g=meta.k8s.io;v=v1`;
 }
 
 function selectors<T>(options: WatchOptions<T>): URLSearchParams {

@@ -5,6 +5,7 @@
  */
 import { formatKubeconfig } from "../../src/kubernetes/kubeconfig_format.ts";
 import { withNetworkNamespace } from "../../src/linux/network_namespace.ts";
+import { apiKinds } from "./api_kinds.ts";
 import { ApiFailure, ApiStore, failure, type ListQuery, type WatchEvent } from "./api_store.ts";
 import { type Authority, makeAuthority } from "./certificates.ts";
 import { type Exchange, type HttpRequest, HttpServer } from "./http_server.ts";
@@ -71,7 +72,7 @@ export interface FaultScope {
   /** Number of requests that meet the fault; all unless told. */
   readonly times?: number;
   /** Only requests of this verb. */
-  readonly verb?: "get" | "list" | "watch";
+  readonly verb?: "get" | "list" | "watch" | "create" | "patch" | "delete";
   /** Only requests whose path has this part. */
   readonly path?: string;
 }
@@ -85,6 +86,7 @@ export interface RequestRecord {
   /** Milliseconds since the epoch. */
   readonly time: number;
   readonly headers: Headers;
+  readonly body: string;
 }
 
 interface ActiveFault {
@@ -94,6 +96,7 @@ interface ActiveFault {
 }
 
 interface Watcher {
+  readonly resource: string;
   readonly bookmarks: boolean;
   /** Queues an event behind those that are on their way. */
   readonly send: (event: WatchEvent) => void;
@@ -212,7 +215,7 @@ export class ApiServer implements AsyncDisposable {
   /** Tells the watchers that asked for bookmarks how far they have come. */
   bookmark(): void {
     for (const watcher of this.#watchers) {
-      if (watcher.bookmarks) watcher.send(this.store.bookmark());
+      if (watcher.bookmarks) watcher.send(this.store.bookmark(watcher.resource));
     }
   }
 
@@ -231,7 +234,7 @@ export class ApiServer implements AsyncDisposable {
   }
 
   async #handle(request: HttpRequest, exchange: Exchange): Promise<void> {
-    const call = parseCall(request.url);
+    const call = parseCall(request);
     const verb = call === undefined ? request.method.toLowerCase() : call.verb;
     this.requests.push({
       method: request.method,
@@ -239,6 +242,7 @@ export class ApiServer implements AsyncDisposable {
       verb,
       time: Date.now(),
       headers: request.headers,
+      body: request.body,
     });
     const fault = this.#takeFault(verb, request.url.pathname);
     if (fault?.kind === "hang") return;
@@ -288,20 +292,51 @@ export class ApiServer implements AsyncDisposable {
       return await respondJson(exchange, { major: "1", minor: "31", gitVersion: "v1.31.4" }, fault);
     }
     if (call === undefined) throw failure.unknownPath();
-    if (request.method !== "GET") throw failure.methodNotAllowed();
+    if (call.verb === "other") throw failure.methodNotAllowed();
     const { resource, namespace, name, subresource } = call;
     // Nobody has the right to a part of an object.
     const hasRight = subresource === undefined && !this.#forbidden.has(`${call.verb} ${resource}`);
     if (user === anonymous || !hasRight) {
       throw failure.forbidden(user, call.verb, resource, namespace, name, subresource);
     }
+    if (!Object.hasOwn(apiKinds, resource) || !this.store.serves(resource)) {
+      throw failure.unknownPath();
+    }
+    const changed = this.#change(request, call);
+    if (changed !== undefined) {
+      const status = call.verb === "create" ? 201 : 200;
+      return await respondJson(exchange, changed, fault, status);
+    }
     if (name !== undefined) {
       return await respondJson(exchange, this.store.get(resource, namespace, name), fault);
     }
     const parameters = request.url.searchParams;
     const query: ListQuery = { resource, namespace, parameters };
-    if (call.verb === "list") return await respondJson(exchange, this.store.list(query), fault);
-    await this.#watch(query, exchange);
+    const isMetadata = /;as=PartialObjectMetadata/.test(request.headers.get("accept") ?? "");
+    if (call.verb === "list") {
+      const list = this.store.list(query);
+      return await respondJson(exchange, isMetadata ? metadataList(list) : list, fault);
+    }
+    await this.#watch(query, exchange, isMetadata);
+  }
+
+  /** Does what a request for a change asks for; `undefined` when it asks for none. */
+  #change(request: HttpRequest, call: Call): unknown {
+    const { resource, namespace, name } = call;
+    switch (call.verb) {
+      case "create":
+        return this.store.create(resource, namespace, JSON.parse(request.body));
+      case "patch": {
+        const type = request.headers.get("content-type") ?? "";
+        if (type !== jsonPatchType) throw failure.badMediaType(jsonPatchType);
+        return this.store.patch(resource, namespace, name!, JSON.parse(request.body));
+      }
+      case "delete": {
+        const { preconditions } = request.body === "" ? {} : JSON.parse(request.body);
+        return this.store.deleteIf(resource, namespace, name!, preconditions ?? {});
+      }
+    }
+    return undefined;
   }
 
   #authenticate(request: HttpRequest): string {
@@ -312,7 +347,7 @@ export class ApiServer implements AsyncDisposable {
   }
 
   /** Streams what happens from the given version on, in order, until somebody ends it. */
-  async #watch(query: ListQuery, exchange: Exchange): Promise<void> {
+  async #watch(query: ListQuery, exchange: Exchange, isMetadata: boolean): Promise<void> {
     const { parameters } = query;
     const queue: WatchEvent[] = [];
     let wake = () => {};
@@ -321,7 +356,8 @@ export class ApiServer implements AsyncDisposable {
       wake();
     };
     const stop = this.store.watch(query, send);
-    const watcher = { send, bookmarks: parameters.get("allowWatchBookmarks") === "true" };
+    const { resource } = query;
+    const watcher = { resource, send, bookmarks: parameters.get("allowWatchBookmarks") === "true" };
     const seconds = Number(parameters.get("timeoutSeconds") ?? "1800");
     const timedOut = AbortSignal.timeout(seconds * 1000);
     const ended = AbortSignal.any([timedOut, exchange.gone]);
@@ -337,7 +373,7 @@ export class ApiServer implements AsyncDisposable {
           if (!ended.aborted) await woken.promise;
           continue;
         }
-        await sendEvent(exchange, event);
+        await sendEvent(exchange, isMetadata ? metadataEvent(event) : event);
         if (event.type === "ERROR") break;
       }
       await exchange.chunk("");
@@ -359,6 +395,8 @@ export class ApiServer implements AsyncDisposable {
 
 const anonymous = "system:anonymous";
 
+const jsonPatchType = "application/json-patch+json";
+
 const jsonHeaders = {
   "content-type": "application/json",
   "cache-control": "no-cache, private",
@@ -366,30 +404,68 @@ const jsonHeaders = {
 
 /** What a path asks for. */
 interface Call {
-  readonly verb: "get" | "list" | "watch";
+  readonly verb: "get" | "list" | "watch" | "create" | "patch" | "delete" | "other";
   readonly resource: string;
   readonly namespace: string | undefined;
   readonly name: string | undefined;
   readonly subresource: string | undefined;
 }
 
-function parseCall(url: URL): Call | undefined {
+function parseCall({ url, method }: HttpRequest): Call | undefined {
   // As the real server does, before it looks at slashes: an encoded one separates as well.
   const path = decodeURIComponent(url.pathname);
   const found = new RegExp(
-    "^/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/([^/]+)(?=/))?/([a-z]+)(?:/([^/]+)(?:/([^/]+))?)?$",
+    "^/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/([^/]+)(?=/))?/([a-z-]+)(?:/([^/]+)(?:/([^/]+))?)?$",
   ).exec(path);
   if (found === null) return undefined;
   const [, namespace, resource = "", name, subresource] = found;
   const watch = url.searchParams.get("watch");
-  const verb = name !== undefined ? "get" : watch === "1" || watch === "true" ? "watch" : "list";
+  const isObject = name !== undefined;
+  const verb = method === "POST" && !isObject
+    ? "create"
+    : method === "PATCH" && isObject
+    ? "patch"
+    : method === "DELETE" && isObject
+    ? "delete"
+    : method !== "GET"
+    ? "other"
+    : isObject
+    ? "get"
+    : watch === "1" || watch === "true"
+    ? "watch"
+    : "list";
   return { verb, resource, namespace, name, subresource };
 }
 
-async function respondJson(exchange: Exchange, value: unknown, fault?: Fault): Promise<void> {
+/** A list's objects without all but their metadata. */
+function metadataList(list: KubernetesObject): KubernetesObject {
+  const items = (list.items as KubernetesObject[]).map(({ metadata }) => ({ metadata }));
+  return {
+    ...list,
+    kind: "PartialObjectMetadataList",
+    apiVersion: "meta.k8s.io/v1",
+    items,
+  };
+}
+
+function metadataEvent({ type, object }: WatchEvent): WatchEvent {
+  if (type === "ERROR") return { type, object };
+  const { metadata } = object;
+  return {
+    type,
+    object: { kind: "PartialObjectMetadata", apiVersion: "meta.k8s.io/v1", metadata },
+  };
+}
+
+async function respondJson(
+  exchange: Exchange,
+  value: unknown,
+  fault?: Fault,
+  status = 200,
+): Promise<void> {
   const body = new TextEncoder().encode(JSON.stringify(value) + "\n");
   if (fault?.kind !== "cut" && fault?.kind !== "trickle") {
-    return await exchange.respond(200, jsonHeaders, body);
+    return await exchange.respond(status, jsonHeaders, body);
   }
   const head = Object.entries(jsonHeaders).map(([name, text]) => `${name}: ${text}\r\n`).join("");
   await exchange.write(`HTTP/1.1 200 OK\r\n${head}content-length: ${body.length}\r\n\r\n`);

@@ -1,4 +1,6 @@
 /** The objects of the API server stand-in: versions, selectors, pages, history and its loss. */
+import { apiKinds, resourceOf } from "./api_kinds.ts";
+import { applyJsonPatch, PatchError, type PatchOperation } from "./json_patch.ts";
 import type { KubernetesObject } from "./pods.ts";
 
 /** A failure as the API reports it, in a Status object. */
@@ -44,7 +46,7 @@ export const failure = {
       `${withGroup(resource)}${name === undefined ? "" : ` "${name}"`} is forbidden: ` +
         `User "${user}" cannot ${verb} resource ` +
         `"${resource}${subresource === undefined ? "" : `/${subresource}`}" ` +
-        `in API group "${groups[resource] ?? ""}" ` +
+        `in API group "${apiKinds[resource]?.group ?? ""}" ` +
         (namespace === undefined ? "at the cluster scope" : `in the namespace "${namespace}"`),
       detailsOf(resource, name),
     ),
@@ -66,23 +68,54 @@ export const failure = {
     ),
   expired: (wanted: number, oldest: number) =>
     new ApiFailure(410, "Expired", `too old resource version: ${wanted} (${oldest})`),
+  exists: (resource: string, name: string) =>
+    new ApiFailure(
+      409,
+      "AlreadyExists",
+      `${withGroup(resource)} "${name}" already exists`,
+      detailsOf(resource, name),
+    ),
+  conflict: (resource: string, name: string, message: string) =>
+    new ApiFailure(
+      409,
+      "Conflict",
+      `Operation cannot be fulfilled on ${withGroup(resource)} "${name}": ${message}`,
+      detailsOf(resource, name),
+    ),
+  badPatch: () =>
+    new ApiFailure(
+      422,
+      "Invalid",
+      "the server rejected our request due to an error in our request",
+      {},
+    ),
+  badRequest: (message: string) => new ApiFailure(400, "BadRequest", message),
+  badMediaType: (type: string) =>
+    new ApiFailure(
+      415,
+      "UnsupportedMediaType",
+      `the body of the request was in an unknown format - accepted media types include: ${type}`,
+    ),
+  lostPage: () =>
+    new ApiFailure(
+      410,
+      "Expired",
+      "The provided continue parameter is too old to display a consistent list result.",
+    ),
   badFieldSelector: (label: string) =>
     new ApiFailure(400, "BadRequest", `field label not supported: ${label}`),
 } as const;
 
-/** API groups of the resources that are not in the core group. */
-const groups: Readonly<Record<string, string>> = { daemonsets: "apps" };
-
 function withGroup(resource: string): string {
-  const group = groups[resource];
-  return group === undefined ? resource : `${resource}.${group}`;
+  const group = apiKinds[resource]?.group ?? "";
+  return group === "" ? resource : `${resource}.${group}`;
 }
 
 function detailsOf(resource: string, name: string | undefined): Record<string, string> {
-  const group = groups[resource];
+  const group = apiKinds[resource]?.group ?? "";
   return {
     ...(name === undefined ? {} : { name }),
-    ...(group === undefined ? {} : { group }),
+    ...(group === "" ? {} : { group }),
     kind: resource,
   };
 }
@@ -116,6 +149,8 @@ export class ApiStore {
   /** Changes up to this version are forgotten. */
   #forgotten = 1000;
   #listeners = new Set<(change: Change) => void>();
+  /** Rests of lists that were read in part, by their `continue` token: all pages are of one version. */
+  #pages = new Map<string, { version: string; objects: readonly KubernetesObject[] }>();
 
   constructor(objects: readonly KubernetesObject[]) {
     for (const object of objects) this.put(object);
@@ -124,6 +159,13 @@ export class ApiStore {
   /** The version of the last change. */
   get resourceVersion(): string {
     return String(this.#version);
+  }
+
+  /** Whether a resource is known now: one that is defined at run time goes with its definition. */
+  serves(resource: string): boolean {
+    const { group, isCustom } = apiKinds[resource] ?? {};
+    const definition = keyOf("customresourcedefinitions", undefined, `${resource}.${group}`);
+    return !isCustom || this.#objects.has(definition);
   }
 
   /** Creates or replaces an object, by kind, namespace and name; returns what is stored. */
@@ -152,46 +194,135 @@ export class ApiStore {
     this.#version++;
     this.#forgotten = this.#version;
     this.#history = [];
+    this.#pages.clear();
+  }
+
+  /** Whether there is that object. */
+  has(resource: string, namespace: string | undefined, name: string): boolean {
+    return this.#objects.has(keyOf(resource, namespace, name));
   }
 
   /** Returns an object; throws the failure that the API would answer. */
   get(resource: string, namespace: string | undefined, name: string): KubernetesObject {
-    if (!Object.hasOwn(kinds, resource)) throw failure.unknownPath();
+    if (!Object.hasOwn(apiKinds, resource)) throw failure.unknownPath();
     const found = this.#objects.get(keyOf(resource, namespace, name));
     if (found === undefined) throw failure.notFound(resource, name);
     return found;
   }
 
+  /** Creates an object as a client asks for it; its name may be made up. */
+  create(
+    resource: string,
+    namespace: string | undefined,
+    object: KubernetesObject,
+  ): KubernetesObject {
+    const { kind, apiVersion, namespaced } = apiKinds[resource] ?? {};
+    if (object.kind !== kind || object.apiVersion !== apiVersion) {
+      throw failure.badRequest(
+        `${object.apiVersion} ${object.kind} is not a ${apiVersion} ${kind}`,
+      );
+    }
+    if (namespaced && (object.metadata.namespace ?? namespace) !== namespace) {
+      throw failure.badRequest("the namespace of the object does not match the request");
+    }
+    const made = structuredClone(object);
+    const prefix = made.metadata.generateName;
+    made.metadata.name ??= `${prefix}${crypto.randomUUID().slice(0, 5)}`;
+    if (namespaced) made.metadata.namespace = namespace!;
+    made.metadata.creationTimestamp ??= new Date().toISOString().replace(/\.\d+/, "");
+    const { name } = made.metadata;
+    if (this.#objects.has(keyOf(resource, namespace, name))) throw failure.exists(resource, name);
+    return this.put(made);
+  }
+
+  /** Changes an object by a JSON Patch: all of it or nothing. */
+  patch(
+    resource: string,
+    namespace: string | undefined,
+    name: string,
+    operations: readonly PatchOperation[],
+  ): KubernetesObject {
+    const before = this.get(resource, namespace, name);
+    let after: KubernetesObject;
+    try {
+      after = applyJsonPatch(before, operations);
+    } catch (error) {
+      if (error instanceof PatchError) throw failure.badPatch();
+      throw error;
+    }
+    const { metadata } = after;
+    if (metadata.name !== name || metadata.uid !== before.metadata.uid) throw failure.badPatch();
+    if (metadata.resourceVersion !== before.metadata.resourceVersion) {
+      throw failure.conflict(resource, name, "the object has been modified");
+    }
+    // A change that changes nothing is none, and has no new version.
+    return JSON.stringify(after) === JSON.stringify(before) ? before : this.put(after);
+  }
+
+  /** Deletes an object if it is the one of these preconditions. */
+  deleteIf(
+    resource: string,
+    namespace: string | undefined,
+    name: string,
+    preconditions: { readonly uid?: string; readonly resourceVersion?: string },
+  ): KubernetesObject {
+    const object = this.get(resource, namespace, name);
+    for (const field of ["uid", "resourceVersion"] as const) {
+      const expected = preconditions[field];
+      if (expected === undefined || expected === object.metadata[field]) continue;
+      throw failure.conflict(
+        resource,
+        name,
+        `Precondition failed: ${field} in precondition: ${expected}`,
+      );
+    }
+    this.delete(resource, namespace, name);
+    return object;
+  }
+
   /** Returns a list object, of at most `limit` items with a `continue` token for the rest. */
   list(query: ListQuery): KubernetesObject {
-    const matches = matcher(query);
-    const from = query.parameters.get("continue") ?? "";
+    const { kind, apiVersion } = apiKinds[query.resource] ?? {};
     const limit = Number(query.parameters.get("limit") ?? "0");
-    const all = [...this.#objects].filter(([key, object]) =>
-      key.startsWith(`${query.resource}/`) && key > from && matches(object)
-    ).sort(([a], [b]) => a < b ? -1 : 1);
-    const page = limit > 0 ? all.slice(0, limit) : all;
-    const more = page.length < all.length;
+    const { version, objects } = this.#pageOf(query);
+    const page = limit > 0 ? objects.slice(0, limit) : objects;
+    const rest = objects.slice(page.length);
+    const token = `${version}-${rest.length}-${crypto.randomUUID()}`;
+    if (rest.length > 0) this.#pages.set(token, { version, objects: rest });
     return {
-      kind: `${kinds[query.resource] ?? "Object"}List`,
-      apiVersion: query.resource === "daemonsets" ? "apps/v1" : "v1",
+      kind: `${kind ?? "Object"}List`,
+      apiVersion: apiVersion ?? "v1",
       metadata: {
-        resourceVersion: this.resourceVersion,
-        ...(more
-          ? { continue: page.at(-1)?.[0], remainingItemCount: all.length - page.length }
-          : {}),
+        resourceVersion: version,
+        ...(rest.length > 0 ? { continue: token, remainingItemCount: rest.length } : {}),
       } as unknown as KubernetesObject["metadata"],
-      items: page.map(([, { kind: _kind, apiVersion: _apiVersion, ...item }]) => item),
+      items: page.map(({ kind: _kind, apiVersion: _apiVersion, ...item }) => item),
     };
   }
 
-  /** A bookmark event for pods at the present version. */
-  bookmark(): WatchEvent {
+  /** What is left of the list at the version of its first page. */
+  #pageOf(query: ListQuery): { version: string; objects: readonly KubernetesObject[] } {
+    const token = query.parameters.get("continue") ?? "";
+    if (token !== "") {
+      const page = this.#pages.get(token);
+      if (page === undefined) throw failure.lostPage();
+      return page;
+    }
+    const matches = matcher(query);
+    const objects = [...this.#objects]
+      .filter(([key, object]) => key.startsWith(`${query.resource}/`) && matches(object))
+      .sort(([a], [b]) => a < b ? -1 : 1).map(([, object]) => object);
+    return { version: this.resourceVersion, objects };
+  }
+
+  /** A bookmark event of that resource at the present version. */
+  bookmark(resource = "pods"): WatchEvent {
+    const { kind, apiVersion } = apiKinds[resource]!;
     return {
       type: "BOOKMARK",
       object: {
-        kind: "Pod",
-        apiVersion: "v1",
+        kind,
+        apiVersion,
         metadata: {
           resourceVersion: this.resourceVersion,
           creationTimestamp: null,
@@ -266,15 +397,26 @@ function matcher(query: ListQuery): (object: KubernetesObject) => boolean {
     tests.push((object) => (read(object) === term.value) === term.equal);
   }
   for (const term of terms(query.parameters.get("labelSelector"))) {
-    tests.push(({ metadata }) => (metadata.labels?.[term.name] === term.value) === term.equal);
+    tests.push(({ metadata }) => {
+      const value = metadata.labels?.[term.name];
+      return term.equal === (term.value === undefined ? value !== undefined : value === term.value);
+    });
   }
   return (object) => tests.every((test) => test(object));
 }
 
-function terms(selector: string | null): { name: string; equal: boolean; value: string }[] {
+interface SelectorTerm {
+  readonly name: string;
+  readonly equal: boolean;
+  /** `undefined` in a term that only asks whether the name is there. */
+  readonly value: string | undefined;
+}
+
+function terms(selector: string | null): SelectorTerm[] {
   return (selector ?? "").split(",").filter((term) => term !== "").map((term) => {
-    const [, name = "", operator, value = ""] = /^([^=!]+)(!=|==?)(.*)$/.exec(term) ?? [];
-    return { name, equal: operator !== "!=", value };
+    const [, name, operator, value = ""] = /^([^=!]+)(!=|==?)(.*)$/.exec(term) ?? [];
+    if (name !== undefined) return { name, equal: operator !== "!=", value };
+    return { name: term.replace("!", ""), equal: !term.startsWith("!"), value: undefined };
   });
 }
 
@@ -284,17 +426,6 @@ const fieldReaders: Readonly<Record<string, (object: KubernetesObject) => unknow
   "spec.nodeName": ({ spec }) => (spec as { nodeName?: string } | undefined)?.nodeName ?? "",
   "status.phase": ({ status }) => (status as { phase?: string } | undefined)?.phase ?? "",
 };
-
-const kinds: Readonly<Record<string, string>> = {
-  pods: "Pod",
-  nodes: "Node",
-  namespaces: "Namespace",
-  daemonsets: "DaemonSet",
-};
-
-function resourceOf(object: KubernetesObject): string {
-  return `${(object.kind ?? "Pod").toLowerCase()}s`;
-}
 
 function keyOf(resource: string, namespace: string | undefined, name: string): string {
   return `${resource}/${namespace ?? ""}/${name}`;

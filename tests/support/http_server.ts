@@ -5,11 +5,12 @@
 import type { KeyPairPem } from "./certificates.ts";
 import { setNoDelay } from "./no_delay.ts";
 
-/** A request without its body: the Kubernetes calls of this project have none. */
+/** A request; its body has come whole. */
 export interface HttpRequest {
   readonly method: string;
   readonly url: URL;
   readonly headers: Headers;
+  readonly body: string;
 }
 
 /** One request's way back to the client. */
@@ -160,18 +161,19 @@ export class HttpServer implements AsyncDisposable {
     const gone = new AbortController();
     const exchange = new Exchange(connection, gone);
     this.#open.add(exchange);
-    let received = "";
+    let received: Uint8Array<ArrayBuffer> = new Uint8Array();
     const reading = (async () => {
       const chunk = new Uint8Array(16 * 1024);
-      const decoder = new TextDecoder();
       let answering = Promise.resolve();
       while (!gone.signal.aborted) {
         const count = await connection.read(chunk).catch(() => null);
         if (count === null) break;
-        received += decoder.decode(chunk.subarray(0, count), { stream: true });
-        for (let end = received.indexOf("\r\n\r\n"); end >= 0; end = received.indexOf("\r\n\r\n")) {
-          const request = parseHead(received.slice(0, end), this.port);
-          received = received.slice(end + 4);
+        received = joined(received, chunk.subarray(0, count));
+        for (;;) {
+          const taken = takeRequest(received, this.port);
+          if (taken === undefined) break;
+          const { request } = taken;
+          received = taken.rest;
           answering = answering.then(() => this.#handler(request, exchange))
             .catch(() => exchange.close());
         }
@@ -184,7 +186,30 @@ export class HttpServer implements AsyncDisposable {
   }
 }
 
-function parseHead(text: string, port: number): HttpRequest {
+/** The first request of what was received, when it is there whole. */
+function takeRequest(
+  received: Uint8Array<ArrayBuffer>,
+  port: number,
+): { request: HttpRequest; rest: Uint8Array<ArrayBuffer> } | undefined {
+  // Latin-1: one character for each byte.
+  const end = new TextDecoder("latin1").decode(received).indexOf("\r\n\r\n");
+  if (end < 0) return undefined;
+  const head = parseHead(new TextDecoder().decode(received.subarray(0, end)), port);
+  const length = Number(head.headers.get("content-length") ?? "0");
+  const bodyEnd = end + 4 + length;
+  if (received.length < bodyEnd) return undefined;
+  const body = new TextDecoder().decode(received.subarray(end + 4, bodyEnd));
+  return { request: { ...head, body }, rest: received.slice(bodyEnd) };
+}
+
+function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
+  const both = new Uint8Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
+}
+
+function parseHead(text: string, port: number): Omit<HttpRequest, "body"> {
   const [first = "", ...lines] = text.split("\r\n");
   const [method = "", target = "/"] = first.split(" ");
   const headers = new Headers();
@@ -203,12 +228,16 @@ function headText(status: number, headers: Readonly<Record<string, string>>): st
 
 const reasonPhrases: Readonly<Record<number, string>> = {
   200: "OK",
+  201: "Created",
   400: "Bad Request",
   401: "Unauthorized",
   403: "Forbidden",
   404: "Not Found",
   405: "Method Not Allowed",
+  409: "Conflict",
   410: "Gone",
+  415: "Unsupported Media Type",
+  422: "Unprocessable Entity",
   429: "Too Many Requests",
   500: "Internal Server Error",
   502: "Bad Gateway",

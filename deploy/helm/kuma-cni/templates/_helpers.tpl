@@ -50,3 +50,25 @@ relabelings:
   - sourceLabels: [__meta_kubernetes_pod_node_name]
     targetLabel: node
 {{- end }}
+
+{{/* The controller's pods must not have the CNI's label app, by which a node's CNI pod is found. */}}
+{{- define "kuma-cni.controllerSelectorLabels" -}}
+{{ include "kuma-cni.selectorLabels" . | fromYaml | merge (dict "app" (printf "%s-controller" (include "kuma-cni.name" .))) | toYaml }}
+{{- end }}
+
+{{- define "kuma-cni.controllerLabels" -}}
+{{ include "kuma-cni.labels" . | fromYaml | merge (dict "app" (printf "%s-controller" (include "kuma-cni.name" .))) | toYaml }}
+{{- end }}
+
+{{- define "kuma-cni.controllerPodSecurity" -}}
+runAsGroup: 65532
+runAsNonRoot: true
+runAsUser: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "kuma-cni.controllerSecurity" -}}
+allowPrivilegeEscalation: false
+capabilities: {drop: [ALL]}
+readOnlyRootFilesystem: true
+{{- end }}

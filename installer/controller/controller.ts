@@ -1,0 +1,189 @@
+/** Takes part in the election, and runs the controllers while it leads. */
+import type { KubernetesClient } from "../../src/kubernetes/client.ts";
+import {
+  type ElectionOptions,
+  LeaseElection,
+  type Term,
+} from "../../src/kubernetes/lease_election.ts";
+import type { Logger } from "../../src/log/log.ts";
+import { messageOf } from "../../src/text/message_of.ts";
+import { sleep } from "../../src/kubernetes/sleep.ts";
+import { MetricsRegistry } from "../agent/metrics.ts";
+import type { ControllerSettings } from "../settings/controller_declarations.ts";
+import { AttachmentController } from "./attachment_controller.ts";
+import { ControllerMetrics } from "./controller_metrics.ts";
+import { Events } from "./events.ts";
+import { LeaderWrites } from "./leader_writes.ts";
+import { removeTaints } from "./remove_taints.ts";
+import { TaintController, type TaintOptions } from "./taint_controller.ts";
+
+/** What a controller needs to run. */
+export interface ControllerContext {
+  /** Gives the client; it stays the caller's. */
+  readonly client: () => KubernetesClient;
+  readonly log: Logger;
+  /** The Lease and who asks for it; times have their defaults. */
+  readonly election: Omit<ElectionOptions, "signal">;
+  readonly signal: AbortSignal;
+  /** Waits after failed watches; for tests. */
+  readonly retries?: NonNullable<TaintOptions["retries"]>;
+}
+
+/** First and longest wait before taints are taken away again, when that has failed. */
+const firstRetry = 1_000;
+const longestRetry = 60_000;
+
+/** Shortest time between two warnings about the Lease, in milliseconds. */
+const troublePause = 60_000;
+
+/** One replica. */
+export class Controller {
+  readonly metrics: ControllerMetrics;
+  #taints: TaintController | undefined;
+  #attachments: AttachmentController | undefined;
+  #leader = "nobody";
+  #isLeading = false;
+  #leaseTroubleTold = -Infinity;
+
+  constructor(
+    private readonly settings: ControllerSettings,
+    private readonly context: ControllerContext,
+  ) {
+    this.metrics = new ControllerMetrics(new MetricsRegistry(), () => this.#taints?.tainted);
+  }
+
+  /** Whether it does, or could at once do, its work. */
+  get readiness(): { readonly ready: boolean; readonly reason: string } {
+    if (!this.#isLeading) return { ready: true, reason: `waiting: ${this.#leader} leads` };
+    if (this.#taints !== undefined && !this.#taints.live) {
+      return { ready: false, reason: "leading, but nodes and pods are not followed yet" };
+    }
+    if (this.#attachments !== undefined && !this.#attachments.live) {
+      return {
+        ready: false,
+        reason: "leading, but CustomResourceDefinitions are not followed yet",
+      };
+    }
+    return { ready: true, reason: "leading" };
+  }
+
+  /** Works until the signal. */
+  async run(): Promise<void> {
+    const { client, election, log, signal } = this.context;
+    const elected = new LeaseElection(client, { ...election, signal }, {
+      following: (leader) => {
+        this.#leader = leader;
+        log.info("Another replica leads", { leader });
+      },
+      leading: () => {
+        this.#isLeading = true;
+        this.metrics.leading.set(1);
+        log.info("This replica leads", { identity: election.identity });
+      },
+      stopped: (reason) => {
+        this.#isLeading = false;
+        this.#leader = "nobody";
+        this.metrics.leading.set(0);
+        log.info("This replica does not lead any longer", { reason });
+      },
+      failed: (error) => this.#tellOfLease(error),
+    });
+    await elected.run((term) => this.#lead(term));
+  }
+
+  /** The next attempt is soon: while the API server is away a line for each would bury all others. */
+  #tellOfLease(error: Error): void {
+    const now = performance.now();
+    const isTold = now - this.#leaseTroubleTold < troublePause;
+    this.context.log[isTold ? "debug" : "warn"]("Lease could not be had", {
+      reason: error.message,
+    });
+    if (!isTold) this.#leaseTroubleTold = now;
+  }
+
+  async #lead(term: Term): Promise<void> {
+    const writes = new LeaderWrites(
+      this.context.client,
+      term,
+      (verb, kind) => this.metrics.changes.increment({ kind, verb }),
+    );
+    await Promise.all([
+      this.settings.taintEnabled
+        ? this.#controlTaints(term, writes)
+        : this.#takeTaintsAway(term, writes),
+      ...(this.settings.attachmentsEnabled ? [this.#controlAttachments(term, writes)] : []),
+    ]);
+  }
+
+  async #controlAttachments(term: Term, writes: LeaderWrites): Promise<void> {
+    const { client, log, retries } = this.context;
+    const attachments = new AttachmentController({
+      client,
+      term,
+      writes,
+      log,
+      events: new Events(writes, log),
+      ...(retries === undefined ? {} : { retries }),
+    });
+    this.#attachments = attachments;
+    try {
+      await attachments.run();
+    } finally {
+      this.#attachments = undefined;
+    }
+  }
+
+  async #controlTaints(term: Term, writes: LeaderWrites): Promise<void> {
+    const { client, log, retries } = this.context;
+    const { cniApp: app, cniNamespace: namespace, taintGrace } = this.settings;
+    const taints = new TaintController({
+      app,
+      namespace,
+      taint: this.#taint,
+      graceMilliseconds: taintGrace * 1000,
+      ...(retries === undefined ? {} : { retries }),
+    }, {
+      client,
+      term,
+      writes,
+      log,
+      events: new Events(writes, log),
+      removed: (milliseconds) => this.metrics.removalSeconds.observe(milliseconds / 1000),
+    });
+    this.#taints = taints;
+    try {
+      await taints.run();
+    } finally {
+      this.#taints = undefined;
+    }
+  }
+
+  /** What an earlier time, when it was switched on, has left. */
+  async #takeTaintsAway(term: Term, writes: LeaderWrites): Promise<void> {
+    const { client, log } = this.context;
+    for (let wait = firstRetry; !term.signal.aborted; wait = Math.min(longestRetry, wait * 2)) {
+      try {
+        const nodes = await removeTaints(client(), {
+          taint: this.#taint,
+          which: "ours",
+          signal: term.signal,
+          change: (change, what) => writes.change(change, "nodes", what),
+        });
+        log.info("Nodes get no taint: that is switched off", { taintsRemoved: nodes.length });
+        break;
+      } catch (error) {
+        if (term.signal.aborted) return;
+        log.warn("Taints could not be taken away", { reason: messageOf(error) });
+        await sleep(wait, term.signal);
+      }
+    }
+    await new Promise<void>((resolve) => {
+      if (term.signal.aborted) resolve();
+      term.signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+  }
+
+  get #taint(): TaintOptions["taint"] {
+    return { key: this.settings.taintKey, effect: this.settings.taintEffect };
+  }
+}
