@@ -2,7 +2,7 @@
  * kuma-cni, the CNI plugin that captures the traffic of a Kuma mesh's pods: the process round the
  * verbs. It reads a call, has it served, writes the one answer, and hands its log over.
  */
-import { type Answer, type CniRequest, failure, serve } from "./src/cni/serve.ts";
+import { type CniRequest, failure, type ProcessOutput, serve } from "./src/cni/serve.ts";
 import { readInput } from "./src/cni/stdin.ts";
 import { ignoreFileSizeSignal, wasClosed, writeFully } from "./src/linux/output.ts";
 import { waitUntilReadable } from "./src/linux/poll.ts";
@@ -31,7 +31,7 @@ async function main(): Promise<void> {
 
   let call: Call | undefined;
   let answered = false;
-  const finish = async (answer: Answer): Promise<void> => {
+  const finish = async (answer: ProcessOutput): Promise<void> => {
     if (answered) return;
     answered = true;
     let code: number = answer.exitCode;

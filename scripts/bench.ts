@@ -4,6 +4,7 @@
  * asserted: they depend on the machine.
  */
 import { parseArgs } from "node:util";
+import { messageOf } from "../src/text/message_of.ts";
 import { root } from "./deno_tools.ts";
 import { supervise } from "./supervise.ts";
 
@@ -49,7 +50,7 @@ async function main(): Promise<number> {
       await bench({ against: values.against });
     } catch (error) {
       failed = true;
-      console.error(`\n${name}: ${error instanceof Error ? error.message : error}`);
+      console.error(`\n${name}: ${messageOf(error)}`);
     }
   }
   return failed ? 1 : 0;

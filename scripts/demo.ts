@@ -6,6 +6,7 @@
  */
 import { supervise } from "./supervise.ts";
 import { LinuxError } from "../src/linux/errno.ts";
+import { messageOf } from "../src/text/message_of.ts";
 import { ADDRESSES, Bed } from "../tests/support/bed.ts";
 import { Cluster } from "../tests/support/cluster.ts";
 import { compiledPlugin } from "../tests/support/compiled.ts";
@@ -202,7 +203,7 @@ async function demo(): Promise<boolean> {
   step("6. Let the plugin check its rules");
   printCall("CHECK", call);
   const checked = await cluster.call("CHECK", pod, call);
-  printAnswer(checked, "the installed rules are the wanted ones");
+  printAnswer(checked, "the installed rules are the expected ones");
 
   const fine = good === rows.length && added.code === 0 && unchanged && checked.code === 0;
   const verdict =
@@ -210,7 +211,7 @@ async function demo(): Promise<boolean> {
     `, CHECK ${checked.code === 0 ? "ok" : "failed"}`;
   console.log("\n" + bold(fine ? green(`PASSED: ${verdict}`) : red(`FAILED: ${verdict}`)));
   console.log("  All that was made here goes when this ends. What now:");
-  console.log("    README.md, Install on a node      put the plugin onto a node with install-cni");
+  console.log("    README.md, By hand on a node      put the plugin onto a node with install-cni");
   console.log(
     "    install-cni rules pod.yaml        what would be done to a pod of yours, and why",
   );
@@ -264,7 +265,7 @@ async function main(): Promise<number> {
   try {
     return await demo() ? 0 : 1;
   } catch (error) {
-    console.error(red(error instanceof Error ? error.message : String(error)));
+    console.error(red(messageOf(error)));
     if (error instanceof LinuxError && error.code === "EPERM") {
       console.error(
         "This root may not make network namespaces (a container without CAP_SYS_ADMIN and " +

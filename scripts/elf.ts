@@ -6,17 +6,21 @@
  * Layout and names are those of the System V ABI (gABI, chapters "Object Files" and "Program
  * Loading") and of elf.h.
  */
+import {
+  ElfError,
+  type ElfHeader,
+  type ProgramHeader,
+  programHeaderSize,
+  PT_INTERP,
+  readElfHeader,
+  readerOf,
+  readProgramHeaders,
+} from "../installer/host/elf_header.ts";
 import { interpreterMarker, interpreterSlotSize } from "../installer/host/interpreter.ts";
 import { workingDirectoryStub } from "./elf_entry.ts";
 
-/** The program cannot be edited; the message tells what about it is not as expected. */
-export class ElfError extends Error {
-  override readonly name = "ElfError";
-}
-
 const PT_LOAD = 1;
 const PT_DYNAMIC = 2;
-const PT_INTERP = 3;
 const PT_NOTE = 4;
 const PF_X = 1;
 const PF_R = 4;
@@ -31,18 +35,6 @@ const DT_FLAGS = 30;
 const DT_FLAGS_1 = 0x6ffffffb;
 const DF_BIND_NOW = 8;
 const DF_1_NOW = 1;
-
-const machines: Readonly<Record<number, string>> = { 62: "x86_64", 183: "aarch64" };
-
-interface ProgramHeader {
-  type: number;
-  flags: number;
-  offset: number;
-  vaddr: number;
-  filesz: number;
-  memsz: number;
-  align: number;
-}
 
 interface DynamicEntry {
   tag: number;
@@ -66,7 +58,7 @@ export interface ElfDescription {
  *
  * @param program Bytes of a 64-bit little-endian ELF program.
  * @returns Machine, interpreter, libraries and library path.
- * @throws {ElfError} when it is no such program.
+ * @throws {ElfError} when it is not such a program.
  */
 export function describeElf(program: Uint8Array): ElfDescription {
   const file = new ElfFile(program);
@@ -205,31 +197,13 @@ function withLibraryPath(
 class ElfFile {
   readonly headers: readonly ProgramHeader[];
   readonly dynamic: readonly DynamicEntry[];
-  readonly machine: string;
+  readonly #header: ElfHeader;
   readonly #view: DataView;
 
   constructor(readonly bytes: Uint8Array) {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const magic = bytes.length >= 64 && this.#view.getUint32(0) === 0x7f454c46;
-    if (!magic || bytes[4] !== 2 || bytes[5] !== 1) {
-      throw new ElfError("Cannot read the program: wanted a 64-bit little-endian ELF file");
-    }
-    const machine = this.#view.getUint16(18, true);
-    this.machine = machines[machine] ?? `machine ${machine}`;
-    const start = this.#u64(32);
-    const count = this.#view.getUint16(56, true);
-    this.headers = Array.from({ length: count }, (_, i) => {
-      const at = start + i * 56;
-      return {
-        type: this.#view.getUint32(at, true),
-        flags: this.#view.getUint32(at + 4, true),
-        offset: this.#u64(at + 8),
-        vaddr: this.#u64(at + 16),
-        filesz: this.#u64(at + 32),
-        memsz: this.#u64(at + 40),
-        align: this.#u64(at + 48),
-      };
-    });
+    this.#header = readElfHeader(readerOf(bytes));
+    this.headers = readProgramHeaders(readerOf(bytes));
     const section = this.header(PT_DYNAMIC, "PT_DYNAMIC");
     this.dynamic = Array.from({ length: Math.floor(section.filesz / 16) }, (_, i) => ({
       tag: this.#u64(section.offset + i * 16),
@@ -271,9 +245,13 @@ class ElfFile {
     return this.text(this.offsetOf(this.dynamicValue(DT_STRTAB, "DT_STRTAB")) + index);
   }
 
+  get machine(): string {
+    return this.#header.machine;
+  }
+
   /** Address of the first instruction. */
   get entry(): number {
-    return this.#u64(24);
+    return this.#header.entry;
   }
 
   writeEntry(vaddr: number): void {
@@ -281,9 +259,8 @@ class ElfFile {
   }
 
   writeHeaders(headers: readonly ProgramHeader[]): void {
-    const start = this.#u64(32);
     headers.forEach((h, i) => {
-      const at = start + i * 56;
+      const at = this.#header.programHeadersAt + i * programHeaderSize;
       this.#view.setUint32(at, h.type, true);
       this.#view.setUint32(at + 4, h.flags, true);
       [h.offset, h.vaddr, h.vaddr, h.filesz, h.memsz, h.align].forEach((value, field) =>
@@ -302,10 +279,9 @@ class ElfFile {
 
   /** Tells the section that starts at an address where its bytes are now. */
   moveSection(vaddr: number, newVaddr: number, newOffset: number, size: number): void {
-    const start = this.#u64(40);
-    const count = this.#view.getUint16(60, true);
-    for (let i = 0; i < count; i++) {
-      const at = start + i * 64;
+    const { sectionsAt, sectionCount } = this.#header;
+    for (let i = 0; i < sectionCount; i++) {
+      const at = sectionsAt + i * 64;
       if (this.#u64(at + 16) !== vaddr) continue;
       this.#view.setBigUint64(at + 16, BigInt(newVaddr), true);
       this.#view.setBigUint64(at + 24, BigInt(newOffset), true);

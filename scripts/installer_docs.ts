@@ -17,7 +17,7 @@ export function withInstallerSettings(document: string): string {
 /** The settings as a table in Markdown. */
 export function installerSettingsTable(): string {
   return tableText(
-    ["Variable", "Default", "Meaning", "Wanted"],
+    ["Variable", "Default", "Meaning", "Expected"],
     Object.values(declarations).map((declaration) => [
       `\`${declaration.variable}\``,
       defaultOf(declaration),

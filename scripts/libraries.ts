@@ -1,6 +1,7 @@
 /** Collects the dynamic loader and the shared libraries that a program needs. */
+import { ElfError, readElfHeader, readerOf } from "../installer/host/elf_header.ts";
 import { sha256 } from "./sha256.ts";
-import { describeElf, ElfError } from "./elf.ts";
+import { describeElf } from "./elf.ts";
 
 /** The libraries are not to be had; the message tells what to do. */
 export class LibraryError extends Error {
@@ -97,22 +98,21 @@ function readLibrary(path: string, machine: string): Uint8Array {
     );
   }
   if (actual !== machine) {
-    throw new LibraryError(`Cannot collect "${path}": it is for ${actual}, wanted ${machine}`);
+    throw new LibraryError(`Cannot collect "${path}": it is for ${actual}, expected ${machine}`);
   }
   return Deno.readFileSync(path);
 }
 
-const machineNumbers: Readonly<Record<number, string>> = { 62: "x86_64", 183: "aarch64" };
-
 /** Machine type in the ELF header of a library. */
 function describeMachine(path: string): string {
   using file = Deno.openSync(path);
-  const header = new Uint8Array(20);
-  const length = file.readSync(header);
-  const view = new DataView(header.buffer);
-  if (length !== 20 || view.getUint32(0) !== 0x7f454c46) {
-    throw new ElfError(`Cannot read "${path}": it is no ELF file`);
+  const bytes = new Uint8Array(64);
+  const length = file.readSync(bytes) ?? 0;
+  try {
+    return readElfHeader(readerOf(bytes.subarray(0, length))).machine;
+  } catch (error) {
+    if (!(error instanceof ElfError)) throw error;
+    // Many machines have libraries of 32 bits in one of the folders.
+    return "no machine of 64 bits";
   }
-  const number = view.getUint16(18, true);
-  return machineNumbers[number] ?? `machine ${number}`;
 }

@@ -8,6 +8,7 @@
  * that names its owner; when even the owner was killed, the next task removes it.
  * Facts: pid_namespaces(7), mount_namespaces(7), `PR_SET_PDEATHSIG` of prctl(2).
  */
+import { messageOf } from "../src/text/message_of.ts";
 import { identityOf, isGone } from "./task_owner.ts";
 
 /** Environment variable with the identity of the task that a process works for. */
@@ -74,7 +75,7 @@ async function reported(work: () => Promise<number>): Promise<number> {
   try {
     return await work();
   } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
+    console.error(messageOf(error));
     return 1;
   }
 }
@@ -154,7 +155,7 @@ function removeFolder(folder: string): void {
     Deno.removeSync(folder, { recursive: true });
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return;
-    console.error(`Cannot remove "${folder}": ${error instanceof Error ? error.message : error}`);
+    console.error(`Cannot remove "${folder}": ${messageOf(error)}`);
   }
 }
 

@@ -4,10 +4,11 @@
  * prints as last line `N passed, N failed`.
  */
 import { parseArgs } from "node:util";
+import { messageOf } from "../src/text/message_of.ts";
 import { build, root } from "./build.ts";
 import { installMissingPackages } from "./packages.ts";
 import { supervise } from "./supervise.ts";
-import { type Outcome, outcomeOf } from "./test_report.ts";
+import { outcomeOf, type TestOutcome } from "./test_report.ts";
 
 /** Longest time for one file: a test that hangs is one that fails. */
 const fileLimit = 15 * 60_000;
@@ -92,7 +93,7 @@ async function runFile(
   file: string,
   nameFilter: string | undefined,
   long: boolean,
-): Promise<Outcome> {
+): Promise<TestOutcome> {
   const report = await Deno.makeTempFile({ prefix: "kuma-test-", suffix: ".xml" });
   const limit = long ? longFileLimit : fileLimit;
   try {
@@ -123,7 +124,7 @@ if (import.meta.main) {
     try {
       return await main();
     } catch (error) {
-      console.error(error instanceof Error ? error.message : error);
+      console.error(messageOf(error));
       console.log("0 passed, 1 failed");
       return 1;
     }

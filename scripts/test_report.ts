@@ -1,7 +1,7 @@
 /** Counts what one test file came to, from the JUnit report of `deno test`. */
 
 /** Numbers of tests and their steps. */
-export interface Outcome {
+export interface TestOutcome {
   readonly passed: number;
   readonly failed: number;
   readonly ignored: number;
@@ -18,7 +18,7 @@ export interface Outcome {
 export function outcomeOf(
   report: string,
   success: boolean,
-): Outcome {
+): TestOutcome {
   const summary = /<testsuites\b[^>]*>/.exec(report)?.[0] ?? "";
   const tests = attribute(summary, "tests");
   const failed = attribute(summary, "failures") + attribute(summary, "errors");

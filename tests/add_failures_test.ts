@@ -179,7 +179,7 @@ const lookupTroubles: {
     code: 100,
     text: /not UTF-8/,
     arrange: ({ api, pod }) => {
-      // Read loosely, the mark of a meshed pod would be another text, and the pod passed through.
+      // Read loosely, the mark of a meshed pod would be another text, and the pod skipped.
       const text = JSON.stringify(pod)
         .replace('"kuma.io/sidecar-injected":"true"', '"kuma.io/sidecar-injected":"tr\u0001e"');
       assert.notEqual(text, JSON.stringify(pod));
@@ -337,7 +337,7 @@ Deno.test("No trouble of ours stops a pod that is known not to be meshed", async
     assert.ok(answer.milliseconds < 1000);
   }
   const log = Deno.readTextFileSync(scene.logFile);
-  assert.match(log, /\tINFO\tkuma-cni\t.*passed through.*kuma-system/);
+  assert.match(log, /\tINFO\tkuma-cni\t.*skipped.*kuma-system/);
 });
 
 Deno.test("CHECK and a second ADD agree with the first ADD", async () => {

@@ -93,7 +93,7 @@ Deno.test("the plugin's log lines appear on the agent's stderr, its pod comes fr
   const skipped = await stage.call("ADD", stage.plain);
   assert.equal(skipped.code, 0, skipped.stdout);
   assert.equal(stage.takeRules(), false);
-  assert.match(node.log, /kuma-cni\tPod is passed through/);
+  assert.match(node.log, /kuma-cni\tPod is skipped/);
   assert.deepEqual(
     api.requests.filter(({ verb }) => verb === "get").map(({ target }) => target),
     [],

@@ -86,12 +86,14 @@ Deno.test("a known pod is answered at once, log and outcome are taken over", asy
 Deno.test("another pod than the one that was asked for is no answer", async () => {
   using served = new Served();
   served.server.ensureServing();
-  served.fetch = () => Promise.resolve({ ...pod, name: "other" });
-  const client = await connect(served);
-  await assert.rejects(
-    client.pod({ namespace: "demo", name: "slow" }, 1000),
-    AgentUnavailableError,
-  );
+  for (const other of [{ name: "other" }, { name: "slow", namespace: "other" }]) {
+    served.fetch = () => Promise.resolve({ ...pod, ...other });
+    const client = await connect(served);
+    await assert.rejects(
+      client.pod({ namespace: "demo", name: "slow" }, 1000),
+      AgentUnavailableError,
+    );
+  }
 });
 
 Deno.test("an unknown pod is asked for live, also when that takes longer than a silence", async () => {
@@ -126,7 +128,7 @@ Deno.test("nobody listening and a silent agent cost no more than their bounds", 
   // Once silent, always silent: the log must not wait a second time.
   assert.equal(await client.finish([]), false);
   const waited = performance.now() - started;
-  assert.ok(waited >= 190 && waited < 400, `waited ${waited} ms, wanted about 200`);
+  assert.ok(waited >= 190 && waited < 400, `waited ${waited} ms, expected about 200`);
   silent.close();
 });
 

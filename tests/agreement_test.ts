@@ -14,7 +14,7 @@ import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { addLinkAddress } from "./support/topology.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import type { IpFamily } from "../src/ip/address.ts";
-import type { Packet, Step } from "../src/redirect/evaluate.ts";
+import type { Packet, TraceStep } from "../src/redirect/evaluate.ts";
 import { agreementLaboratory, type Attempt, attempt } from "./support/arbitrary_redirect.ts";
 import { flushConntrack, zonesOfDatagram } from "./support/conntrack.ts";
 import { type Foreigner, foreignNatTable, installForeignRules } from "./support/foreign_rules.ts";
@@ -91,7 +91,7 @@ function agree(labs: Laboratories, { engine, backend, layout }: Setting, attempt
   const evaluate = (packet: Packet) =>
     predict(ruleset, foreignNatTable(foreigner, packet.family), engine.name, packet, layout);
   const families = ruleset.families.map(({ family }) => family);
-  const steps: Record<IpFamily, Step[]> = { ipv4: [], ipv6: [] };
+  const steps: Record<IpFamily, TraceStep[]> = { ipv4: [], ipv6: [] };
   // Only iptables counts.
   const counted = engine.name === "iptables" ? families : [];
   const counters = () => counted.map((family) => lab.inPod(() => readNatCounters(family, backend)));

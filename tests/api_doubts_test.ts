@@ -69,8 +69,9 @@ Deno.test("a token that expires soon and is not renewed, and one that has expire
   const path = Deno.makeTempFileSync({ prefix: "kuma-test-" });
   try {
     const server = "https://127.0.0.1:1";
+    const certificateAuthority = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     const write = (token: string) =>
-      Deno.writeTextFileSync(path, formatKubeconfig({ server, certificateAuthority: "x", token }));
+      Deno.writeTextFileSync(path, formatKubeconfig({ server, certificateAuthority, token }));
     write(tokenUntil(now));
     equal(expiryInKubeconfig(path), now);
     write("opaque");

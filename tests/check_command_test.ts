@@ -4,7 +4,8 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { parse } from "@std/yaml/parse";
 import { type Finding, findingsText } from "../installer/commands/findings.ts";
 import { styleOf } from "../installer/commands/terminal.ts";
-import { exists, InstallerHost } from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { InstallerHost } from "./support/installer_host.ts";
 
 const list = "10-calico.conflist";
 const primary = '{\n  "name": "k8s-pod-network",\n  "cniVersion": "0.3.1",\n  "plugins": [\n' +
@@ -25,6 +26,9 @@ Deno.test("check tells each fact in a line, with what to do about it", async () 
   match(after.stdout, /^✓ chain +".*10-calico\.conflist" has the entry of kuma-cni$/m);
   match(after.stdout, /\n\nInstalled: .*\n$/);
   ok(!after.stdout.includes("\x1b"), "a pipe gets no colours");
+  const wide = await host.run(["check", "-o", "wide"]);
+  match(wide.stdout, /^✓ files +"10-calico\.conflist"$/m);
+  match(wide.stdout, /^✓ runtime +"?.*containerd/m);
 });
 
 Deno.test("check says the same to programs in JSON and YAML", async () => {

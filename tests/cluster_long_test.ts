@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
 import { IMAGE, type Sandbox } from "./support/containerd.ts";
+import { contentsOf } from "./support/files.ts";
 import { bridgeAddress, conflistName, KubernetesCluster } from "./support/kubernetes_cluster.ts";
 import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
 import {
@@ -133,7 +134,7 @@ class Stage implements AsyncDisposable {
     this.assertRedirected(await this.start(injectedPod({ namespace, name: "meshed" })));
     await this.untilLogged(/\tkuma-cni\tPod's traffic is redirected .*"meshed"/);
     this.assertUntouched(await this.start(plainPod({ namespace, name: "plain" })));
-    await this.untilLogged(/\tkuma-cni\tPod is passed through.*"plain"/);
+    await this.untilLogged(/\tkuma-cni\tPod is skipped.*"plain"/);
     await this.removePods();
   }
 
@@ -274,21 +275,7 @@ class Stage implements AsyncDisposable {
 
   /** Names, modes and contents of the host folders. */
   async hostFiles(): Promise<Record<string, string>> {
-    const files: Record<string, string> = {};
-    const visit = async (folder: string) => {
-      for (const { name } of Deno.readDirSync(folder)) {
-        const path = `${folder}/${name}`;
-        const info = Deno.lstatSync(path);
-        const kind = `${((info.mode ?? 0) & 0o7777).toString(8)} ${info.uid}:${info.gid}`;
-        files[path] = info.isDirectory
-          ? kind
-          : `${kind} ${await digest(await Deno.readFile(path))}`;
-        if (info.isDirectory) await visit(path);
-      }
-    };
-    await visit(this.cluster.containerd.netDir);
-    await visit(this.cluster.containerd.binDir);
-    return files;
+    return await contentsOf([this.cluster.containerd.netDir, this.cluster.containerd.binDir]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -355,8 +342,4 @@ function runnable(pod: PodObject): PodObject {
 
 function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
-async function digest(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }

@@ -9,20 +9,12 @@ import { createNamespace } from "./support/topology.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
 import { compiledPlugin } from "./support/compiled.ts";
+import { withFolder } from "./support/files.ts";
 import { injectedPod } from "./support/pods.ts";
 import { callPlugin, newContainerId } from "./support/runtime.ts";
 
 const plugin = await compiledPlugin();
 const target = `${Deno.build.arch}-unknown-linux-gnu`;
-
-async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 async function outputOf(program: string, args: string[], env: Record<string, string> = {}) {
   const { code, stdout, stderr } = await new Deno.Command(program, {
@@ -60,7 +52,7 @@ const ways: Record<string, { cluster: (ca: string) => string[]; user: string[] }
 
 for (const [way, { cluster, user }] of Object.entries(ways)) {
   Deno.test(`the compiled plugin redirects a pod's traffic with ${way}`, async () => {
-    await inFolder(async (folder) => {
+    await withFolder(async (folder) => {
       const pod = injectedPod({ uid: "uid-1" });
       await using api = await ApiServer.start({ objects: [pod] });
       using namespace = createNamespace();
@@ -105,7 +97,7 @@ current-context: x
 }
 
 Deno.test("files in the temporary folder do not take the place of the plugin's own", async () => {
-  await inFolder(async (folder) => {
+  await withFolder(async (folder) => {
     // Where the runtime pretends that the executable's files are.
     const pretended = `${folder}/deno-compile-kuma-cni`;
     await Deno.mkdir(pretended);
@@ -167,7 +159,7 @@ const bytecodes: Record<string, (name: string) => Uint8Array> = {
 
 for (const [state, bytecode] of Object.entries(bytecodes)) {
   Deno.test(`a program whose bytecode is ${state} runs from its text, and says so`, async () => {
-    await inFolder(async (folder) => {
+    await withFolder(async (folder) => {
       await compileModules(folder, `${folder}/program`, bytecode);
       const { stdout, stderr } = await outputOf(`${folder}/program`, []);
       assert.equal(stdout, `from the text ${state}\n`, stderr);

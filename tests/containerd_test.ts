@@ -7,6 +7,7 @@ import { libc } from "../src/linux/libc.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
 import { Containerd, type Sandbox } from "./support/containerd.ts";
+import { contentsOf, exists } from "./support/files.ts";
 import { TestNode } from "./support/node.ts";
 import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
 import { probe, type ProbedPod, redirected, untouched } from "./support/sandbox_probe.ts";
@@ -134,21 +135,7 @@ class Stage implements AsyncDisposable {
 
   /** Names, modes and contents of the host folders. */
   async hostFiles(): Promise<Record<string, string>> {
-    const files: Record<string, string> = {};
-    const visit = async (folder: string) => {
-      for (const { name } of Deno.readDirSync(folder)) {
-        const path = `${folder}/${name}`;
-        const info = Deno.lstatSync(path);
-        const kind = `${((info.mode ?? 0) & 0o7777).toString(8)} ${info.uid}:${info.gid}`;
-        files[path] = info.isDirectory
-          ? kind
-          : `${kind} ${await digest(await Deno.readFile(path))}`;
-        if (info.isDirectory) await visit(path);
-      }
-    };
-    await visit(this.containerd.netDir);
-    await visit(this.containerd.binDir);
-    return files;
+    return await contentsOf([this.containerd.netDir, this.containerd.binDir]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -313,17 +300,4 @@ function cgroupsNamed(id: string): string[] {
     if (exists(`/sys/fs/cgroup/${name}/kubepods`)) visit(`/sys/fs/cgroup/${name}/kubepods`);
   }
   return found;
-}
-
-async function digest(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -30,7 +30,7 @@ function configOf(pod: PodObject) {
   return decision.config;
 }
 
-Deno.test("A: what is no Kubernetes pod is passed through", () => {
+Deno.test("A: what is no Kubernetes pod is skipped", () => {
   const rows: [Parameters<typeof decideBeforeLookup>[0], string][] = [
     [{}, "K8S_POD_NAMESPACE"],
     [{ podName: "a" }, "K8S_POD_NAMESPACE"],
@@ -42,12 +42,12 @@ Deno.test("A: what is no Kubernetes pod is passed through", () => {
     assert.deepEqual(decideBeforeLookup(args, []), {
       kind: "skip",
       code: "not-a-pod",
-      reason: `CNI_ARGS has no ${missing}: this is no Kubernetes pod`,
+      reason: `CNI_ARGS has no ${missing}: this is not a Kubernetes pod`,
     });
   }
 });
 
-Deno.test("B: pods of excluded namespaces are passed through, by name or its beginning", () => {
+Deno.test("B: pods of excluded namespaces are skipped, by name or its beginning", () => {
   const decided = decideBeforeLookup({ podNamespace: "kube-system", podName: "a" }, [
     "kuma-system",
     "kube-system",
@@ -71,7 +71,7 @@ Deno.test("B: an entry that ends in * means all namespaces that begin so", () =>
   assert.equal(isSkipped("shop-1", [], ["shop-*"]), false);
 });
 
-Deno.test("B: with a list of included namespaces, pods of all others are passed through", () => {
+Deno.test("B: with a list of included namespaces, pods of all others are skipped", () => {
   const decided = (podNamespace: string, excluded: string[] = []) =>
     decideBeforeLookup({ podNamespace, podName: "a" }, excluded, ["shop", "bank"]);
   assert.equal(decided("shop"), undefined);
@@ -85,19 +85,19 @@ Deno.test("A comes before B", () => {
   assert.equal(decideBeforeLookup({ podNamespace: "demo" }, ["demo"])?.code, "not-a-pod");
 });
 
-Deno.test("C: a pod whose init container redirects is passed through", () => {
+Deno.test("C: a pod whose init container redirects is skipped", () => {
   assert.equal(skipCode(initContainerPod()), "init-container");
   assert.equal(skipCode(initContainerPod({ nativeSidecar: true })), "init-container");
 });
 
-Deno.test("D: a pod without sidecar is passed through", () => {
+Deno.test("D: a pod without sidecar is skipped", () => {
   assert.equal(skipCode(plainPod()), "no-sidecar");
   assert.equal(skipCode(builtinGatewayPod()), "no-sidecar");
   const claims = plainPod({ annotations: { "kuma.io/sidecar-injected": "true" } });
   assert.equal(skipCode(claims), "no-sidecar");
 });
 
-Deno.test("E: a pod that the injector has not marked is passed through", () => {
+Deno.test("E: a pod that the injector has not marked is skipped", () => {
   const unmarked = injectedPod();
   delete unmarked.metadata.annotations!["kuma.io/sidecar-injected"];
   assert.equal(skipCode(unmarked), "not-injected");

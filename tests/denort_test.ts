@@ -6,6 +6,7 @@ import {
   withoutAppendedData,
 } from "../scripts/denort.ts";
 import { sha256 } from "../scripts/sha256.ts";
+import { withFolder } from "./support/files.ts";
 
 const target = "x86_64-unknown-linux-gnu";
 
@@ -34,15 +35,6 @@ async function withEnv(
     await work();
   } finally {
     for (const [name, value] of before) set(name, value);
-  }
-}
-
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
   }
 }
 
@@ -114,7 +106,7 @@ Deno.test("a program of the registry with another denort than the pinned one is 
       const hash = await sha256(new TextEncoder().encode("not the runtime that was published"));
       await rejects(findDenort(target, folder, (line) => said.push(line)), {
         name: "DenortError",
-        message: new RegExp(`rfc-linux-x64@0\\.0\\.6: its sha256 is ${hash}, wanted 1b136202`),
+        message: new RegExp(`rfc-linux-x64@0\\.0\\.6: its sha256 is ${hash}, expected 1b136202`),
       });
       // The registry does not have the first package, so the second one was asked for.
       match(said.at(-2) ?? "", /@mcp-stress\/linux-x64@0\.2\.1/);
@@ -272,17 +264,17 @@ Deno.test("what DENORT_BIN names must be a denort of the target", async () => {
     await withEnv({ DENORT_BIN: path }, async () => {
       await rejects(findDenort(target, folder), /Cannot read DENORT_BIN/);
       await Deno.writeTextFile(path, "#!/bin/sh\n");
-      await rejects(findDenort(target, folder), /is no denort: wanted a Linux program/);
+      await rejects(findDenort(target, folder), /is not a denort: expected a Linux program/);
       const program = await Deno.readFile("/bin/true");
       const machine = program[18] === 62 ? "x86_64" : "aarch64";
       const other = program[18] === 62 ? "aarch64" : "x86_64";
       await Deno.writeFile(path, program);
       await rejects(
         findDenort(`${other}-unknown-linux-gnu`, folder),
-        new RegExp(`is for ${machine}, wanted ${other}`),
+        new RegExp(`is for ${machine}, expected ${other}`),
       );
       await Deno.writeFile(path, new Uint8Array([...program, 1, 2, 3]));
-      await rejects(findDenort(`${machine}-unknown-linux-gnu`, folder), /is no bare denort/);
+      await rejects(findDenort(`${machine}-unknown-linux-gnu`, folder), /is not a bare denort/);
     });
   });
 });

@@ -1,5 +1,6 @@
 /** Documents say what the code says: settings, metrics, messages, names of tests, links. */
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { commandLine } from "../installer/main.ts";
 import { AgentService } from "../installer/agent/service.ts";
 import { flagOf, parseSettings } from "../installer/settings/settings.ts";
 import { pathsOf } from "../installer/settings/paths.ts";
@@ -7,6 +8,7 @@ import { declarations } from "../installer/settings/declarations.ts";
 import { libc } from "../src/linux/libc.ts";
 import { createNamespace, uniqueName } from "./support/topology.ts";
 import { DOCUMENT, withInstallerSettings } from "../scripts/installer_docs.ts";
+import { exists } from "./support/files.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
 libc();
@@ -99,7 +101,7 @@ Deno.test("docs/operations.md quotes messages that the plugin has", () => {
   const rows = rowsOf("docs/operations.md");
   const messages = rows.filter(([code]) => /^\d+$/.test(code ?? "")).map(([, message]) => message);
   const log = rows.slice(rows.findIndex(([first]) => first === "log")).map(([first]) => first)
-    .filter((first) => first?.startsWith("`P"));
+    .filter((first) => /^`Pod(?:'s| is) /.test(first ?? ""));
   ok(messages.length > 12 && log.length === 2);
   const wrong = [...messages, ...log].flatMap((cell) => {
     const text = /^`(.*)`$/.exec(cell ?? "")?.[1];
@@ -117,6 +119,50 @@ Deno.test("docs/operations.md has every reason for passing a pod through", () =>
   ok(codes.length >= 5);
   const document = textOf("docs/operations.md");
   deepEqual(codes.filter((code) => !document.includes(`\`${code}\``)), []);
+});
+
+Deno.test("docs/operations.md has every reason for being degraded", () => {
+  const kinds = /type ConnectionFailureKind =([^;]*);/.exec(
+    textOf("src/kubernetes/connection_state.ts"),
+  )?.[1] ?? "";
+  const codes = Array.from(kinds.matchAll(/^ +\| "([a-z-]+)"/gm), ([, kind]) => `api-${kind}`);
+  ok(codes.length >= 6);
+  const rows = rowsOf("docs/operations.md");
+  const start = rows.findIndex(([first]) => first === "reason");
+  const listed = rows.slice(start + 2).map(([first]) => first!).join();
+  const missing = [...codes, "token-expires", "token-expired"]
+    .filter((code) => !listed.includes(`\`${code}\``));
+  deepEqual(missing, []);
+});
+
+/** What stands in a document's blocks of commands and in its code within sentences. */
+function commandsIn(path: string): string {
+  const fences = /^```(\w*)\n([^]*?)^```$/gm;
+  const blocks = Array.from(
+    textOf(path).matchAll(fences),
+    ([, language, block]) =>
+      language === "" || language === "sh" ? block!.replace(/ #.*$|^#.*$/gm, "") : "",
+  );
+  return blocks.concat(textOf(path).replace(fences, "").match(/`install-cni [^`]*`/g) ?? [])
+    .join("\n");
+}
+
+Deno.test("docs/installer.md has every command, and the documents name no other", () => {
+  const commands = commandLine().commands.map((command) => command.name());
+  ok(commands.length > 10);
+  const listed = rowsOf("docs/installer.md").map(([first]) => first!).join();
+  const missing = commands.filter((name) => !listed.includes(`\`install-cni ${name}`));
+  // The names of tests in docs/reliability.md are sentences.
+  const documents = Array.from(Deno.readDirSync(`${root}docs`), ({ name }) => `docs/${name}`)
+    .filter((path) => path !== "docs/reliability.md");
+  const unknown = [...documents, "README.md"].flatMap((path) =>
+    Array.from(
+      commandsIn(path).matchAll(/\binstall-cni ([a-z]+(?:-[a-z]+)?)\b/g),
+      ([, name]) => name!,
+    ).filter((name) => name !== "help" && !commands.includes(name))
+      .map((name) => `${path}: ${name}`)
+  );
+  deepEqual({ missing, unknown }, { missing: [], unknown: [] });
 });
 
 Deno.test("docs/reliability.md names tests that are there", () => {
@@ -191,7 +237,7 @@ Deno.test("paths and tasks in the documents are there", () => {
     const paths = text.match(
       /\b(?:src|installer|scripts|tests|docs)\/[\w/.-]*\w\.(?:ts|md|txt)\b/g,
     ) ?? [];
-    const beside = Array.from(text.matchAll(/`([a-z_]+\.md)`/g), ([, name]) => `docs/${name}`);
+    const beside = Array.from(text.matchAll(/`([a-z_-]+\.md)`/g), ([, name]) => `docs/${name}`);
     const used = Array.from(text.matchAll(/deno task ([\w:]+)/g), ([, name]) => name!);
     return [
       ...[...paths, ...beside].filter((file) => !exists(`${root}${file}`)),
@@ -201,11 +247,40 @@ Deno.test("paths and tasks in the documents are there", () => {
   deepEqual(wrong, []);
 });
 
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
+Deno.test("the README's table has every document", () => {
+  const listed = rowsOf("README.md").flatMap(([first]) => /^`(docs\/.*)`$/.exec(first!)?.[1] ?? []);
+  const there = Array.from(Deno.readDirSync(`${root}docs`), ({ name }) => `docs/${name}`);
+  deepEqual(listed.toSorted(), there.toSorted());
+});
+
+/** Titles that a document's sections have. */
+function titlesOf(path: string): Set<string> {
+  return new Set(textOf(path).match(/^#+ .*$/gm)?.map((line) => line.replace(/^#+ /, "")) ?? []);
 }
+
+Deno.test("sections that the documents send their readers to are there", () => {
+  const documents = Array.from(Deno.readDirSync(`${root}docs`), ({ name }) => `docs/${name}`);
+  const wrong = [...documents, "README.md"].flatMap((path) => {
+    const text = textOf(path).replace(/\s+/g, " ");
+    return Array.from(
+      text.matchAll(/(?:`(?:docs\/)?([a-z-]+\.md)`|(README)), "([^"]+)"/g),
+      ([, document, , title]) => ({
+        path: document === undefined ? "README.md" : `docs/${document}`,
+        title: title!,
+      }),
+    ).filter(({ path, title }) => !titlesOf(path).has(title))
+      .map((missing) => `${path}: ${missing.path}, "${missing.title}"`);
+  });
+  deepEqual(wrong, []);
+});
+
+Deno.test("files that comments send their readers to are there", () => {
+  const sources = ["src", "installer", "scripts"].flatMap((path) => [...sourcesBelow(path)]);
+  const wrong = ["main.ts", ...sources].flatMap((path) => {
+    const named = textOf(path).match(
+      /\b(?:src|installer|scripts|tests|docs|deploy)\/[\w/.-]*\w\.(?:ts|md|json)\b/g,
+    ) ?? [];
+    return named.filter((name) => !exists(`${root}${name}`)).map((name) => `${path}: ${name}`);
+  });
+  deepEqual(wrong, []);
+});

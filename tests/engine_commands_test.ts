@@ -92,7 +92,7 @@ Deno.test("apply, check and remove work on a namespace by hand", async () => {
     assert.deepEqual(JSON.parse(none.out), { namespace: namespace.path, removed: [] });
     namespace.run(() => assert.equal(/KUMA/.test(saved("ipv4", "nft")), false));
 
-    assert.match((await run("apply", other, "--netns", namespace.path)).out, /left alone, nothing/);
+    assert.match((await run("apply", other, "--netns", namespace.path)).out, /skipped, nothing/);
 
     await run("apply", meshed, "--netns", namespace.path);
     for (const text of ["", "{}\n", "error: no such pod\n"]) {

@@ -2,7 +2,8 @@
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
 import { unitText } from "../installer/commands/systemd_unit.ts";
 import { parseEnvFile } from "../installer/settings/env_file.ts";
-import { exists, InstallerHost, primaryList } from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { InstallerHost, primaryList } from "./support/installer_host.ts";
 
 const list = "10-calico.conflist";
 
@@ -25,12 +26,12 @@ SLEEP=true`;
   });
   deepEqual(Object.fromEntries(parseEnvFile(text.replaceAll("\n", "\r\n"), "f")).SLEEP, "true");
   const wrong: [string, RegExp][] = [
-    ["\nnothing", /^f:2: Wanted NAME=value/],
-    ["A B=1", /^f:1: Wanted NAME=value/],
+    ["\nnothing", /^f:2: Expected NAME=value/],
+    ["A B=1", /^f:1: Expected NAME=value/],
     ["\n\nCNI_NETDIR=/x", /^f:3: There is no setting "CNI_NETDIR"; did you mean CNI_NET_DIR\?/],
-    ["SLEEP='true", /^f:1: Wanted/],
+    ["SLEEP='true", /^f:1: Expected/],
     ["SLEEP=true\nSLEEP=false", /^f:2: SLEEP stands twice/],
-    ["SLEEP='a' b", /^f:1: Wanted/],
+    ["SLEEP='a' b", /^f:1: Expected/],
   ];
   for (const [text, expected] of wrong) {
     throws(() => parseEnvFile(text, "f"), { name: "SettingsError", message: expected });

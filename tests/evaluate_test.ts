@@ -295,6 +295,6 @@ Deno.test("a family without rules is accepted, and said so", () => {
 Deno.test("an address of another family is refused", () => {
   assert.throws(
     () => evaluate(vectorRuleset(1), packet("ipv6", () => ({ source: "10.0.0.1" }))),
-    /The source "10\.0\.0\.1" is no IPv6 address/,
+    /The source "10\.0\.0\.1" is not an IPv6 address/,
   );
 });

@@ -1,6 +1,5 @@
 /** Atomic changes of host files: on file systems with and without exchange, and after kills. */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
-import { chain } from "../installer/conflist/conflist.ts";
 import {
   removeFile,
   replaceFile,
@@ -11,6 +10,7 @@ import { type Before, sha256, writeJournal } from "../installer/host/journal.ts"
 import { Operations } from "../installer/host/operations.ts";
 import { recover } from "../installer/loop/recover.ts";
 import { LinuxError } from "../src/linux/errno.ts";
+import { chain } from "./support/conflist_texts.ts";
 import { InstallerHost, primaryList, quietLog } from "./support/installer_host.ts";
 import "./support/load_libc.ts";
 
@@ -44,6 +44,29 @@ Deno.test("a file is replaced only when it is as it was seen", async () => {
   Deno.removeSync(path);
   equal(replaceFile(operations, path, bytes("2"), bytes("3"), attributes), "changed");
   deepEqual(namesIn(host.netDir), []);
+});
+
+Deno.test("the content is on the disk before the name changes, and the name before the end", async () => {
+  await using host = new InstallerHost();
+  const path = `${host.netDir}/a.conf`;
+  const done: string[] = [];
+  const operations = new Operations(({ name, path, changes }) => {
+    if (changes) done.push(`${name}${path === host.netDir ? " of the folder" : ""}`);
+  });
+  const attributes = { mode: 0o600, ...owner };
+  const replace = (expected: string | undefined, content: string) => {
+    done.length = 0;
+    const seen = expected === undefined ? undefined : bytes(expected);
+    equal(replaceFile(operations, path, seen, bytes(content), attributes), "done");
+    return [...done];
+  };
+  const written = ["create", "write", "write", "sync"];
+  const folder = "sync directory of the folder";
+  deepEqual(replace(undefined, "1"), [...written, "rename if free", folder]);
+  deepEqual(replace("1", "2"), [...written, "exchange", "remove", folder]);
+  done.length = 0;
+  equal(removeFile(operations, path, bytes("2")), "done");
+  equal(done.at(-1), folder);
 });
 
 Deno.test("a file system without exchange gets the file by rename", async () => {

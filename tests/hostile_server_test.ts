@@ -123,6 +123,7 @@ const requests = [
 for (const [transport, connect] of Object.entries(transports)) {
   Deno.test(`no server keeps a request going: ${transport}`, async (t) => {
     await using hostile = await Hostile.start();
+    const direct = transport !== "fetch";
     for (const behaviour of requests) {
       await t.step(behaviour, async () => {
         using client = connect(hostile.access());
@@ -132,8 +133,10 @@ for (const [transport, connect] of Object.entries(transports)) {
             return error instanceof ApiError;
           })
         );
-        // The longest answer has 4 MiB; its text and what parsing it takes count, too.
-        check(`${transport}, ${behaviour}`, cost, 64 * mib);
+        // The longest answer has 4 MiB; its text and what parsing it takes count, too. Of the runtime's
+        // fetch, more pieces of an answer wait to be collected while the machine is busy elsewhere;
+        // without a bound it was 535 MiB and more.
+        check(`${transport}, ${behaviour}`, cost, (direct ? 64 : 128) * mib);
       });
     }
     await t.step("handshake", async () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { ByteBuffer } from "../src/kubernetes/byte_buffer.ts";
+import { ByteBuffer } from "../src/bytes/byte_buffer.ts";
 import { bodyPieces, ByteReader, type ByteSource, readHead } from "../src/kubernetes/http1.ts";
 import { Turns } from "../src/kubernetes/turns.ts";
 

@@ -13,6 +13,7 @@ import { readPrograms } from "../scripts/package/programs.ts";
 import { tar, type TarEntry } from "../scripts/package/tar.ts";
 import { VERSION } from "../src/version.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
+import { withFolder } from "./support/files.ts";
 import { account, Registry } from "./support/registry.ts";
 
 const name = "registry.example/mesh/kuma-cni:1";
@@ -30,15 +31,6 @@ async function run(program: string, args: readonly string[], options: Deno.Comma
   }).output();
   const decoder = new TextDecoder();
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
-}
-
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
 }
 
 Deno.test("two builds of the image give the same archive and bill, small enough, which others read and get from a registry", async () => {

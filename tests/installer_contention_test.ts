@@ -39,7 +39,7 @@ Deno.test("a program that restores its file at once is named and outwaited", asy
   equal(await agent.terminate(), 0);
 });
 
-Deno.test("repairs now and then are no fight", () => {
+Deno.test("repairs now and then are no contention", () => {
   const contention = new Contention();
   for (let now = 0; now < 1000_000; now += 2000) {
     equal(contention.ask("f", now).wait, 0);

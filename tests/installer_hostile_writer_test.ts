@@ -5,9 +5,9 @@
  * KUMA_TEST_SEED=<number> repeats one interleaving.
  */
 import { equal, ok } from "node:assert/strict";
-import { unchain } from "../installer/conflist/conflist.ts";
 import { byteString, parseJson } from "../installer/conflist/json_edit.ts";
 import { Operations } from "../installer/host/operations.ts";
+import { unchain } from "./support/conflist_texts.ts";
 import { InstallerHost, primaryList } from "./support/installer_host.ts";
 import { doWork } from "./support/installer_work.ts";
 import "./support/load_libc.ts";

@@ -2,19 +2,16 @@
  * The installer killed with SIGKILL before each single file operation: afterwards the host must be one
  * that a container runtime can use, and a new start must bring it to the same end.
  */
+import { parseKubeconfig } from "../src/kubernetes/kubeconfig.ts";
 import { deepEqual, equal, ok } from "node:assert/strict";
-import {
-  parseList,
-  parseSingle,
-  singleOfReferenceList,
-  typesOf,
-} from "../installer/conflist/conflist.ts";
+import { singleOf, typesOf } from "../installer/conflist/conflist.ts";
 import { isConfName } from "../installer/conflist/conf_file.ts";
 import { interpreterOf } from "../installer/host/interpreter.ts";
-import { byteString } from "../installer/conflist/json_edit.ts";
+import { byteString, parseText } from "../installer/conflist/json_edit.ts";
 import { Operations } from "../installer/host/operations.ts";
+import { parseList, singleOfReferenceList } from "./support/conflist_texts.ts";
+import { exists } from "./support/files.ts";
 import {
-  exists,
   InstallerHost,
   networkConfig,
   primaryList,
@@ -171,7 +168,7 @@ function assertUsable(host: InstallerHost, scenario: Scenario, when: string): vo
       ? [...scenario.primary]
       : name.endsWith(".conflist")
       ? typesOf(parseList(text))
-      : [String(JSON.parse(text).type ?? parseSingle(text))];
+      : [String(JSON.parse(text).type ?? singleOf(parseText(text)))];
     ok(types.length > 0, when);
     first ??= types;
     if (isDamage || !types.includes("kuma-cni")) continue;
@@ -180,7 +177,7 @@ function assertUsable(host: InstallerHost, scenario: Scenario, when: string): vo
       JSON.parse(text).plugins.at(-1).kubernetes.kubeconfig;
     const kubeconfig = `${host.netDir}/${path.slice(path.lastIndexOf("/") + 1)}`;
     equal(Deno.statSync(kubeconfig).mode! & 0o7777, 0o600, when);
-    ok(Deno.readTextFileSync(kubeconfig).includes("kind: Config"), when);
+    ok(parseKubeconfig(Deno.readTextFileSync(kubeconfig), kubeconfig).token, when);
   }
   deepEqual(first?.filter((type) => type !== "kuma-cni"), scenario.primary, when);
 }

@@ -2,7 +2,8 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { Operations } from "../installer/host/operations.ts";
 import { tryLock } from "../src/linux/file_exchange.ts";
-import { exists, InstallerHost, primaryList, primarySingle } from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { InstallerHost, primaryList, primarySingle } from "./support/installer_host.ts";
 import { doWork } from "./support/installer_work.ts";
 import "./support/load_libc.ts";
 
@@ -111,7 +112,7 @@ Deno.test("files where our folders belong do not stop an uninstallation", async 
   const before = host.snapshot();
   Deno.writeTextFileSync(`${host.netDir}/kuma-cni.d`, "");
   Deno.writeTextFileSync(`${host.binDir}/kuma-cni.d`, "");
-  match((await install(host)).problem ?? "", /net\.d\/kuma-cni\.d" is no folder; remove it/);
+  match((await install(host)).problem ?? "", /net\.d\/kuma-cni\.d" is not a folder; remove it/);
   await uninstall(host);
   deepEqual(host.snapshot(), before);
 });

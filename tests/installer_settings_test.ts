@@ -6,7 +6,8 @@ import { warningsOfEntry } from "../installer/settings/plugin_entry.ts";
 import { problemOfAuthority } from "../installer/plan/certificate_authority.ts";
 import { parseSettings, SettingsError } from "../installer/settings/settings.ts";
 import { serverOf } from "../installer/settings/api_server.ts";
-import { authority, exists, InstallerHost, primaryList } from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { authority, InstallerHost, primaryList } from "./support/installer_host.ts";
 
 const list = "10-calico.conflist";
 const kubeconfig = "ZZZ-kuma-cni-kubeconfig";
@@ -60,7 +61,7 @@ Deno.test("what the plugin would refuse is refused, in one line that names the k
 Deno.test("where nothing is set, it is said where an installation has its settings", () => {
   throws(
     () => parseSettings(() => undefined),
-    /^SettingsError: CNI_NETWORK_CONFIG is not set, wanted a JSON object .*; .* --env-file names$/,
+    /^SettingsError: CNI_NETWORK_CONFIG is not set, expected a JSON object .*; .* --env-file names$/,
   );
 });
 
@@ -69,7 +70,7 @@ Deno.test("a network of its own needs a version that the plugin speaks, a chaine
   settingsWith({ CNI_NETWORK_CONFIG: config });
   throws(
     () => settingsWith({ CNI_NETWORK_CONFIG: config, CHAINED_CNI_PLUGIN: "false" }),
-    /"cniVersion" is "1.0.1", wanted one of 0\.1\.0, /,
+    /"cniVersion" is "1.0.1", expected one of 0\.1\.0, /,
   );
 });
 
@@ -110,7 +111,7 @@ Deno.test("the address of the API server is one that a URL can have", () => {
   for (const port of ["abc", "0", "65536", "443/tcp", "-1"]) {
     throws(() => server("a", { KUBERNETES_SERVICE_PORT: port }), /KUBERNETES_SERVICE_PORT is/);
   }
-  throws(() => server("a", { KUBERNETES_SERVICE_PROTOCOL: "ftp" }), /wanted https or http/);
+  throws(() => server("a", { KUBERNETES_SERVICE_PROTOCOL: "ftp" }), /expected https or http/);
   // All declared, so that --help and the documents say the same.
   equal(declarations.apiPort.kind, "serverPort");
 });
@@ -161,7 +162,7 @@ Deno.test("a garbled authority never replaces a good kubeconfig", async () => {
   await new Promise((resolve) => setTimeout(resolve, 2500));
   equal(agent.stderr.match(/WARN.*The kubeconfig is not refreshed/g)?.length, 1, agent.stderr);
   host.writeSecret("ca.crt", authority);
-  await agent.until("fresh", () => host.readConf(kubeconfig)!.includes("token: token-2\n"));
+  await agent.until("fresh", () => host.readConf(kubeconfig)!.includes('"token": "token-2"'));
   await agent.until("over", () => agent.stderr.includes("Over: The kubeconfig is not refreshed"));
   equal(await agent.terminate(), 0);
 });

@@ -1,12 +1,8 @@
 /** What a stopping install-cni makes of what the API server says about its own DaemonSet. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { ApiServer, type Fault, type FaultScope } from "./support/api_server.ts";
-import {
-  exists,
-  InstallerHost,
-  primaryList,
-  type RunningInstaller,
-} from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { InstallerHost, primaryList, type RunningInstaller } from "./support/installer_host.ts";
 
 const list = "10-calico.conflist";
 const podPath = "/api/v1/namespaces/kube-system/pods/kuma-cni-node-x";

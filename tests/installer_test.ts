@@ -1,7 +1,8 @@
 /** install-cni as a process, on folders of its own: install, heal, stop, uninstall. */
 import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
+import { formatKubeconfig } from "../src/kubernetes/kubeconfig_format.ts";
+import { exists } from "./support/files.ts";
 import {
-  exists,
   InstallerHost,
   networkConfig,
   primaryList,
@@ -38,24 +39,11 @@ Deno.test("installs plugin, kubeconfig and entry, and restores every byte", asyn
   equal(Deno.statSync(`${host.binDir}/kuma-cni`).mode! & 0o7777, 0o755);
   equal(
     host.readConf(kubeconfig),
-    `# Kubeconfig of the CNI plugin kuma-cni, written by install-cni
-apiVersion: v1
-kind: Config
-clusters:
-- name: local
-  cluster:
-    server: https://127.0.0.1:1
-    certificate-authority-data: ${btoa(Deno.readTextFileSync(`${host.secrets}/ca.crt`))}
-users:
-- name: kuma-cni
-  user:
-    token: token-1
-contexts:
-- name: kuma-cni-context
-  context:
-    cluster: local
-    user: kuma-cni
-current-context: kuma-cni-context`,
+    formatKubeconfig({
+      server: "https://127.0.0.1:1",
+      certificateAuthority: Deno.readTextFileSync(`${host.secrets}/ca.crt`),
+      token: "token-1",
+    }),
   );
   equal(Deno.statSync(`${host.netDir}/${kubeconfig}`).mode! & 0o7777, 0o600);
   equal(Deno.statSync(`${host.netDir}/kuma-cni.d`).mode! & 0o7777, 0o700);
@@ -152,15 +140,15 @@ Deno.test("heals what other software does, without a restart", async (t) => {
   });
   await t.step("the token is rotated", async () => {
     host.writeSecret("token", "token-2");
-    await agent.until("fresh", () => host.readConf(kubeconfig)!.includes("token: token-2\n"));
+    await agent.until("fresh", () => host.readConf(kubeconfig)!.includes('"token": "token-2"'));
   });
   await t.step("the token is missing for a while", async () => {
     Deno.removeSync(`${host.secrets}/token`);
     await agent.until("said so", () => agent.stderr.includes("is missing"));
-    ok(host.readConf(kubeconfig)!.includes("token: token-2\n"));
+    ok(host.readConf(kubeconfig)!.includes('"token": "token-2"'));
     ok(host.isReady, "the old kubeconfig still works");
     host.writeSecret("token", "token-3");
-    await agent.until("fresh", () => host.readConf(kubeconfig)!.includes("token: token-3\n"));
+    await agent.until("fresh", () => host.readConf(kubeconfig)!.includes('"token": "token-3"'));
   });
   await t.step("the net dir is replaced by another", async () => {
     Deno.renameSync(host.netDir, `${host.netDir}.old`);
@@ -250,7 +238,7 @@ Deno.test("warns when its own pod could not start with an expired token", async 
     const agent = host.start({ POD_NAMESPACE: namespace });
     await agent.until("ready", () => host.isReady);
     equal(await agent.terminate(), 0);
-    equal(agent.stderr.includes(`Own namespace "${namespace}" is not in`), warns);
+    equal(agent.stderr.includes(`own namespace "${namespace}" is not in`), warns);
   }
 });
 
@@ -498,7 +486,7 @@ Deno.test("a token that kubelet rotates by its links is followed at once", async
   const agent = host.start({ CFGCHECK_INTERVAL: "3600", REFRESH_SA_TOKEN_INTERVAL: "3600" });
   await agent.until("ready", () => host.isReady);
   project("2");
-  await agent.until("fresh", () => host.readConf(kubeconfig)!.includes("token: token-2\n"), 2000);
+  await agent.until("fresh", () => host.readConf(kubeconfig)!.includes('"token": "token-2"'), 2000);
   await agent.terminate();
 });
 
@@ -525,14 +513,18 @@ Deno.test("a lost journal costs nothing", async () => {
 Deno.test("wrong settings end with one line and the reference's exit code", async () => {
   await using host = new InstallerHost();
   const cases: [extra: Record<string, string>, code: number, message: RegExp][] = [
-    [{ CFGCHECK_INTERVAL: "0" }, 1, /^install-cni: CFGCHECK_INTERVAL is "0", wanted a number/],
-    [{ REFRESH_SA_TOKEN_INTERVAL: "-5" }, 1, /REFRESH_SA_TOKEN_INTERVAL is "-5", wanted a number/],
-    [{ SLEEP: "yes" }, 1, /SLEEP is "yes", wanted true or false/],
-    [{ CNI_LOG_LEVEL: "trace" }, 2, /CNI_LOG_LEVEL is "trace", wanted off, info or debug/],
-    [{ CNI_CONF_NAME: "../x.conf" }, 1, /CNI_CONF_NAME is "..\/x.conf", wanted a file name/],
-    [{ CNI_NET_DIR: "etc" }, 1, /CNI_NET_DIR is "etc", wanted an absolute path/],
-    [{ CNI_NETWORK_CONFIG: "{" }, 1, /CNI_NETWORK_CONFIG is "\{" \(Wanted a key at line 1/],
-    [{ CNI_NETWORK_CONFIG: '{"type":"x"}' }, 1, /Wanted "kuma-cni" at 'type', found "x"/],
+    [{ CFGCHECK_INTERVAL: "0" }, 1, /^install-cni: CFGCHECK_INTERVAL is "0", expected a number/],
+    [
+      { REFRESH_SA_TOKEN_INTERVAL: "-5" },
+      1,
+      /REFRESH_SA_TOKEN_INTERVAL is "-5", expected a number/,
+    ],
+    [{ SLEEP: "yes" }, 1, /SLEEP is "yes", expected true or false/],
+    [{ CNI_LOG_LEVEL: "trace" }, 2, /CNI_LOG_LEVEL is "trace", expected off, info or debug/],
+    [{ CNI_CONF_NAME: "../x.conf" }, 1, /CNI_CONF_NAME is "..\/x.conf", expected a file name/],
+    [{ CNI_NET_DIR: "etc" }, 1, /CNI_NET_DIR is "etc", expected an absolute path/],
+    [{ CNI_NETWORK_CONFIG: "{" }, 1, /CNI_NETWORK_CONFIG is "\{" \(Expected a key at line 1/],
+    [{ CNI_NETWORK_CONFIG: '{"type":"x"}' }, 1, /Expected "kuma-cni" at 'type', found "x"/],
     [{ KUBERNETES_SERVICE_HOST: "" }, 3, /KUBERNETES_SERVICE_HOST is empty/],
     [{ CNI_SOURCE_DIR: "/nowhere" }, 3, /Cannot find the plugin "\/nowhere\/kuma-cni"/],
     [{ READY_FILE: "/nowhere/ready" }, 4, /Cannot use READY_FILE "\/nowhere\/ready"/],

@@ -2,6 +2,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { sweep } from "../scripts/supervise.ts";
 import { identityOf, isGone } from "../scripts/task_owner.ts";
+import { exists } from "./support/files.ts";
 import { uniqueName } from "./support/topology.ts";
 
 const root = new URL("..", import.meta.url).pathname;
@@ -53,15 +54,6 @@ function processesOf(text: string): string[] {
       return []; // It has ended meanwhile, or its last threads are ending.
     }
   });
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 async function until(what: string, holds: () => boolean): Promise<void> {

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+// @ts-types="../src/types/std_yaml_parse.d.ts"
+import { parse } from "@std/yaml/parse";
 import {
   KubeconfigError,
   loadKubeconfig,
@@ -9,6 +11,7 @@ import {
 import { formatKubeconfig } from "../src/kubernetes/kubeconfig_format.ts";
 import { libc } from "../src/linux/libc.ts";
 import { makeAuthority } from "./support/certificates.ts";
+import { withFolder } from "./support/files.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
 libc();
@@ -50,15 +53,6 @@ function general(cluster: readonly string[], user: readonly string[]): string {
 
 const server = "server: https://api.example.com:6443/";
 
-async function inFolder(work: (folder: string) => void | Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
-
 /** Runs and returns the error's message. */
 function problemOf(text: string, path = "/nowhere/config"): string {
   try {
@@ -73,13 +67,26 @@ function problemOf(text: string, path = "/nowhere/config"): string {
 
 Deno.test("the installer's kubeconfig has the reference's structure and is understood", () => {
   const text = formatKubeconfig(values);
-  assert.match(text, /^# [^\n]+\napiVersion: v1\nkind: Config\n/);
+  assert.match(text, /^# [^\n]+\n\{\n/);
   assert(!text.endsWith("\n"));
-  assert.match(text, /\n {4}token: eyJ\S+\n/);
+  assert.deepEqual(parse(text), {
+    apiVersion: "v1",
+    kind: "Config",
+    clusters: [{
+      name: "local",
+      cluster: {
+        server: values.server,
+        "certificate-authority-data": btoa(values.certificateAuthority),
+      },
+    }],
+    users: [{ name: "kuma-cni", user: { token: values.token } }],
+    contexts: [{ name: "kuma-cni-context", context: { cluster: "local", user: "kuma-cni" } }],
+    "current-context": "kuma-cni-context",
+  });
   assert.deepEqual(parseKubeconfig(text, "/x"), { ...values, insecureSkipTlsVerify: false });
 });
 
-Deno.test("the fast path and the YAML parser agree on what the installer can write", () => {
+Deno.test("JSON and the YAML parser agree on what the installer can write", () => {
   const token = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._~+/-]{0,40}={0,2}$/);
   const address = fc.oneof(
     fc.ipV4(),
@@ -89,8 +96,11 @@ Deno.test("the fast path and the YAML parser agree on what the installer can wri
   fc.assert(
     fc.property(token, address, fc.integer({ min: 1, max: 65535 }), (token, address, port) => {
       const text = formatKubeconfig({ ...values, token, server: `https://${address}:${port}` });
-      // One more key makes the text another form, which only the YAML parser reads.
-      const slow = text.replace("kind: Config\n", "kind: Config\npreferences: {}\n");
+      // Only the YAML parser reads other scalars than texts.
+      const slow = text.replace(
+        '"kind": "Config"',
+        '"kind": Config, "preferences": {"colors": true}',
+      );
       assert.notEqual(slow, text);
       assert.deepEqual(parseKubeconfig(text, "/x"), parseKubeconfig(slow, "/x"));
     }),
@@ -104,13 +114,48 @@ Deno.test("tokens that YAML would take for numbers, dates or booleans stay text"
   }
 });
 
-Deno.test("what plain YAML text cannot hold is not written", () => {
+Deno.test("what cannot be a token or a server is not written", () => {
   for (const token of ["", "a b", "a\nusers: []", "a: b", "{x}", '"x"', "#", "-\n"]) {
     assert.throws(() => formatKubeconfig({ ...values, token }), TypeError, JSON.stringify(token));
   }
   for (const server of ["", "https://a b", "https://h:1\nkind: x", "h:1", "https://h:1 #"]) {
     assert.throws(() => formatKubeconfig({ ...values, server }), TypeError, server);
   }
+});
+
+Deno.test("a kubeconfig of the reference installer is understood as ours is", () => {
+  const text = [
+    "# Kubeconfig file for kuma CNI plugin.",
+    "apiVersion: v1",
+    "kind: Config",
+    "clusters:",
+    "- name: local",
+    "  cluster:",
+    `    server: ${values.server}`,
+    `    certificate-authority-data: ${btoa(values.certificateAuthority)}`,
+    "users:",
+    "- name: kuma-cni",
+    "  user:",
+    `    token: ${values.token}`,
+    "contexts:",
+    "- name: kuma-cni-context",
+    "  context:",
+    "    cluster: local",
+    "    user: kuma-cni",
+    "current-context: kuma-cni-context",
+  ].join("\n");
+  assert.deepEqual(
+    parseKubeconfig(text, "/x"),
+    parseKubeconfig(formatKubeconfig(values), "/x"),
+  );
+});
+
+Deno.test("JSON with scalars that are not texts is read as YAML reads it", () => {
+  const text = (token: string) =>
+    formatKubeconfig(values).replace(`"${values.token}"`, token)
+      .replace('"server"', '"insecure-skip-tls-verify": true, "server"');
+  assert.equal(parseKubeconfig(text("1e5"), "/x").token, "1e5");
+  assert.equal(parseKubeconfig(text("1e5"), "/x").insecureSkipTlsVerify, true);
 });
 
 Deno.test("the current context chooses cluster and user, wherever they stand", () => {
@@ -133,7 +178,7 @@ Deno.test("JSON is a kubeconfig too", () => {
 });
 
 Deno.test("certificates, keys and the token's file are found relative to the kubeconfig", async () => {
-  await inFolder(async (folder) => {
+  await withFolder(async (folder) => {
     await Deno.mkdir(`${folder}/pki`);
     await Deno.writeTextFile(`${folder}/pki/ca.crt`, authority.certificate);
     await Deno.writeTextFile(`${folder}/pki/me.crt`, client.certificate);
@@ -181,27 +226,27 @@ Deno.test("embedded data wins over a file", () => {
   assert.equal(access.proxyUrl, "socks5://127.0.0.1:1080");
 });
 
-Deno.test("errors name file, key and what was wanted", async (t) => {
+Deno.test("errors name file, key and what was expected", async (t) => {
   const rows: [string, string, RegExp][] = [
     ["not YAML", "a: [", /it is not YAML: /],
-    ["empty", "", /it holds empty; wanted a kubeconfig of kind "Config"/],
+    ["empty", "", /it holds empty; expected a kubeconfig of kind "Config"/],
     ["a list", "- a", /it holds a list/],
     ["HTML", "<html>", /it holds text/],
     ["no context", "kind: Config", /"current-context" is missing/],
-    ["a number as list", "current-context: a\ncontexts: 5", /"contexts" is text; wanted a list/],
+    ["a number as list", "current-context: a\ncontexts: 5", /"contexts" is text; expected a list/],
     ["unknown context", "current-context: a\ncontexts: []", /"contexts" has no entry .*"a"/],
     [
       "context without content",
       "current-context: a\ncontexts: [{name: a}]",
-      /"contexts\[0\]\.context" is missing; wanted keys/,
+      /"contexts\[0\]\.context" is missing; expected keys/,
     ],
     ["no server", general(["x: y"], ["token: t"]), /"clusters\[0\]\.cluster\.server" is missing/],
     [
       "not a URL",
       general(["server: 10.96.0.1:443"], ["token: t"]),
-      /"clusters\[0\]\.cluster\.server" is "10.96.0.1:443"; wanted a URL that begins with "http:\/\/" or/,
+      /"clusters\[0\]\.cluster\.server" is "10.96.0.1:443"; expected a URL that begins with "http:\/\/" or/,
     ],
-    ["another scheme", general(["server: ftp://h"], ["token: t"]), /wanted a URL that begins/],
+    ["another scheme", general(["server: ftp://h"], ["token: t"]), /expected a URL that begins/],
     ["a query", general(["server: https://h/?a=b"], ["token: t"]), /has a user, a query/],
     ["empty token", general([server], ['token: ""']), /"users\[0\]\.user\.token" is empty/],
     ["token of lines", general([server], ['token: "a\\nb"']), /no HTTP header can carry/],
@@ -234,13 +279,13 @@ Deno.test("errors name file, key and what was wanted", async (t) => {
     [
       "no boolean",
       general([server, "insecure-skip-tls-verify: maybe"], ["token: t"]),
-      /is "maybe"; wanted "true" or "false"/,
+      /is "maybe"; expected "true" or "false"/,
     ],
     ["exec", general([server], ["exec: {command: aws}"]), /"users\[0\]\.user\.exec" is not supp/],
     ["auth provider", general([server], ["auth-provider: {name: gcp}"]), /auth-provider" is not s/],
     ["basic auth", general([server], ["username: a"]), /username" is not supported; use "token"/],
     ["impersonation", general([server], ["token: t", "as: root"]), /"users\[0\]\.user\.as" is not/],
-    ["proxy", general([server, "proxy-url: foo"], ["token: t"]), /proxy-url" is "foo"; wanted/],
+    ["proxy", general([server, "proxy-url: foo"], ["token: t"]), /proxy-url" is "foo"; expected/],
     ["inherited name", "current-context: constructor\ncontexts: {}", /"contexts" is an object/],
   ];
   for (const [name, text, expected] of rows) {

@@ -98,7 +98,7 @@ for (const [way, access] of Object.entries(ways)) {
       ["close", { kind: "close" }, "connection", true, /connection|closed/i],
       ["cut", { kind: "cut", afterBytes: 100 }, "connection", true, /connection|body/i],
       ["cut at once", { kind: "cut", afterBytes: 0 }, "connection", true, /connection|body/i],
-      ["HTML", htmlFault, "content", false, /is "text\/html.*wanted "application\/json"/],
+      ["HTML", htmlFault, "content", false, /is "text\/html.*expected "application\/json"/],
       [
         "HTML with the right type",
         { kind: "body", body: "<html>" },
@@ -531,13 +531,13 @@ Deno.test("values that are no pods are refused, naming the field", async (t) => 
   // deno-lint-ignore no-explicit-any -- the point is to put anything anywhere
   type Any = any;
   const rows: [string, unknown, RegExp][] = [
-    ["null", null, /"pod" is null, wanted an object/],
-    ["text", "pod", /"pod" is "pod", wanted an object/],
-    ["list", [], /"pod" is \[\], wanted an object/],
-    ["kind", changed((pod) => pod.kind = "PodList"), /"kind" is "PodList", wanted "Pod"/],
-    ["version", changed((pod) => pod.apiVersion = "v2"), /"apiVersion" is "v2", wanted "v1"/],
+    ["null", null, /"pod" is null, expected an object/],
+    ["text", "pod", /"pod" is "pod", expected an object/],
+    ["list", [], /"pod" is \[\], expected an object/],
+    ["kind", changed((pod) => pod.kind = "PodList"), /"kind" is "PodList", expected "Pod"/],
+    ["version", changed((pod) => pod.apiVersion = "v2"), /"apiVersion" is "v2", expected "v1"/],
     ["no metadata", changed((pod) => delete pod.metadata), /"metadata" is missing/],
-    ["no spec", changed((pod) => delete pod.spec), /"spec" is missing, wanted an object/],
+    ["no spec", changed((pod) => delete pod.spec), /"spec" is missing, expected an object/],
     ["no uid", changed((pod: Any) => delete pod.metadata.uid), /"metadata.uid" is missing/],
     ["empty name", changed((pod: Any) => pod.metadata.name = ""), /"metadata.name" is ""/],
     ["number", changed((pod: Any) => pod.metadata.namespace = 5), /"metadata.namespace" is 5/],
@@ -545,7 +545,7 @@ Deno.test("values that are no pods are refused, naming the field", async (t) => 
     [
       "annotation value",
       changed((pod: Any) => pod.metadata.annotations = { "kuma.io/sidecar-injected": true }),
-      /annotation "kuma.io\/sidecar-injected" is true, wanted a string/,
+      /annotation "kuma.io\/sidecar-injected" is true, expected a string/,
     ],
     ["containers", changed((pod: Any) => pod.spec.containers = {}), /"spec.containers" is \{\}/],
     ["no containers", changed((pod: Any) => delete pod.spec.containers), /"spec.containers" is mi/],

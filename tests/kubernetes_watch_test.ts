@@ -254,8 +254,8 @@ Deno.test("nonsense instead of a list or of events is an interruption", async ()
   await bed.settled("a");
   const interruptions = bed.notices.filter((text) => text.startsWith("interrupted"));
   assert.equal(interruptions.length, faulty.length + 5, bed.notices.join("\n"));
-  assert.match(interruptions[0]!, /the answer is no list$/);
-  assert.match(interruptions[2]!, /no event: "nonsense"$/);
+  assert.match(interruptions[0]!, /the answer is not a list$/);
+  assert.match(interruptions[2]!, /is not an event: "nonsense"$/);
   assert.match(interruptions[6]!, /it is not UTF-8$/);
 });
 

@@ -164,7 +164,7 @@ Deno.test("what cannot heal is reported at once, with the fix", async (t) => {
     bed.server.inject({ kind: "body", body: '{"kind":"Pod","metadata":[]}' });
     const error = await failureOf(bed.lookUp());
     assert.deepEqual([error.problem, error.temporary], ["invalid-answer", false]);
-    assert.match(error.message, /"metadata" is \[\], wanted an object$/);
+    assert.match(error.message, /"metadata" is \[\], expected an object$/);
     assert.equal(bed.gets, 1);
   });
   await t.step("another authority", async () => {

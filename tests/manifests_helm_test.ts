@@ -11,9 +11,10 @@ import { manifestObjects } from "../installer/manifests/objects.ts";
 import { treeOfRow } from "../installer/manifests/platforms.ts";
 import { yamlText } from "../installer/manifests/render.ts";
 import { applySet, type SetFlag } from "../installer/manifests/set_syntax.ts";
-import { isTree, type Tree, ValuesError } from "../installer/manifests/tree.ts";
+import { type Tree, ValuesError } from "../installer/manifests/tree.ts";
 import { resolveValues } from "../installer/manifests/values.ts";
 import { chart as chartPath, platformRows } from "../scripts/values_docs.ts";
+import { isRecord } from "../src/json/record.ts";
 import { VERSION } from "../src/version.ts";
 import { arbitraryValues, oddTexts } from "./support/arbitrary_values.ts";
 import { type Helm, helms } from "./support/helm.ts";
@@ -38,7 +39,7 @@ async function chartObjects(helm: Helm, files: readonly string[]): Promise<Map<s
     ...files.flatMap((file) => ["-f", file]),
   ]);
   ok(success, `Helm ${helm.version}: ${stderr}`);
-  const objects = stdout.split(/^---$/m).map((text) => parse(text)).filter(isTree);
+  const objects = stdout.split(/^---$/m).map((text) => parse(text)).filter(isRecord);
   return byName(objects.map(withoutHelmLabels));
 }
 

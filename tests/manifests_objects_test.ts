@@ -7,7 +7,7 @@ import { platforms, treeOfRow } from "../installer/manifests/platforms.ts";
 import { yamlText } from "../installer/manifests/render.ts";
 import { stepsFor } from "../installer/manifests/steps.ts";
 import { memberAt, resolveValues, setAt } from "../installer/manifests/values.ts";
-import { isTree, type Tree } from "../installer/manifests/tree.ts";
+import { type Tree } from "../installer/manifests/tree.ts";
 import { declarations } from "../installer/settings/declarations.ts";
 import { parseSettings } from "../installer/settings/settings.ts";
 import { readPluginSettings } from "../src/cni/plugin_settings.ts";
@@ -17,6 +17,7 @@ import {
   valuesDocument,
   withValues,
 } from "../scripts/values_docs.ts";
+import { isRecord } from "../src/json/record.ts";
 import { kubernetesSchema } from "./support/kubernetes_schema.ts";
 import { accountObjects, installerObjects, rights } from "./support/reference_manifest.ts";
 
@@ -33,8 +34,8 @@ function objectsOf(given: Readonly<Record<string, unknown>> = {}): Tree[] {
 }
 
 function find(objects: readonly unknown[], kind: string): Tree {
-  const found = objects.find((object) => isTree(object) && object.kind === kind);
-  ok(isTree(found), `there is no ${kind}`);
+  const found = objects.find((object) => isRecord(object) && object.kind === kind);
+  ok(isRecord(found), `there is no ${kind}`);
   return found;
 }
 
@@ -122,7 +123,7 @@ Deno.test("the container is the reference's, and needs no shell unless it is to 
 });
 
 function keysOf(value: unknown): string[] {
-  return isTree(value) ? Object.keys(value).sort() : [];
+  return isRecord(value) ? Object.keys(value).sort() : [];
 }
 
 Deno.test("the least rights are the default", () => {
@@ -211,7 +212,7 @@ Deno.test("install-cni and the plugin understand what the objects tell them, on 
   }
 });
 
-Deno.test("the namespace of install-cni is always passed through", () => {
+Deno.test("the namespace of install-cni is always skipped", () => {
   for (const namespace of ["kube-system", "mesh-cni"]) {
     const objects = objectsOf({ "cni.namespace": namespace, "cni.excludeNamespaces": ["a-*"] });
     const config = memberAt(find(objects, "ConfigMap"), "data.cni_network_config") as string;

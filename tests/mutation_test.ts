@@ -198,7 +198,7 @@ function assertInvariants(call: DamagedCall, ending: Ending, what: string): void
   const kind = readsAs(call.pod);
   if (outcome.result === "redirected") assert.equal(kind, "meshed", `${what}: captured`);
   if (outcome.result === "skipped" && call.isRequestWhole) {
-    assert.equal(kind, "other", `${what}: passed through, ${outcome.reason}`);
+    assert.equal(kind, "other", `${what}: skipped, ${outcome.reason}`);
   }
   if (command === "ADD" && exitCode === 0) {
     assert.ok(outcome.result === "redirected" || outcome.result === "skipped", what);

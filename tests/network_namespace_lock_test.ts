@@ -11,6 +11,7 @@ import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import type { NamespaceFacts, Ruleset } from "../src/redirect/ruleset.ts";
 import { Cluster } from "./support/cluster.ts";
 import { compiledPlugin } from "./support/compiled.ts";
+import { exists } from "./support/files.ts";
 import { injectedPod } from "./support/pods.ts";
 import { BACKENDS, saved, ToolFolder } from "./support/iptables.ts";
 
@@ -238,12 +239,4 @@ function restore(backend: "nft" | "legacy", text: string): void {
     input: text,
   }, 10_000);
   assert.equal(result.status, 0, result.stderr);
-}
-
-function exists(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch {
-    return false;
-  }
 }

@@ -370,7 +370,7 @@ Deno.test("verify names every kind of tampering", async (t) => {
   }
 });
 
-Deno.test("verify shows wanted and actual of a changed rule, and nothing but that", () => {
+Deno.test("verify shows expected and actual of a changed rule, and nothing but that", () => {
   using namespace = createNamespace();
   applied(namespace, vector("C0"));
   const chain = "inet kuma_mesh KUMA_MESH_OUTBOUND_REDIRECT";
@@ -381,7 +381,7 @@ Deno.test("verify shows wanted and actual of a changed rule, and nothing but tha
   );
   const differences = namespace.run(() => new NftablesEngine().verify(vector("C0")));
   assert.equal(differences.length, 1);
-  assert.equal(differences[0]!.wanted, "meta l4proto tcp redirect to :15001");
+  assert.equal(differences[0]!.expected, "meta l4proto tcp redirect to :15001");
   assert.equal(differences[0]!.actual, "meta l4proto tcp redirect to :15002");
 });
 

@@ -144,6 +144,6 @@ const bad: [from: string, to: string, more: Partial<PacketWords>, message: RegEx
   ["uid=1", "80", { podIps: ["pod"] }, /Pod IP "pod" is not an IP address/],
 ];
 
-Deno.test("what is no packet is refused with what is wanted", () => {
+Deno.test("what is no packet is refused with what is expected", () => {
   for (const [from, to, more, message] of bad) assert.throws(() => read(from, to, more), message);
 });

@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { compiledPlugin } from "./support/compiled.ts";
+import { withFolder } from "./support/files.ts";
 
 const plugin = await compiledPlugin();
 
@@ -40,15 +41,6 @@ async function shell(
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
-async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
-
 Deno.test("an answer that nobody got is not a success", async () => {
   const lost = {
     "is closed": '"$0" >&-',
@@ -81,7 +73,7 @@ waitpid($child, 0); print $? >> 8, " $n\n"`;
 });
 
 Deno.test("a limit of file sizes stops no call that has given its answer", async () => {
-  await inFolder(async (folder) => {
+  await withFolder(async (folder) => {
     const stdin = JSON.stringify({ ...config, kubernetes: { kubeconfig: `${folder}/kubeconfig` } });
     const { code, stdout } = await shell('ulimit -f 0; "$0"', stdin);
     assert.deepEqual([code, stdout], [0, '{"cniVersion":"1.0.0"}']);
@@ -92,7 +84,7 @@ Deno.test("a limit of file sizes stops no call that has given its answer", async
 });
 
 Deno.test("a working directory that is gone or out of reach stops no call", async () => {
-  await inFolder(async (folder) => {
+  await withFolder(async (folder) => {
     const gone = `mkdir ${folder}/gone; cd ${folder}/gone; rmdir ${folder}/gone; "$0"`;
     assert.deepEqual(await shell(gone), { code: 0, stdout: '{"cniVersion":"1.0.0"}', stderr: "" });
     // Out of reach: the folder's file system is unmounted below the process.
@@ -124,7 +116,7 @@ Deno.test("limits below which nothing of the plugin runs look like no success", 
 });
 
 Deno.test("nothing that a caller hands over is echoed at length", async () => {
-  await inFolder(async (folder) => {
+  await withFolder(async (folder) => {
     const long = "x".repeat(120_000);
     const stdin = JSON.stringify({
       ...config,

@@ -175,6 +175,21 @@ Deno.test("an API outage leaves the cache in force, and it catches up afterwards
   await followed.until("the missed pod is known", () => cache.cached(ask(missed)) !== undefined);
 });
 
+Deno.test("a pod that the API server says is gone is gone, though the watch lags behind", async () => {
+  const pod = injectedPod({ name: "a", uid: crypto.randomUUID() });
+  await using followed = await Followed.start([pod], {}, (api) => {
+    api.inject({ kind: "hang" }, { verb: "watch" });
+  });
+  const { cache, api } = followed;
+  await followed.until("the list has come", () => cache.live);
+  api.store.delete("pods", "demo", "a");
+  assert.ok(cache.cached(ask(pod)) !== undefined, "the watch has not said so");
+  await assert.rejects(
+    cache.fetch(ask(pod), AbortSignal.timeout(1000)),
+    (error) => error instanceof ApiError && error.status === 404,
+  );
+});
+
 Deno.test("a forgotten history (410) leads to a new list", async () => {
   const pod = injectedPod({ name: "a", uid: crypto.randomUUID() });
   await using followed = await Followed.start([pod]);

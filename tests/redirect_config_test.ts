@@ -257,7 +257,7 @@ const good: [name: string, annotations: Record<string, string>, pick: Change, wa
     ], []],
   ],
   [
-    "truth values that the injector takes",
+    "booleans that the injector takes",
     {
       "kuma.io/gateway": "Yes",
       "traffic.kuma.io/drop-invalid-packets": "no",
@@ -352,8 +352,8 @@ const bad: [annotations: Record<string, string>, message: RegExp][] = [
   [config("a: 1\na: 2"), /duplicated key/],
   [config("redirect: {dns: {enabled: true, Enabled: false}}"), /"Enabled" twice/],
   [config("a: !!js/function x"), /tag/],
-  [config("- 1"), /is a list where a mapping is wanted/],
-  [config("just text"), /is "just text" where a mapping is wanted/],
+  [config("- 1"), /is a list where a mapping is expected/],
+  [config("just text"), /is "just text" where a mapping is expected/],
   [config("redirect: [1]"), /redirect is a list where a mapping/],
   [config("redirect: {inbound: {port: 0}}"), /inbound\.port is 0 where a whole number 1-65535/],
   [config("redirect: {inbound: {port: 65536}}"), /inbound\.port is 65536/],
@@ -362,7 +362,7 @@ const bad: [annotations: Record<string, string>, message: RegExp][] = [
   [config("redirect: {inbound: {port: [1]}}"), /inbound\.port is a list/],
   [config("redirect: {dns: {enabled: true, port: 0}}"), /dns\.port is 0/],
   [config("redirect: {dns: {enabled: maybe}}"), /dns\.enabled is "maybe" where "true" or "false"/],
-  [config("redirect: {inbound: {excludePorts: [0]}}"), /"0" where a port 1-65535 is wanted/],
+  [config("redirect: {inbound: {excludePorts: [0]}}"), /"0" where a port 1-65535 is expected/],
   [config("redirect: {inbound: {excludePorts: [[1]]}}"), /is a list where a list of texts/],
   [config("redirect: {inbound: {excludePorts: &p [*p]}}"), /is a list where a list of texts/],
   [config("redirect: {inbound: {excludePorts: [1-2]}}"), /"1-2" where a port/],

@@ -3,9 +3,13 @@ import { deepEqual, equal } from "node:assert/strict";
 import { proveRemoval, type RemovalProof } from "../installer/loop/removal_proof.ts";
 import { parseSettings } from "../installer/settings/settings.ts";
 import { type Settings } from "../installer/settings/declarations.ts";
+import { libc } from "../src/linux/libc.ts";
 import { ApiServer } from "./support/api_server.ts";
 import "./support/load_libc.ts";
 import { plainPod } from "./support/pods.ts";
+
+// Loaded once for the process and never unloaded, which a test must not be blamed for.
+libc();
 
 const ownNamespace = "kube-system";
 const ownName = "kuma-cni-node-x";
@@ -58,11 +62,11 @@ class Cluster implements AsyncDisposable {
 
 Deno.test("a DaemonSet that was created anew under its name is no removal", async () => {
   await using cluster = await Cluster.start();
-  equal((await cluster.proof()).verdict, "staying");
+  equal((await cluster.proof()).kind, "staying");
   const { metadata } = daemonSet;
   cluster.api.store.put({ ...daemonSet, metadata: { ...metadata, uid: crypto.randomUUID() } });
   deepEqual(await cluster.proof(), {
-    verdict: "staying",
+    kind: "staying",
     reason: `the DaemonSet "${ownNamespace}/kuma-cni-node" was created anew`,
   });
 });
@@ -71,17 +75,17 @@ Deno.test("without its own pod, or a DaemonSet that owns it, nothing is proven",
   await using cluster = await Cluster.start();
   const { api } = cluster;
   api.store.delete("daemonsets", ownNamespace, daemonSet.metadata.name);
-  equal((await cluster.proof()).verdict, "removed");
+  equal((await cluster.proof()).kind, "removed");
   const gone = await cluster.proof(cluster.settings({ POD_NAME: "other" }));
-  equal(gone.verdict, "unknown", gone.reason);
+  equal(gone.kind, "unknown", gone.reason);
   api.store.put(plainPod({ namespace: ownNamespace, name: ownName }));
   deepEqual(await cluster.proof(), {
-    verdict: "unknown",
+    kind: "unknown",
     reason: `no DaemonSet owns the pod "${ownName}"`,
   });
   const outside = cluster.settings({ KUBE_SERVICE_ACCOUNT_TOKEN_PATH: "/nowhere/token" });
   deepEqual(await cluster.proof(outside), {
-    verdict: "unknown",
+    kind: "unknown",
     reason: "not running as a pod",
   });
 });
@@ -91,10 +95,10 @@ Deno.test("a refusal proves a removal only when that is set, and it lasts", asyn
   const settings = cluster.settings({ KUMA_CNI_UNINSTALL_WHEN_REFUSED: "true" });
   for (const code of [401, 403]) {
     cluster.api.inject({ kind: "status", code }, { times: 1 });
-    equal((await cluster.proof(settings)).verdict, "unknown");
+    equal((await cluster.proof(settings)).kind, "unknown");
     cluster.api.inject({ kind: "status", code });
-    equal((await cluster.proof(settings)).verdict, "removed");
-    equal((await cluster.proof()).verdict, "unknown", "by default pods stay captured");
+    equal((await cluster.proof(settings)).kind, "removed");
+    equal((await cluster.proof()).kind, "unknown", "by default pods stay captured");
     cluster.api.clearFaults();
   }
 });

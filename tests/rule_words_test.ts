@@ -83,7 +83,7 @@ Deno.test("what others have made of a rule is told in nft's words, never in numb
     namespace.run(() => new NftablesEngine().apply(ruleset));
     nftScript(namespace, script);
     const differences = namespace.run(() => new NftablesEngine().verify(ruleset));
-    return differences.flatMap(({ wanted, actual }) => [wanted, actual]);
+    return differences.flatMap(({ expected, actual }) => [expected, actual]);
   };
   const chain = "inet kuma_mesh KUMA_MESH_OUTBOUND";
   assert.deepEqual(tell(`delete table ${chain.replace(/ \w+$/, "")}`), [undefined, undefined]);
@@ -121,7 +121,7 @@ Deno.test("a change that the words do not say is told as one", () => {
   );
   const [difference, ...more] = namespace.run(() => new NftablesEngine().verify(ruleset));
   assert.deepEqual(more, []);
-  assert.equal(difference?.wanted, "meta l4proto tcp redirect to :15006");
+  assert.equal(difference?.expected, "meta l4proto tcp redirect to :15006");
   assert.equal(
     difference?.actual,
     "meta l4proto tcp redirect to :15006 and something that has no words",

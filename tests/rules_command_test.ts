@@ -128,11 +128,11 @@ Deno.test("explain tells the end first, then the way", async () => {
   assert.match(summary, /ends at port 15053, the DNS proxy of the sidecar$/);
 });
 
-Deno.test("explain says why a pod is left alone", async () => {
+Deno.test("explain says why a pod is skipped", async () => {
   const input = JSON.stringify(pod({ "kuma.io/sidecar-injected": "true" }, ["app"]));
   const { code, stdout } = await run(["explain", "-", "--from", "uid=7", "--to", "dns"], input);
   assert.equal(code, 0);
-  assert.match(stdout, /^Pod default\/web-: left alone, no packet is redirected\. No container/);
+  assert.match(stdout, /^Pod default\/web-: skipped, no packet is redirected\. No container/);
 });
 
 const options = { allowPodSettings: new Set<string>(), resolvers: [] };
@@ -158,11 +158,11 @@ Deno.test("each output form, engine and family of the rules", () => {
   assert.doesNotMatch(format({ output: "text", family: "ipv4" }), /Rules, IPv6/);
 });
 
-Deno.test("a pod that is left alone has a reason in each form", () => {
+Deno.test("a pod that is skipped has a reason in each form", () => {
   const [input] = parseRedirectInputs(JSON.stringify(pod({})), "x", options);
   assert.ok(input.kind === "skip");
-  assert.match(formatRules(input, undefined, { output: "text" }), /^Pod .*: left alone\. /);
-  assert.match(formatRules(input, undefined, { output: "nft" }), /^# Pod .*: left alone\. /);
+  assert.match(formatRules(input, undefined, { output: "text" }), /^Pod .*: skipped\. /);
+  assert.match(formatRules(input, undefined, { output: "nft" }), /^# Pod .*: skipped\. /);
   const { decision, code } = JSON.parse(formatRules(input, undefined, { output: "json" }));
   assert.deepEqual([decision, code], ["skip", "not-injected"]);
 });
@@ -179,7 +179,7 @@ Deno.test("each pod of a list and of a stream of documents gets its answer", asy
   const list = { apiVersion: "v1", kind: "List", items: [meshed, pod({}), { kind: "Service" }] };
   const both = await run(["rules", "-"], JSON.stringify(list));
   assert.equal(both.code, 0, both.stderr);
-  assert.match(both.stdout, /^Pod default\/web-: redirected\n[^]*\nPod default\/web-: left alone/);
+  assert.match(both.stdout, /^Pod default\/web-: redirected\n[^]*\nPod default\/web-: skipped/);
   assert.equal(both.stderr, 'Warning: Objects of kind "Service" are left out\n');
 
   const stream = `${JSON.stringify(meshed)}\n---\n---\nredirect: {inbound: {port: 1}}\n`;
@@ -198,6 +198,12 @@ Deno.test("each pod of a list and of a stream of documents gets its answer", asy
     one.stderr,
     /^install-cni: Standard input has 2 pods or configurations, expected one/,
   );
+});
+
+Deno.test("wide output lists all settings", async () => {
+  const wide = await run(["rules", "-", "-o", "wide"], JSON.stringify(meshed));
+  assert.equal(wide.stdout, (await run(["rules", "-", "--all"], JSON.stringify(meshed))).stdout);
+  assert.match(wide.stdout, /redirect\.inbound\.excludePorts/);
 });
 
 Deno.test("YAML says what JSON says", async () => {

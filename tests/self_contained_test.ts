@@ -1,4 +1,5 @@
 import { deepEqual, equal, match, notEqual, throws } from "node:assert/strict";
+import { readerOf } from "../installer/host/elf_header.ts";
 import {
   findInterpreterSlot,
   interpreterOf,
@@ -43,7 +44,7 @@ async function installInto(root: string, binDir: string): Promise<string> {
   const [version] = Array.from(Deno.readDirSync(`${plugin}.lib`), (entry) => entry.name);
   const program = await Deno.readFile(`${root}${binDir}/kuma-cni`);
   equal(
-    interpreterOf((offset, length) => program.subarray(offset, offset + length)),
+    interpreterOf(readerOf(program)),
     `${binDir}/${libraryFolder}/${version}/${loaderName}`,
   );
   return `${root}${binDir}/${libraryFolder}/${version}`;
@@ -122,20 +123,20 @@ Deno.test("as built, the plugin runs with the C library of this machine", async 
 Deno.test("an interpreter path that does not fit is refused", async () => {
   const program = await Deno.readFile(await compiledPlugin());
   const longest = "/" + "x".repeat(interpreterSlotSize - 2);
-  const slot = findInterpreterSlot((offset, length) => program.subarray(offset, offset + length));
+  const slot = findInterpreterSlot(readerOf(program));
   equal(setInterpreter(program, longest)[slot.offset + slot.length - 1], 0);
   throws(() => setInterpreter(program, longest + "x"), {
     name: "InterpreterError",
     message: /256 bytes, at most 255 fit/,
   });
-  throws(() => setInterpreter(program, "lib/ld.so"), /wanted an absolute path/);
-  throws(() => setInterpreter(program, "/lib/\0ld.so"), /wanted an absolute path without NUL/);
+  throws(() => setInterpreter(program, "lib/ld.so"), /expected an absolute path/);
+  throws(() => setInterpreter(program, "/lib/\0ld.so"), /expected an absolute path without NUL/);
 });
 
 Deno.test("a program without interpreter slot is refused", () => {
   const foreign = Deno.readFileSync("/bin/true");
   throws(() => setInterpreter(foreign, "/lib/ld.so"), /not built with an interpreter slot/);
-  throws(() => setInterpreter(new TextEncoder().encode("#!/bin/sh\n"), "/ld"), /no ELF file/);
+  throws(() => setInterpreter(new TextEncoder().encode("#!/bin/sh\n"), "/ld"), /expected a 64-bit/);
   throws(() => setInterpreter(foreign.subarray(0, 70), "/ld"), /header table is damaged/);
 });
 

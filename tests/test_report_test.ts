@@ -1,8 +1,8 @@
 import { deepEqual } from "node:assert/strict";
-import { type Outcome, outcomeOf } from "../scripts/test_report.ts";
+import { outcomeOf, type TestOutcome } from "../scripts/test_report.ts";
 
 /** Runs a test file as the test command does and counts. */
-async function outcomeOfFile(source: string, filter?: string): Promise<Outcome> {
+async function outcomeOfFile(source: string, filter?: string): Promise<TestOutcome> {
   const folder = await Deno.makeTempDir({ prefix: "kuma-test-" });
   try {
     await Deno.writeTextFile(`${folder}/sample_test.ts`, source);
@@ -22,7 +22,7 @@ async function outcomeOfFile(source: string, filter?: string): Promise<Outcome> 
   }
 }
 
-const cases: { name: string; source: string; filter?: string; outcome: Outcome }[] = [
+const cases: { name: string; source: string; filter?: string; outcome: TestOutcome }[] = [
   {
     name: "passed, failed and ignored tests are counted, a failed step with its test",
     source: `
@@ -61,9 +61,9 @@ const cases: { name: string; source: string; filter?: string; outcome: Outcome }
     outcome: { passed: 0, failed: 1, ignored: 0 },
   },
   {
-    name: "a test of another name than the wanted one is ignored, not failed",
+    name: "a test of another name than the expected one is ignored, not failed",
     source: `Deno.test("other", () => {});`,
-    filter: "wanted",
+    filter: "expected",
     outcome: { passed: 0, failed: 0, ignored: 1 },
   },
 ];

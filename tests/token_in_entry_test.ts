@@ -1,7 +1,7 @@
 /** The account's token in the plugin's entry, which anybody on the host might read. */
 import { equal, match, ok } from "node:assert/strict";
+import { exists } from "./support/files.ts";
 import {
-  exists,
   InstallerHost,
   networkConfig,
   primaryList,

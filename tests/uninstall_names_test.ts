@@ -6,13 +6,8 @@ import { Operations } from "../installer/host/operations.ts";
 import { uninstall, UninstallError } from "../installer/loop/uninstall.ts";
 import { headOf, type UninstallReport } from "../installer/loop/uninstall_report.ts";
 import { mentionOf, referenceTo } from "../installer/runtime/mentions.ts";
-import {
-  exists,
-  InstallerHost,
-  primaryList,
-  primarySingle,
-  quietLog,
-} from "./support/installer_host.ts";
+import { exists } from "./support/files.ts";
+import { InstallerHost, primaryList, primarySingle, quietLog } from "./support/installer_host.ts";
 import "./support/installed_once.ts";
 import { doWork } from "./support/installer_work.ts";
 

@@ -1,5 +1,5 @@
 /** Every metric of the node agent, declared once; `docs/operations.md` lists the same names. */
-import type { Outcome } from "../../src/agent/messages.ts";
+import type { CallOutcome } from "../../src/agent/messages.ts";
 import type { Counter, Histogram, MetricsRegistry } from "./metrics.ts";
 
 const LATENCY_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -38,7 +38,7 @@ export class AgentMetrics {
     );
     this.conflicts = registry.counter(
       "kuma_cni_conflicts_total",
-      "Writes that another program came before, and fights over a file",
+      "Writes that another program came before, and contention for a file",
     );
     this.calls = registry.counter(
       "kuma_cni_plugin_calls_total",
@@ -50,7 +50,7 @@ export class AgentMetrics {
     );
     this.skips = registry.counter(
       "kuma_cni_skipped_pods_total",
-      "Pods that were passed through untouched, by reason",
+      "Pods that were skipped, by reason",
     );
     this.bytecode = registry.counter(
       "kuma_cni_plugin_bytecode_total",
@@ -76,7 +76,7 @@ export class AgentMetrics {
   }
 
   /** Counts how one call of the plugin ended. */
-  recordOutcome(outcome: Outcome): void {
+  recordOutcome(outcome: CallOutcome): void {
     const command = labelValue(outcome.command.toLowerCase());
     this.calls.increment({ command, result: outcome.result });
     if (outcome.result === "failed") {

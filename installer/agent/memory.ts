@@ -1,5 +1,6 @@
 /** Keeps the running installer small: it has a node's memory for months and needs little of it. */
 import { releaseProgramPages } from "../../src/linux/program_memory.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { PassingPages } from "../../src/linux/page_cache.ts";
 import { isMemoryTight } from "../host/file_content.ts";
 import type { Service, ServiceContext } from "../loop/service.ts";
@@ -16,7 +17,7 @@ const startingInterval = 100;
 export class MemoryService implements Service {
   #next = performance.now() + settled;
   #context: ServiceContext | undefined;
-  #starting: number | undefined;
+  #starting: ReturnType<typeof setInterval> | undefined;
 
   start(context: ServiceContext): void {
     this.#context = context;
@@ -56,7 +57,7 @@ export class MemoryService implements Service {
       work();
     } catch (error) {
       this.#context?.log.debug("Memory is not given back", {
-        reason: error instanceof Error ? error.message : String(error),
+        reason: messageOf(error),
       });
     }
   }

@@ -9,6 +9,7 @@ import { parsePod, type Pod } from "../../src/kubernetes/pod.ts";
 import { sleep } from "../../src/kubernetes/sleep.ts";
 import { watch } from "../../src/kubernetes/watch.ts";
 import { isPodOfUid } from "../../src/pod/lookup.ts";
+import { errorOf } from "../../src/text/message_of.ts";
 import type { PodProvider } from "./socket_server.ts";
 
 /** What the cache tells its owner. */
@@ -81,7 +82,7 @@ export class PodCache implements PodProvider {
         const node = await this.nodeName(signal);
         error = await this.#follow(node);
       } catch (thrown) {
-        error = thrown instanceof Error ? thrown : new Error(String(thrown));
+        error = errorOf(thrown);
       }
       if (signal.aborted) return;
       const forbidden = error instanceof ApiError && error.status === 403;

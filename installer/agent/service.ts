@@ -2,7 +2,7 @@
 import type { FinishRequest } from "../../src/agent/messages.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import type { Sink } from "../../src/log/log.ts";
 import { stderrSink } from "../../src/log/stderr.ts";
 import { clientOf, ownPod, readOwnPod, readText } from "../cluster/own_pod.ts";

@@ -10,6 +10,7 @@ import {
   type PodRequest,
 } from "../../src/agent/messages.ts";
 import type { Pod } from "../../src/kubernetes/pod.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { removeIfPresent } from "../host/paths.ts";
 import { OverloadError, SocketBudget, Turns } from "./socket_budget.ts";
 
@@ -268,7 +269,7 @@ const finished: AgentResponse = { type: "finished" };
 
 /** An error as a word; `temporary` and `status` are taken over when the error carries them. */
 function podError(error: unknown): AgentResponse {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const { temporary, status } = (error ?? {}) as { temporary?: unknown; status?: unknown };
   return {
     type: "pod-error",

@@ -3,6 +3,7 @@
  * does not answer, refuses the account, or will. They are told before a pod finds them out. Pure, but
  * for reading the token's end.
  */
+import { parseKubeconfig } from "../../src/kubernetes/kubeconfig.ts";
 import type {
   ConnectionFailureKind,
   ConnectionState,
@@ -81,7 +82,7 @@ export function doubtsOf(
 export function expiryInKubeconfig(path: string): number | undefined {
   try {
     const text = new TextDecoder().decode(readRegularFile(path));
-    return tokenExpiry(/^ *token: (\S+)$/m.exec(text)?.[1] ?? "");
+    return tokenExpiry(parseKubeconfig(text, path).token ?? "");
   } catch {
     return undefined;
   }

@@ -49,9 +49,9 @@ export function register(program: Command): void {
       'with --netns: pod manifest or transparent proxy configuration; "-" = stdin',
     )
     .option("--netns <path>", "compare the rules in this network namespace with those of the input")
-    .addOption(outputOption(["text", "json", "yaml"]))
+    .addOption(outputOption(["text", "wide", "json", "yaml"]))
     .addOption(
-      new Option("--wait <seconds>", "look again until everything is installed, for so long")
+      new Option("--wait <seconds>", "wait until everything is installed, at most so long")
         .argParser(secondsOf).conflicts("netns"),
     )
     .addOption(engineOption())
@@ -72,7 +72,7 @@ export function register(program: Command): void {
       }
       const { output } = values;
       const { equal, text, data } = await checkRulesOf(values.netns, input, values);
-      print(output === "text" ? text : formatData(data, output));
+      print(output === "json" || output === "yaml" ? formatData(data, output) : text);
       if (!equal) Deno.exit(1);
     });
   });
@@ -86,7 +86,7 @@ function secondsOf(text: string): number {
 
 async function check(
   command: Command,
-  output: "text" | "json" | "yaml",
+  output: "text" | "wide" | "json" | "yaml",
   wait: number,
 ): Promise<void> {
   const settings = settingsOf(command);
@@ -113,19 +113,31 @@ async function check(
     ...findingsOf(settings, seen, plan),
     ...degraded.map(({ text }): Finding => ({ subject: "api", grade: "warning", text })),
   ];
-  print(
-    output === "text" ? checkText(findings, isInstalled(plan)) : formatData({
-      ...dataOf(settings, seen, plan),
-      ...host,
-      degraded: degraded.map(({ text }) => text),
-      findings,
-    }, output),
-  );
+  if (output === "json" || output === "yaml") {
+    const told = { degraded: degraded.map(({ text }) => text), findings };
+    print(formatData({ ...dataOf(settings, seen, plan), ...host, ...told }, output));
+  } else {
+    const more = output === "wide" ? widerFindings(host, seen) : [];
+    print(checkText([...findings, ...more], isInstalled(plan)));
+  }
   Deno.exit(isInstalled(plan) ? 0 : 1);
 }
 
 function isInstalled(plan: Plan): boolean {
   return plan.steps.length === 0 && plan.waitingFor === undefined && plan.blocked === undefined;
+}
+
+/** Facts that are neither good nor bad, for whoever looks closer. */
+function widerFindings(
+  { runtime, cachedChains }: { readonly runtime: unknown; readonly cachedChains: number | null },
+  { files }: Observed,
+): Finding[] {
+  const words: readonly (readonly [subject: string, text: string])[] = [
+    ["runtime", JSON.stringify(runtime)],
+    ["files", files.map(({ name }) => `"${name}"`).join(", ") || "none in the net dir"],
+    ["pods", cachedChains === null ? "not known" : `${cachedChains} stored chains name the plugin`],
+  ];
+  return words.map(([subject, text]) => ({ subject, grade: "ok", text }));
 }
 
 function checkText(findings: readonly Finding[], installed: boolean): string {

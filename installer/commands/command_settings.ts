@@ -2,7 +2,7 @@
 import { type Command, Option } from "@commander-js/extra-typings";
 import { readRegularFile } from "../../src/linux/regular_file.ts";
 import { Logger } from "../../src/log/log.ts";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { stderrSink } from "../../src/log/stderr.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { folderOf } from "../host/host_files.ts";
@@ -31,7 +31,7 @@ export function addSettings(command: Command, like: SettingsCommand): void {
   command.addOption(
     new Option(
       "--env-file <path>",
-      "File with settings as NAME=value lines; flags and the environment come before it",
+      "file with settings as NAME=value lines; flags and the environment win over it",
     ) as never,
   );
 }

@@ -107,9 +107,7 @@ export async function checkRulesOf(
   const input = await readInput(path, values);
   const config = input.kind === "skip" ? undefined : input.config;
   const { engine, differences } = checkRules(netns, config, values.engine);
-  const title = input.kind === "skip"
-    ? `${input.title} is left alone (${input.reason})`
-    : input.title;
+  const title = input.kind === "skip" ? `${input.title} is skipped (${input.reason})` : input.title;
   const equal = differences.length === 0;
   const data = {
     title: input.title,
@@ -122,16 +120,16 @@ export async function checkRulesOf(
   if (equal) {
     return { equal, data, text: `${title}: rules in ${netns} are as they should be (${engine})` };
   }
-  const lines = differences.flatMap(({ kind, object, wanted, actual }) => [
+  const lines = differences.flatMap(({ kind, object, expected, actual }) => [
     `  ${kind}: ${object}`,
-    ...(wanted === undefined ? [] : [`    wanted: ${wanted}`]),
+    ...(expected === undefined ? [] : [`    expected: ${expected}`]),
     ...(actual === undefined ? [] : [`    actual: ${actual}`]),
   ]);
   return {
     equal,
     data,
     text: [
-      `${title}: rules in ${netns} differ from those wanted (${engine}, ${differences.length}):`,
+      `${title}: rules in ${netns} differ from those expected (${engine}, ${differences.length}):`,
       ...lines,
     ].join("\n"),
   };
@@ -169,7 +167,7 @@ function applyText(
 ): string {
   if (input.kind === "skip" || result === undefined) {
     const reason = input.kind === "skip" ? ` ${input.reason}` : "";
-    return `${input.title}: left alone, nothing was changed.${reason}`;
+    return `${input.title}: skipped, nothing was changed.${reason}`;
   }
   const how = result.backend === undefined ? result.engine : `${result.engine}, ${result.backend}`;
   const families = result.families.map((family) => family === "ipv4" ? "IPv4" : "IPv6");

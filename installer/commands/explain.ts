@@ -94,7 +94,7 @@ function dataOf(input: RedirectInput, values: Values): unknown {
 function textOf(input: RedirectInput, values: Values): string {
   const { title } = input;
   if (input.kind === "skip") {
-    return `${title}: left alone, no packet is redirected. ${input.reason}\n`;
+    return `${title}: skipped, no packet is redirected. ${input.reason}\n`;
   }
   const { packet, evaluation } = walk(input, values);
   return explainPacket(packet, evaluation, input.config);

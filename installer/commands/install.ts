@@ -1,15 +1,16 @@
 /** `install-cni install`, and `install-cni` without a command: the DaemonSet's program. */
 import type { Command } from "@commander-js/extra-typings";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { buildInfo } from "../agent/build_info.ts";
 import { MemoryService } from "../agent/memory.ts";
 import { nearestName } from "../../src/text/nearest.ts";
+import { quote } from "../../src/text/quote.ts";
 import { AgentService } from "../agent/service.ts";
 import { ownPod } from "../cluster/own_pod.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { Operations } from "../host/operations.ts";
 import { exists } from "../host/paths.ts";
-import { InstallerAgent } from "../loop/agent_loop.ts";
+import { ReconcileLoop } from "../loop/reconcile_loop.ts";
 import { UninstallError } from "../loop/uninstall.ts";
 import { serverOf } from "../settings/api_server.ts";
 import type { Settings } from "../settings/declarations.ts";
@@ -43,7 +44,7 @@ function unknownCommand(word: string, program: Command): string {
   const commands = program.commands.map((command) => command.name());
   const nearest = nearestName(word, commands);
   const guess = nearest === undefined ? "" : `. Did you mean "${nearest}"?`;
-  return `install-cni: Unknown command ${JSON.stringify(word.slice(0, 80))}${guess}\n` +
+  return `install-cni: Unknown command ${quote(word)}${guess}\n` +
     `Commands: ${commands.join(", ")}`;
 }
 
@@ -56,7 +57,7 @@ async function install(command: Command): Promise<void> {
   };
   const sourceDir = sourceDirOf(settings);
   const services = [new AgentService(settings), new MemoryService()];
-  const agent = new InstallerAgent(settings, new Operations(), sourceDir, log, { services });
+  const agent = new ReconcileLoop(settings, new Operations(), sourceDir, log, { services });
   // As process 1 of a container the default of these signals would be to ignore them.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
     Deno.addSignalListener(signal, () => agent.stop());
@@ -69,7 +70,7 @@ async function install(command: Command): Promise<void> {
   for (const variable of ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"] as const) {
     const value = variable.endsWith("HOST") ? settings.apiHost : settings.apiPort;
     if (value === "") {
-      fail(exitCodes.install, `${variable} is empty, wanted the API server's; kubelet sets it`);
+      fail(exitCodes.install, `${variable} is empty, expected the API server's; kubelet sets it`);
     }
   }
   if (!exists(`${sourceDir}/${pluginType}`)) {
@@ -115,7 +116,7 @@ function warningsOfOwnNamespace(settings: Settings): string[] {
   const excluded = readPluginEntry(settings.networkConfig).settings.excludeNamespaces;
   if (namespace === undefined || excluded.includes(namespace)) return [];
   return [
-    `Own namespace "${namespace}" is not in kubernetes.exclude_namespaces: once the token on ` +
+    `This program's own namespace "${namespace}" is not in kubernetes.exclude_namespaces: once the token on ` +
     "this host has expired, this program's pod cannot start unless it uses the host's network",
   ];
 }

@@ -1,5 +1,7 @@
 /** `install-cni manifests`: the Kubernetes objects of an installation. */
 import { type Command, Option } from "@commander-js/extra-typings";
+import { isRecord } from "../../src/json/record.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { choosePlatform } from "../manifests/choose_platform.ts";
 import { declaredValues, type ValueName } from "../manifests/declarations.ts";
 import { manifestObjects } from "../manifests/objects.ts";
@@ -8,7 +10,7 @@ import { yamlText } from "../manifests/render.ts";
 import { valuesFile } from "../manifests/schema.ts";
 import { gatherValues } from "../manifests/sources.ts";
 import { stepsFor } from "../manifests/steps.ts";
-import { isTree, type Tree, ValuesError } from "../manifests/tree.ts";
+import { type Tree, ValuesError } from "../manifests/tree.ts";
 import { resolveValues } from "../manifests/values.ts";
 import { clusterClient } from "./cluster_access.ts";
 import { formatData, outputOption } from "./output.ts";
@@ -143,7 +145,7 @@ async function platformOf(
 async function clusterObjects(file: string | undefined): Promise<unknown[]> {
   if (file !== undefined) {
     const list = parseJson(readText(file), file);
-    if (isTree(list) && Array.isArray(list.items)) return list.items;
+    if (isRecord(list) && Array.isArray(list.items)) return list.items;
     throw new ValuesError(
       `${file} has no "items", expected the output of kubectl get nodes,daemonsets -A -o json`,
     );
@@ -200,7 +202,7 @@ function readText(path: string): string {
     }
   } catch (error) {
     throw new ValuesError(
-      `Cannot read "${path}": ${error instanceof Error ? error.message : error}`,
+      `Cannot read "${path}": ${messageOf(error)}`,
     );
   }
 }

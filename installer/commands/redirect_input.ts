@@ -1,6 +1,7 @@
 /** What the commands about rules read: a pod's manifest or a transparent proxy configuration. */
 // @ts-types="../../src/types/std_yaml_parse.d.ts"
 import { parseAll } from "@std/yaml/parse";
+import { isRecord, own } from "../../src/json/record.ts";
 import { parsePod } from "../../src/kubernetes/pod.ts";
 import { decideForPod } from "../../src/pod/decide.ts";
 import type { Skip } from "../../src/pod/decision.ts";
@@ -10,6 +11,8 @@ import {
   type RedirectConfigResult,
   transparentProxyConfigOf,
 } from "../../src/pod/redirect_config.ts";
+import { messageOf } from "../../src/text/message_of.ts";
+import { quote } from "../../src/text/quote.ts";
 import { unknownAnnotations } from "./unknown_annotations.ts";
 
 /** A decision, and how it came about. */
@@ -50,7 +53,7 @@ export async function readRedirectInputs(
   try {
     text = path === "-" ? await readBounded(Deno.stdin.readable) : await readFile(path);
   } catch (error) {
-    throw new Error(`Cannot read ${name}: ${error instanceof Error ? error.message : error}`);
+    throw new Error(`Cannot read ${name}: ${messageOf(error)}`);
   }
   return parseRedirectInputs(text, name, options, say);
 }
@@ -108,7 +111,7 @@ export function parseRedirectInputs(
     documents = parseAll(text, { schema: "core", onWarning: () => {} });
   } catch (error) {
     // Behind the first line the parser shows the place in the text.
-    const reason = error instanceof Error ? error.message.split(":\n")[0] : error;
+    const reason = messageOf(error).split(":\n")[0];
     throw new Error(`Cannot parse ${name}: ${reason}`);
   }
   const things = documents.filter((document) => document !== undefined && document !== null)
@@ -186,7 +189,7 @@ function checkConfiguration(document: unknown, name: string): void {
   if (keys.some((key) => known.has(key.toLowerCase()))) return;
   throw new Error(
     `${capitalized(name)} has no setting of a transparent proxy configuration (it has ${
-      keys.slice(0, 5).map((key) => JSON.stringify(key.slice(0, 40))).join(", ") || "no key at all"
+      keys.slice(0, 5).map((key) => quote(key, 40)).join(", ") || "no key at all"
     }); ${EXPECTED}`,
   );
 }
@@ -196,9 +199,7 @@ function capitalized(text: string): string {
 }
 
 function member(value: unknown, key: string): unknown {
-  return typeof value === "object" && value !== null && Object.hasOwn(value, key)
-    ? (value as Record<string, unknown>)[key]
-    : undefined;
+  return isRecord(value) ? own(value, key) : undefined;
 }
 
 /** A manifest in a file has no UID yet, and often no namespace. */

@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-
 import { guardedSettings, type RedirectConfigOptions } from "../../src/pod/redirect_config.ts";
 import type { RedirectRulesVersion } from "../../src/redirect/config.ts";
 import type { NamespaceFacts } from "../../src/redirect/ruleset.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 
 /** What an input of the commands about rules is. */
 export const INPUT_HELP =
@@ -89,7 +90,7 @@ export async function orFail(
   try {
     await work();
   } catch (error) {
-    command.error(`install-cni: ${error instanceof Error ? error.message : error}`, {
+    command.error(`install-cni: ${messageOf(error)}`, {
       exitCode: 1,
     });
   }

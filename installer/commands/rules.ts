@@ -26,7 +26,7 @@ import { print, type Style, styleOf, warn } from "./terminal.ts";
 
 /** How the rules are printed. */
 export interface RulesOutput {
-  readonly output: "text" | "json" | "yaml" | "iptables-save" | "nft";
+  readonly output: "text" | "wide" | "json" | "yaml" | "iptables-save" | "nft";
   /** Print rules in the syntax of this engine instead of words. */
   readonly engine?: "nftables" | "iptables" | undefined;
   readonly family?: "ipv4" | "ipv6" | undefined;
@@ -47,8 +47,8 @@ export function register(program: Command): void {
       new Option("--family <family>", "rules of one IP family only")
         .choices(["ipv4", "ipv6"] as const),
     )
-    .addOption(outputOption(["text", "json", "yaml", "iptables-save", "nft"]))
-    .option("--all", "list also the settings that have their defaults", false)
+    .addOption(outputOption(["text", "wide", "json", "yaml", "iptables-save", "nft"]))
+    .option("--all", "list also the settings that have their defaults, as -o wide does", false)
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
     .addOption(allowPodSettingOption())
@@ -59,8 +59,10 @@ export function register(program: Command): void {
       orFail(command, async () => {
         refuseContradiction(values);
         const inputs = await readRedirectInputs(path, configOptionsOf(values), warn);
-        const facts = factsOf(values);
-        print(formatAll(inputs, facts, values));
+        const form: RulesOutput = values.output === "wide"
+          ? { ...values, output: "text", all: true }
+          : values;
+        print(formatAll(inputs, factsOf(values), form));
       })
     );
 }
@@ -69,7 +71,7 @@ export function register(program: Command): void {
 function refuseContradiction(
   { engine, family, ipv6, output }: RulesOutput & { readonly ipv6: boolean },
 ): void {
-  if (engine !== undefined && output !== "text") {
+  if (engine !== undefined && output !== "text" && output !== "wide") {
     throw new Error(
       `--engine ${engine} is for --output text, and the output is ${output}; give one of them`,
     );
@@ -102,7 +104,7 @@ function formatAll(
  * Formats a decision and its rules.
  *
  * @param input The decision.
- * @param ruleset Its rules; none when the pod is left alone.
+ * @param ruleset Its rules; none when the pod is skipped.
  * @param output The format.
  * @returns Text with a final line end.
  */
@@ -121,6 +123,7 @@ export function formatRules(
       return iptablesText(shown);
     case "nft":
       return nftText(planTables(shown, "inet"), { comments: shown.comments });
+    case "wide":
     case "text":
       if (engine === undefined) {
         return describeRules({ ...input, ruleset: shown, allSettings: all });
@@ -167,7 +170,7 @@ function dataOf(
 
 function formatSkip(input: RedirectInput, output: RulesOutput["output"]): string {
   if (input.kind !== "skip") throw new TypeError("A redirected pod has rules");
-  const line = `${input.title}: left alone. ${input.reason}`;
+  const line = `${input.title}: skipped. ${input.reason}`;
   return output === "text" ? `${line}\n` : `# ${line}\n`;
 }
 

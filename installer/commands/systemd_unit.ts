@@ -14,7 +14,7 @@ export function register(program: Command): void {
         console.error(
           `install-cni: ${
             JSON.stringify(path)
-          } cannot stand in a unit, wanted an absolute path of ` +
+          } cannot stand in a unit, expected an absolute path of ` +
             "letters, digits and ._/@+-",
         );
         Deno.exit(1);

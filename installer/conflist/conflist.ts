@@ -7,23 +7,27 @@
  */
 import {
   byteStringOf,
-  canonicalJson,
   fieldOf,
-  formatJson,
-  indentationAt,
+  isSameJson,
   type JsonArray,
   JsonError,
-  type JsonLayout,
   type JsonNode,
   type JsonObject,
-  layoutOf,
-  lineEndIn,
+  type JsonText,
   memberOf,
   parseJson,
-  replaceSpans,
+  parseText,
   stringFieldOf,
   stringMemberOf,
 } from "./json_edit.ts";
+import {
+  formatJson,
+  indentationAt,
+  type JsonLayout,
+  layoutOf,
+  lineEndIn,
+  replaceSpans,
+} from "./json_layout.ts";
 
 /** The `type` of our chain entry, which is also the plugin's file name. */
 export const pluginType = "kuma-cni";
@@ -32,45 +36,45 @@ export const pluginType = "kuma-cni";
 const unnamedNetwork = "k8s-pod-network";
 
 /** A configuration list as the runtimes load it from a `.conflist` file. */
-export interface ParsedList {
-  readonly text: string;
+export interface ParsedList extends JsonText {
   readonly root: JsonObject;
   readonly plugins: JsonArray;
 }
 
+/** A single plugin's configuration as the runtimes load it from a `.conf` or `.json` file. */
+export interface ParsedSingle extends JsonText {
+  readonly root: JsonObject;
+}
+
 /**
- * Parses a configuration list.
+ * Returns a configuration list.
  *
- * @param text Byte string of the file.
- * @throws {JsonError} when the text is no JSON, or no list that a runtime would load.
+ * @throws {JsonError} when it is not a list that a runtime would load.
  */
-export function parseList(text: string): ParsedList {
-  const root = parseJson(text);
-  if (root.kind !== "object") throw new JsonError("Wanted an object with the key 'plugins'");
+export function listOf({ text, root }: JsonText): ParsedList {
+  if (root.kind !== "object") throw new JsonError("Expected an object with the key 'plugins'");
   const plugins = memberOf(root, "plugins");
   if (plugins === undefined) throw new JsonError("The key 'plugins' is missing");
-  if (plugins.kind !== "array") throw new JsonError("Wanted an array under the key 'plugins'");
+  if (plugins.kind !== "array") throw new JsonError("Expected an array under the key 'plugins'");
   for (const [i, plugin] of plugins.items.entries()) {
-    if (plugin.kind !== "object") throw new JsonError(`Wanted an object at 'plugins[${i}]'`);
+    if (plugin.kind !== "object") throw new JsonError(`Expected an object at 'plugins[${i}]'`);
     if (stringFieldOf(plugin, "type") === undefined) {
-      throw new JsonError(`Wanted a string at 'plugins[${i}].type'`);
+      throw new JsonError(`Expected a string at 'plugins[${i}].type'`);
     }
   }
-  if (!stringMemberOf(root, "name")) throw new JsonError("Wanted a non-empty string at 'name'");
+  if (!stringMemberOf(root, "name")) throw new JsonError("Expected a non-empty string at 'name'");
   return { text, root, plugins };
 }
 
 /**
- * Parses a single plugin's configuration as the runtimes load it from a `.conf` or `.json` file.
+ * Returns a single plugin's configuration.
  *
- * @param text Byte string of the file.
- * @throws {JsonError} when the text is no JSON or has no `type`.
+ * @throws {JsonError} when it has no `type`.
  */
-export function parseSingle(text: string): JsonObject {
-  const root = parseJson(text);
-  if (root.kind !== "object") throw new JsonError("Wanted an object with the key 'type'");
-  if (!stringFieldOf(root, "type")) throw new JsonError("Wanted a non-empty string at 'type'");
-  return root;
+export function singleOf({ text, root }: JsonText): ParsedSingle {
+  if (root.kind !== "object") throw new JsonError("Expected an object with the key 'type'");
+  if (!stringFieldOf(root, "type")) throw new JsonError("Expected a non-empty string at 'type'");
+  return { text, root };
 }
 
 /** Returns the types of a list's plugins in order. */
@@ -78,31 +82,26 @@ export function typesOf(list: ParsedList): string[] {
   return list.plugins.items.map((plugin) => stringFieldOf(plugin, "type") ?? "");
 }
 
-/**
- * Tells whether a list carries exactly our entry, once and last.
- *
- * @param entry Byte string of the wanted chain entry.
- */
-export function isChained(list: ParsedList, entry: string): boolean {
+/** Tells whether a list carries exactly our entry, once and last. */
+export function isChained(list: ParsedList, entry: JsonText): boolean {
   const types = typesOf(list);
   if (types.length < 2 || types.indexOf(pluginType) !== types.length - 1) return false;
   const ours = list.plugins.items.at(-1)!;
-  return canonicalJson(list.text, ours) === canonicalJson(entry, parseJson(entry));
+  return isSameJson({ text: list.text, root: ours }, entry);
 }
 
 /**
  * Chains our entry: last and only once. A list that is chained already is returned as it is.
  *
- * @param text Byte string of a list with at least one other plugin.
- * @param entry Byte string of our entry (a JSON object).
+ * @param list A list with at least one other plugin.
+ * @param entry Our entry, a JSON object.
  * @returns The edited text.
- * @throws {JsonError} when the text is no list, or holds no plugin but ours.
+ * @throws {JsonError} when the list holds no plugin but ours.
  */
-export function chain(text: string, entry: string): string {
-  const list = parseList(text);
-  if (isChained(list, entry)) return text;
-  const bare = unchain(text);
-  const { plugins } = parseList(bare);
+export function chain(list: ParsedList, entry: JsonText): string {
+  if (isChained(list, entry)) return list.text;
+  const bare = unchain(list);
+  const { plugins } = bare === list.text ? list : listOf(parseText(bare));
   const last = plugins.items.at(-1);
   if (last === undefined) throw new JsonError("There is no plugin in 'plugins' to be chained to");
   const previous = plugins.items.at(-2);
@@ -111,21 +110,16 @@ export function chain(text: string, entry: string): string {
   const layout = layoutFor(bare, last as JsonObject, gap);
   const base = indentationAt(bare, last.start) ?? "";
   const separator = layout.lineEnd !== "" || gap !== "" ? gap : layout.spaced ? " " : "";
-  const node = parseJson(entry);
-  return bare.slice(0, last.end) + "," + separator + formatJson(entry, node, layout, base) +
-    bare.slice(last.end);
+  return bare.slice(0, last.end) + "," + separator +
+    formatJson(entry.text, entry.root, layout, base) + bare.slice(last.end);
 }
 
 /**
  * Takes every entry of ours out of a list; the exact inverse of {@linkcode chain}.
  *
- * @param text Byte string of a list.
  * @returns The edited text; the text itself when there is no entry of ours.
- * @throws {JsonError} when the text is no list.
  */
-export function unchain(text: string): string {
-  const { plugins } = parseList(text);
-  const items = plugins.items;
+export function unchain({ text, plugins: { items } }: ParsedList): string {
   const isOurs = (node: JsonNode) => stringFieldOf(node, "type") === pluginType;
   if (!items.some(isOurs)) return text;
   const kept = items.filter((item) => !isOurs(item));
@@ -146,13 +140,9 @@ export function unchain(text: string): string {
  * Makes the list that a runtime would make of a single plugin's configuration, with our entry
  * behind the plugin. Network name and version stay: runtimes and IPAM plugins keep state under them.
  *
- * @param text Byte string of the `.conf` file.
- * @param entry Byte string of our entry.
  * @returns Byte string of the `.conflist` file.
- * @throws {JsonError} when the text is no single plugin's configuration.
  */
-export function listOfSingle(text: string, entry: string): string {
-  const root = parseSingle(text);
+export function listOfSingle({ text, root }: ParsedSingle, entry: JsonText): string {
   const raw = (key: string) => {
     const value = fieldOf(root, key);
     return value === undefined ? undefined : text.slice(value.start, value.end);
@@ -165,7 +155,7 @@ export function listOfSingle(text: string, entry: string): string {
     `  "name": ${name},\n` +
     '  "plugins": [\n' +
     `    ${formatJson(text, root, layout, "    ")},\n` +
-    `    ${formatJson(entry, parseJson(entry), layout, "    ")}\n` +
+    `    ${formatJson(entry.text, entry.root, layout, "    ")}\n` +
     "  ]\n}\n";
 }
 
@@ -179,20 +169,21 @@ export function isListOfSingle(list: ParsedList): boolean {
   const name = stringFieldOf(first, "name");
   if (name) return name === stringMemberOf(list.root, "name");
   const raw = (node: JsonNode) => list.text.slice(node.start, node.end);
-  return entry !== undefined && list.text === listOfSingle(raw(first), raw(entry));
+  return entry !== undefined &&
+    list.text === listOfSingle(singleOf(parseText(raw(first))), parseText(raw(entry)));
 }
 
 /**
  * Undoes what the reference installer does to a `.conf` file: it writes a list into it, which
  * runtimes refuse under that extension.
  *
- * @param text Byte string of a `.conf` or `.json` file.
- * @returns The single plugin's configuration again, or `undefined` when the text is not such a list.
+ * @param json What a `.conf` or `.json` file says.
+ * @returns The single plugin's configuration again, or `undefined` when it is not such a list.
  */
-export function singleOfReferenceList(text: string): string | undefined {
+export function singleOfReferenceList(json: JsonText): string | undefined {
   let list: ParsedList;
   try {
-    list = parseList(text);
+    list = listOf(json);
   } catch {
     return undefined;
   }
@@ -201,8 +192,8 @@ export function singleOfReferenceList(text: string): string | undefined {
   const [only] = others;
   if (others.length !== 1 || only === undefined) return undefined;
   if (stringMemberOf(list.root, "name") !== unnamedNetwork) return undefined;
-  const layout = layoutOf(text, only as JsonObject);
-  return formatJson(text, only, layout, "");
+  const layout = layoutOf(json.text, only as JsonObject);
+  return formatJson(json.text, only, layout, "");
 }
 
 /** What our chain entry and standalone file are made of. */
@@ -232,11 +223,11 @@ export function fillTemplate(template: string, facts: EntryFacts): string {
       .replaceAll("__SERVICEACCOUNT_TOKEN__", () => quoted(facts.token)),
   );
   const root = parseJson(text);
-  if (root.kind !== "object") throw new JsonError("Wanted an object");
+  if (root.kind !== "object") throw new JsonError("Expected an object");
   const type = memberOf(root, "type");
   if (stringMemberOf(root, "type") !== pluginType) {
     const actual = type === undefined ? "nothing" : text.slice(type.start, type.end);
-    throw new JsonError(`Wanted "${pluginType}" at 'type', found ${actual}`);
+    throw new JsonError(`Expected "${pluginType}" at 'type', found ${actual}`);
   }
   const additions: string[] = [];
   if (memberOf(root, "agent") === undefined) {

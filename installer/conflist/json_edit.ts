@@ -7,15 +7,14 @@
  * order mark and anything after the top-level value are errors there too.
  */
 import { Buffer } from "node:buffer";
+import { endOfString, skipBlanks, type Span } from "../../src/json/span.ts";
 
 /** A value and the half-open span `[start, end)` of its text. */
 export type JsonNode = JsonObject | JsonArray | JsonScalar;
 
 /** An object; members in the order of the text, repeated keys included. */
-export interface JsonObject {
+export interface JsonObject extends Span {
   readonly kind: "object";
-  readonly start: number;
-  readonly end: number;
   readonly members: readonly JsonMember[];
 }
 
@@ -31,22 +30,24 @@ export interface JsonMember {
 }
 
 /** An array. */
-export interface JsonArray {
+export interface JsonArray extends Span {
   readonly kind: "array";
-  readonly start: number;
-  readonly end: number;
   readonly items: readonly JsonNode[];
 }
 
 /** A string, number, boolean or null. */
-export interface JsonScalar {
+export interface JsonScalar extends Span {
   readonly kind: "scalar";
-  readonly start: number;
-  readonly end: number;
   readonly value: string | number | boolean | null;
 }
 
-/** A text is no JSON; the message names line and column. */
+/** A byte string with what it says. */
+export interface JsonText {
+  readonly text: string;
+  readonly root: JsonNode;
+}
+
+/** A text is not JSON; the message names line and column. */
 export class JsonError extends Error {
   override readonly name = "JsonError";
 }
@@ -66,11 +67,6 @@ export function bytesOf(text: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(Buffer.from(text, "latin1"));
 }
 
-/** Returns the text (UTF-16) that a byte string holds as UTF-8; invalid bytes become U+FFFD. */
-export function textOf(text: string): string {
-  return new TextDecoder().decode(bytesOf(text));
-}
-
 const depthLimit = 200;
 /** Each value costs some 80 bytes of memory; real configurations have a few hundred. */
 const valueLimit = 100_000;
@@ -80,42 +76,38 @@ const valueLimit = 100_000;
  *
  * @param text One character per byte.
  * @returns The top-level value with all spans.
- * @throws {JsonError} when it is no JSON, nested deeper than 200 levels, or has more than 100,000
+ * @throws {JsonError} when it is not JSON, nested deeper than 200 levels, or has more than 100,000
  * values.
  */
 export function parseJson(text: string): JsonNode {
+  const bytes = bytesOf(text);
   let at = 0;
   let values = 0;
 
-  const fail = (wanted: string): never => {
+  const fail = (expected: string): never => {
     const before = text.slice(0, at);
     const line = before.split("\n").length;
     const column = at - before.lastIndexOf("\n");
     const found = at >= text.length ? "the end of the text" : JSON.stringify(text[at]);
-    throw new JsonError(`Wanted ${wanted} at line ${line}, column ${column}, found ${found}`);
+    throw new JsonError(`Expected ${expected} at line ${line}, column ${column}, found ${found}`);
   };
   const space = (): void => {
-    for (;;) {
-      const c = text.charCodeAt(at);
-      if (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09) return;
-      at++;
-    }
+    at = skipBlanks(bytes, at);
   };
   const string = (): string => {
-    const start = at++;
-    for (;;) {
-      const c = text.charCodeAt(at);
-      if (Number.isNaN(c)) fail("a closing quotation mark");
-      if (c < 0x20) fail("no control character in a string");
-      at++;
-      if (c === 0x5c) at++;
-      else if (c === 0x22) break;
+    const start = at;
+    const end = endOfString(bytes, start);
+    const control = bytes.subarray(start, end).findIndex((byte) => byte < 0x20);
+    if (control >= 0) {
+      at += control;
+      fail("no control character in a string");
     }
     try {
-      return JSON.parse(textOf(text.slice(start, at)));
+      const decoded = JSON.parse(new TextDecoder().decode(bytes.subarray(start, end)));
+      at = end;
+      return decoded;
     } catch {
-      at = start;
-      return fail("a string with valid escapes");
+      return fail("a string with a closing quotation mark and valid escapes");
     }
   };
   const value = (depth: number): JsonNode => {
@@ -174,6 +166,15 @@ export function parseJson(text: string): JsonNode {
   return node;
 }
 
+/**
+ * Parses a byte string and keeps it beside its value, for those who edit it.
+ *
+ * @throws {JsonError} as {@linkcode parseJson} does.
+ */
+export function parseText(text: string): JsonText {
+  return { text, root: parseJson(text) };
+}
+
 /** Returns a member's value; of repeated keys the last one, as Go's parser does. */
 export function memberOf(node: JsonNode, key: string): JsonNode | undefined {
   if (node.kind !== "object") return undefined;
@@ -215,6 +216,11 @@ export function foldedKey(key: string): string {
   return key.replaceAll("\u017f", "s").replaceAll("\u212a", "k").toLowerCase();
 }
 
+/** Tells whether two texts say the same: order of keys and white space do not count. */
+export function isSameJson(one: JsonText, other: JsonText): boolean {
+  return canonicalJson(one.text, one.root) === canonicalJson(other.text, other.root);
+}
+
 /**
  * Returns a form that is equal for equal values: keys sorted, no whitespace, numbers as written.
  *
@@ -236,89 +242,4 @@ export function canonicalJson(text: string, node: JsonNode): string {
         ? JSON.stringify(node.value)
         : text.slice(node.start, node.end);
   }
-}
-
-/** How a text is laid out. */
-export interface JsonLayout {
-  /** Line end, or `""` when everything stands on one line. */
-  readonly lineEnd: string;
-  /** One level of indentation. */
-  readonly unit: string;
-  /** Whether a space follows `:` (and `,` within a line). */
-  readonly spaced: boolean;
-}
-
-/**
- * Writes a value in a given layout; scalars and keys keep their spelling.
- *
- * @param text The byte string that the node was parsed from.
- * @param base Indentation of the line on which the value begins.
- */
-export function formatJson(
-  text: string,
-  node: JsonNode,
-  layout: JsonLayout,
-  base: string,
-): string {
-  if (node.kind === "scalar") return text.slice(node.start, node.end);
-  const [open, close] = node.kind === "object" ? "{}" : "[]";
-  const inner = base + layout.unit;
-  const colon = layout.spaced ? ": " : ":";
-  const parts = node.kind === "object"
-    ? node.members.map((m) =>
-      text.slice(m.keyStart, m.keyEnd) + colon + formatJson(text, m.value, layout, inner)
-    )
-    : node.items.map((item) => formatJson(text, item, layout, inner));
-  if (parts.length === 0) return `${open}${close}`;
-  const isShort = node.kind === "array" && node.items.every((item) => item.kind === "scalar");
-  if (layout.lineEnd === "" || isShort) {
-    return `${open}${parts.join(layout.spaced ? ", " : ",")}${close}`;
-  }
-  return `${open}${layout.lineEnd}${inner}${parts.join(`,${layout.lineEnd}${inner}`)}` +
-    `${layout.lineEnd}${base}${close}`;
-}
-
-/**
- * Tells how an object's text is laid out, for writing a sibling of it.
- *
- * @param text The byte string that the node was parsed from.
- */
-export function layoutOf(text: string, node: JsonObject): JsonLayout {
-  const first = node.members[0];
-  const colon = first === undefined ? ": " : text.slice(first.keyEnd, first.value.start);
-  const spaced = /\s$/.test(colon);
-  const before = first === undefined ? "" : text.slice(node.start + 1, first.keyStart);
-  const lineEnd = lineEndIn(before);
-  if (lineEnd === "") return { lineEnd: "", unit: "", spaced };
-  const inner = before.slice(before.lastIndexOf("\n") + 1);
-  const closing = indentationAt(text, node.end - 1);
-  const unit = closing !== undefined && inner.startsWith(closing) && inner.length > closing.length
-    ? inner.slice(closing.length)
-    : "  ";
-  return { lineEnd, unit, spaced };
-}
-
-/** Returns the first line end in a text, or `""`. */
-export function lineEndIn(text: string): string {
-  return /\r?\n/.exec(text)?.[0] ?? "";
-}
-
-/** Returns the whitespace between the line's begin and a position, when nothing else stands there. */
-export function indentationAt(text: string, at: number): string | undefined {
-  const line = text.slice(text.lastIndexOf("\n", at - 1) + 1, at);
-  return /^[ \t]*$/.test(line) ? line : undefined;
-}
-
-/** Replaces spans of a text; the spans must not overlap. */
-export function replaceSpans(
-  text: string,
-  spans: readonly { readonly start: number; readonly end: number; readonly by: string }[],
-): string {
-  let result = "";
-  let at = 0;
-  for (const span of [...spans].sort((a, b) => a.start - b.start)) {
-    result += text.slice(at, span.start) + span.by;
-    at = span.end;
-  }
-  return result + text.slice(at);
 }

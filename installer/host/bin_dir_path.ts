@@ -5,6 +5,7 @@
  *
  * Facts: proc_pid_mountinfo(5); include/linux/proc_ns.h (`PROC_PID_INIT_INO`).
  */
+import { readKernelFile } from "../../src/linux/kernel_file.ts";
 
 /** What is seen of the bin dir's path on the host. */
 export type BinDirPath =
@@ -26,7 +27,7 @@ export interface MountView {
 }
 
 const ownView: MountView = {
-  mountinfo: () => Deno.readTextFileSync("/proc/self/mountinfo"),
+  mountinfo: () => readKernelFile("/proc/self/mountinfo"),
   realPath: (path) => Deno.realPathSync(path),
   identity: (path) => {
     try {

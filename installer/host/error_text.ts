@@ -1,5 +1,5 @@
 /** What went wrong with a host's file, in words that stay the same while the trouble does. */
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 
 /**
  * Returns an error's message with each temporary file called by the name of its target: with the

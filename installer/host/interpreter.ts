@@ -7,6 +7,8 @@
  * wants the last of the `p_filesz` bytes to be NUL (Linux, fs/binfmt_elf.c).
  */
 
+import { ElfError, PT_INTERP, type ReadAt, readerOf, readProgramHeaders } from "./elf_header.ts";
+
 /** Bytes of the slot, including the final NUL: the longest interpreter path is one byte shorter. */
 export const interpreterSlotSize = 256;
 
@@ -31,59 +33,44 @@ export class InterpreterError extends Error {
   override readonly name = "InterpreterError";
 }
 
-/** Reads `length` bytes of a program at `offset`; fewer when the file ends. */
-export type ReadAt = (offset: number, length: number) => Uint8Array;
-
-const PT_INTERP = 3;
-
 /**
  * Finds the interpreter slot of a built plugin without reading the whole file (it has 90 MB).
  *
  * @param readAt Reads parts of the program's file.
  * @returns Offset and length of the slot.
- * @throws {InterpreterError} when the file is no 64-bit little-endian ELF program or was not built
+ * @throws {InterpreterError} when the file is not a 64-bit little-endian ELF program or was not built
  * with a slot.
  */
 export function findInterpreterSlot(readAt: ReadAt): InterpreterSlot {
-  const header = readAt(0, 64);
-  if (header.length < 64 || header[0] !== 0x7f || header[1] !== 0x45 || header[2] !== 0x4c) {
-    throw new InterpreterError("Cannot find the interpreter of the program: it is no ELF file");
-  }
-  if (header[4] !== 2 || header[5] !== 1) {
+  const header = programHeaders(readAt).find(({ type }) => type === PT_INTERP);
+  if (header === undefined) {
     throw new InterpreterError(
-      "Cannot find the interpreter of the program: wanted a 64-bit little-endian ELF file",
+      "Cannot find the interpreter of the program: it is linked statically",
     );
   }
-  const view = viewOf(header);
-  const tableOffset = Number(view.getBigUint64(32, true));
-  const entrySize = view.getUint16(54, true);
-  const count = view.getUint16(56, true);
-  const table = readAt(tableOffset, entrySize * count);
-  if (entrySize !== 56 || table.length < entrySize * count) {
+  const { offset, filesz: length } = header;
+  const marker = interpreterMarker();
+  const before = offset < marker.length
+    ? new Uint8Array()
+    : readAt(offset - marker.length, marker.length);
+  if (length !== interpreterSlotSize || !equal(before, marker)) {
     throw new InterpreterError(
-      "Cannot find the interpreter of the program: its program header table is damaged",
+      "Cannot set the interpreter of the program: it was not built with an interpreter slot; " +
+        "build it with 'deno task build'",
     );
   }
-  const entries = viewOf(table);
-  for (let i = 0; i < count; i++) {
-    if (entries.getUint32(i * entrySize, true) !== PT_INTERP) continue;
-    const offset = Number(entries.getBigUint64(i * entrySize + 8, true));
-    const length = Number(entries.getBigUint64(i * entrySize + 32, true));
-    const marker = interpreterMarker();
-    const before = offset < marker.length
-      ? new Uint8Array()
-      : readAt(offset - marker.length, marker.length);
-    if (length !== interpreterSlotSize || !equal(before, marker)) {
-      throw new InterpreterError(
-        "Cannot set the interpreter of the program: it was not built with an interpreter slot; " +
-          "build it with 'deno task build'",
-      );
-    }
-    return { offset, length };
+  return { offset, length };
+}
+
+function programHeaders(readAt: ReadAt): ReturnType<typeof readProgramHeaders> {
+  try {
+    return readProgramHeaders(readAt);
+  } catch (error) {
+    if (!(error instanceof ElfError)) throw error;
+    throw new InterpreterError(`Cannot find the interpreter of the program: ${error.message}`, {
+      cause: error,
+    });
   }
-  throw new InterpreterError(
-    "Cannot find the interpreter of the program: it is linked statically",
-  );
 }
 
 /**
@@ -96,7 +83,7 @@ export function findInterpreterSlot(readAt: ReadAt): InterpreterSlot {
 export function interpreterSlotContent(path: string): Uint8Array {
   if (!path.startsWith("/") || path.includes("\0")) {
     throw new InterpreterError(
-      `Cannot set the interpreter ${JSON.stringify(path)}: wanted an absolute path without NUL`,
+      `Cannot set the interpreter ${JSON.stringify(path)}: expected an absolute path without NUL`,
     );
   }
   const bytes = new TextEncoder().encode(path);
@@ -122,7 +109,7 @@ export function interpreterSlotContent(path: string): Uint8Array {
  */
 export function setInterpreter(program: Uint8Array, path: string): Uint8Array {
   const content = interpreterSlotContent(path);
-  const slot = findInterpreterSlot((offset, length) => program.subarray(offset, offset + length));
+  const slot = findInterpreterSlot(readerOf(program));
   const copy = program.slice();
   copy.set(content, slot.offset);
   return copy;
@@ -140,10 +127,6 @@ export function interpreterOf(readAt: ReadAt): string {
   const bytes = readAt(slot.offset, slot.length);
   const end = bytes.indexOf(0);
   return new TextDecoder().decode(bytes.subarray(0, end < 0 ? bytes.length : end));
-}
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function equal(a: Uint8Array, b: Uint8Array): boolean {

@@ -1,5 +1,5 @@
 /** Who on the host still names the plugin: configuration files, and chains of pods that are running. */
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import { mentionOf, referenceTo } from "../runtime/mentions.ts";

@@ -99,7 +99,7 @@ export function readNetFile(
     return { name, status: own, ...link, problem: "It is a link to a file that is not there" };
   }
   if (status.kind === "directory") return undefined;
-  if (status.kind !== "file") return { name, status, ...link, problem: "It is no regular file" };
+  if (status.kind !== "file") return { name, status, ...link, problem: "It is not a regular file" };
   if (status.size > sizeLimit) {
     return { name, status, ...link, problem: `It has ${status.size} bytes, at most ${sizeLimit}` };
   }

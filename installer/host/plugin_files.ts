@@ -8,45 +8,20 @@
 import { LinuxError } from "../../src/linux/errno.ts";
 import { fileClock } from "../../src/linux/file_clock.ts";
 import { pluginType } from "../conflist/conflist.ts";
-import { appendedLength, trailerSize } from "./appended_data.ts";
 import { canBeDelStub, isDelStub } from "./del_stub.ts";
-import { type Content, passingPages, type Patch, readContent } from "./file_content.ts";
+import { type Content, passingPages, readContent } from "./file_content.ts";
 import { discard, folderOf, temporaryName, writeTemporary } from "./host_files.ts";
-import {
-  findInterpreterSlot,
-  InterpreterError,
-  interpreterSlotContent,
-  libraryFolder,
-} from "./interpreter.ts";
+import { libraryFolder } from "./interpreter.ts";
 import type { FileStatus, Operations } from "./operations.ts";
 import { ownGid, ownUid } from "./owner.ts";
+import { type PlannedFile, planPluginFiles, type PluginPlaces } from "./plugin_plan.ts";
 import { startProgram } from "./program_start.ts";
-
-/** Where the plugin comes from and goes to. */
-export interface PluginPlaces {
-  /**
-   * Folder with `kuma-cni` and, for a self-contained plugin, `kuma-cni.lib/`. Where `kuma-cni` is a name
-   * of another program with the same runtime, `kuma-cni.payload` makes it the plugin.
-   */
-  readonly sourceDir: string;
-  /** The host's bin dir as this process sees it. */
-  readonly binDir: string;
-  /** The same folder's path on the host. */
-  readonly hostBinDir: string;
-}
 
 /** How the bin dir compares with the image. */
 export type PluginState =
   | { readonly kind: "current" }
   | { readonly kind: "missing"; readonly path: string }
   | { readonly kind: "differs"; readonly path: string };
-
-interface PlannedFile extends Content {
-  readonly target: string;
-  readonly mode: number;
-  /** The patch for a start from the folder as this process sees it, where it fits. */
-  readonly trial?: Patch | undefined;
-}
 
 /** Of what a content is made: its size, and what changes when it does. */
 type ContentStatus = Pick<FileStatus, "size" | "identity" | "changed">;
@@ -197,65 +172,7 @@ export class PluginFiles {
 
   /** The files to install, in order; the image does not change while the process runs. */
   #plan(): readonly PlannedFile[] {
-    return this.#planned ??= this.#makePlan();
-  }
-
-  #makePlan(): readonly PlannedFile[] {
-    const { sourceDir, binDir, hostBinDir } = this.places;
-    const program = `${sourceDir}/${pluginType}`;
-    const status = this.operations.targetStatus(program);
-    if (status === undefined) {
-      throw new Error(
-        `Cannot find the plugin "${program}"; it belongs to the image, or set CNI_SOURCE_DIR`,
-      );
-    }
-    // Opening a FIFO would wait for ever.
-    if (status.kind !== "file") {
-      throw new Error(`Cannot use the plugin "${program}": it is not a regular file`);
-    }
-    const target = `${binDir}/${pluginType}`;
-    const mode = (status.mode & 0o755) | 0o111;
-    const libraries = this.#libraries(`${sourceDir}/${pluginType}.lib`, "");
-    const loader = libraries.find((name) => /(^|\/)ld-[^/]*\.so/.test(name));
-    const payload = this.#payload(program, status.size);
-    const planned = { source: program, target, mode, ...payload };
-    if (loader === undefined) return [planned];
-    const files = libraries.map((name) => ({
-      source: `${sourceDir}/${pluginType}.lib/${name}`,
-      target: `${binDir}/${libraryFolder}/${name}`,
-      mode: 0o755,
-    }));
-    using file = Deno.openSync(program, { read: true });
-    const slot = findInterpreterSlot((offset, length) => readAt(file, offset, length));
-    const bytes = interpreterSlotContent(`${hostBinDir}/${libraryFolder}/${loader}`);
-    const patch = { offset: slot.offset, bytes };
-    const trial = this.#trialPatch(slot.offset, `${binDir}/${libraryFolder}/${loader}`);
-    return [...files, { ...planned, patch, trial }];
-  }
-
-  /** What makes the program the plugin, when the image has that in a file of its own. */
-  #payload(program: string, size: number): Pick<PlannedFile, "end"> {
-    const source = `${program}.payload`;
-    if (this.operations.targetStatus(source) === undefined) return {};
-    using file = Deno.openSync(program, { read: true });
-    const length = appendedLength(readAt(file, Math.max(0, size - trailerSize), trailerSize), size);
-    if (length === undefined) {
-      throw new Error(
-        `Cannot make the plugin of "${program}" and "${source}": the former is not a compiled ` +
-          "program; both belong to the image",
-      );
-    }
-    return { end: { at: size - length, source } };
-  }
-
-  /** A folder whose path is too long in the container may still be short enough on the host. */
-  #trialPatch(offset: number, loader: string): Patch | undefined {
-    try {
-      return { offset, bytes: interpreterSlotContent(loader) };
-    } catch (error) {
-      if (error instanceof InterpreterError) return undefined;
-      throw error;
-    }
+    return this.#planned ??= planPluginFiles(this.operations, this.places);
   }
 
   /** Size of the file to install, when it last changed, and what changes when it does. */
@@ -273,17 +190,6 @@ export class PluginFiles {
       identity: `${identity} ${rest.identity}`,
       changed: rest.changed > changed ? rest.changed : changed,
     };
-  }
-
-  /** Relative names of the libraries; they may stand in a folder named after their version. */
-  #libraries(folder: string, prefix: string): string[] {
-    return (this.operations.list(folder) ?? []).flatMap((name) => {
-      const kind = this.operations.targetStatus(`${folder}/${name}`)?.kind;
-      if (kind === "directory" && prefix === "") {
-        return this.#libraries(`${folder}/${name}`, `${name}/`);
-      }
-      return kind === "file" ? [prefix + name] : [];
-    });
   }
 
   async #isCurrent(file: PlannedFile, status: FileStatus): Promise<boolean> {
@@ -425,16 +331,4 @@ export class PluginFiles {
       return [...this.#foldersBelow(path), path];
     });
   }
-}
-
-function readAt(file: Deno.FsFile, offset: number, length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  file.seekSync(offset, Deno.SeekMode.Start);
-  let read = 0;
-  while (read < length) {
-    const n = file.readSync(bytes.subarray(read));
-    if (n === null) break;
-    read += n;
-  }
-  return bytes.subarray(0, read);
 }

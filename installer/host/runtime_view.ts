@@ -1,7 +1,7 @@
 /** What is seen of the runtime: its configuration, and what it finds beside the net dir's files. */
-import { type ConfFile, isConfName } from "../conflist/conf_file.ts";
+import { type ConfFile, isConfName, jsonOf } from "../conflist/conf_file.ts";
 import { pluginType } from "../conflist/conflist.ts";
-import { memberOf, parseJson, stringMemberOf } from "../conflist/json_edit.ts";
+import { memberOf, stringMemberOf } from "../conflist/json_edit.ts";
 import type { ConfigReader } from "../runtime/config_reader.ts";
 import { detectRuntime } from "../runtime/detect_runtime.ts";
 import type { NetDir } from "../runtime/network.ts";
@@ -86,8 +86,8 @@ function foldersOf(
   paths: Set<string>,
 ): ReadonlyMap<string, readonly ConfFile[]> {
   const folders = new Map<string, readonly ConfFile[]>();
-  for (const { name: fileName, text } of files) {
-    const name = fileName.endsWith(".conflist") ? nameIn(text) : undefined;
+  for (const file of files) {
+    const name = file.name.endsWith(".conflist") ? networkNameOf(file) : undefined;
     if (!name || name.includes("/") || name.startsWith(".") || folders.has(name)) continue;
     const folder = `${settings.mountedNetDir}/${name}`;
     if (operations.targetStatus(folder)?.kind !== "directory") continue;
@@ -99,12 +99,12 @@ function foldersOf(
   return folders;
 }
 
-function nameIn(text: string | undefined): string | undefined {
+function networkNameOf(file: ConfFile): string | undefined {
   try {
-    const root = parseJson(text ?? "");
+    const { root } = jsonOf(file);
     return memberOf(root, "name") && stringMemberOf(root, "name");
   } catch {
-    // What is no JSON names no folder.
+    // What is not JSON names no folder.
     return undefined;
   }
 }

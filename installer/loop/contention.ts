@@ -1,17 +1,17 @@
 /**
- * Tells repairs from a fight. Some network plugins watch their configuration file and undo every
+ * Tells repairs from contention. Some network plugins watch their configuration file and undo every
  * change at once; answering each of their writes would spin both programs for ever.
  */
 
 /** What a repair of one file is to do. */
-export interface Verdict {
+export interface Backoff {
   /** Milliseconds that the repair must wait; 0: repair now. */
   readonly wait: number;
   /** Whether this is a good moment to tell people (once per minute and file). */
   readonly tell: boolean;
 }
 
-interface Record {
+interface RepairHistory {
   /** Repairs that may still follow each other at once. */
   credit: number;
   last: number;
@@ -30,39 +30,39 @@ const calm = 60_000;
 
 /** Counts repairs per file. Times are in milliseconds of any clock that never goes back. */
 export class Contention {
-  readonly #records = new Map<string, Record>();
+  readonly #histories = new Map<string, RepairHistory>();
 
   /** Asks whether a file may be repaired now. */
-  ask(file: string, now: number): Verdict {
-    const record = this.#records.get(file);
-    if (record === undefined) return { wait: 0, tell: false };
-    if (now - record.last >= calm) {
-      this.#records.delete(file);
+  ask(file: string, now: number): Backoff {
+    const history = this.#histories.get(file);
+    if (history === undefined) return { wait: 0, tell: false };
+    if (now - history.last >= calm) {
+      this.#histories.delete(file);
       return { wait: 0, tell: false };
     }
-    const tell = record.repairs >= suspicious && now - record.told >= 60_000;
-    if (tell) record.told = now;
-    const wait = Math.max(0, record.last + record.pause - now);
+    const tell = history.repairs >= suspicious && now - history.told >= 60_000;
+    if (tell) history.told = now;
+    const wait = Math.max(0, history.last + history.pause - now);
     return { wait, tell };
   }
 
   /** Notes that a file was repaired. */
   repaired(file: string, now: number): void {
-    const record = this.#records.get(file) ??
+    const history = this.#histories.get(file) ??
       { credit, last: now, pause: 0, told: -Infinity, repairs: 0 };
-    const rested = (now - record.last) / 1000;
-    // A pause of our own is no rest of the other program: credit comes back only before a fight.
-    if (record.credit > 0) record.credit = Math.min(credit, record.credit + rested) - 1;
-    record.credit = Math.max(0, record.credit);
-    if (record.credit === 0) record.pause = Math.min(longestPause, record.pause * 2 || 1000);
-    record.repairs = rested > 10 && record.pause === 0 ? 1 : record.repairs + 1;
-    record.last = now;
-    this.#records.set(file, record);
+    const rested = (now - history.last) / 1000;
+    // A pause of our own is no rest of the other program: credit comes back only before contention.
+    if (history.credit > 0) history.credit = Math.min(credit, history.credit + rested) - 1;
+    history.credit = Math.max(0, history.credit);
+    if (history.credit === 0) history.pause = Math.min(longestPause, history.pause * 2 || 1000);
+    history.repairs = rested > 10 && history.pause === 0 ? 1 : history.repairs + 1;
+    history.last = now;
+    this.#histories.set(file, history);
   }
 }
 
 /**
- * Returns the likely cause of a fight, with the remedy.
+ * Returns the likely cause of contention, with the remedy.
  *
  * @param text Byte string of the net dir's configuration files.
  */

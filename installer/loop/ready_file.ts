@@ -15,7 +15,7 @@ export class ReadyFile {
    */
   reset(): void {
     const folder = this.path.slice(0, this.path.lastIndexOf("/")) || "/";
-    if (!Deno.statSync(folder).isDirectory) throw new Error(`"${folder}" is no folder`);
+    if (!Deno.statSync(folder).isDirectory) throw new Error(`"${folder}" is not a folder`);
     this.set(false);
   }
 

@@ -138,7 +138,7 @@ export class Reconciler {
       for (const step of plan.steps) {
         const wait = this.#waitOfContention(step, seen);
         if (wait > 0) {
-          const reason = `"${nameOf(step)}" is fought over by another program`;
+          const reason = `Another program keeps rewriting "${nameOf(step)}"`;
           return this.#unfinished(plan, done, reason, { failed: false, retryAfter: wait });
         }
         try {
@@ -212,8 +212,8 @@ export class Reconciler {
 
   #waitOfContention(step: Step, seen: Observed): number {
     if (step.kind !== "write" || !answers.has(step.cause) || !this.#wasInstalled) return 0;
-    const verdict = this.#contention.ask(step.name, this.now());
-    if (verdict.tell) {
+    const backoff = this.#contention.ask(step.name, this.now());
+    if (backoff.tell) {
       const texts = seen.files.map(({ text }) => text ?? "").join("\n");
       this.observer.conflict?.(step.name);
       this.log.warn(
@@ -223,7 +223,7 @@ export class Reconciler {
         },
       );
     }
-    return verdict.wait;
+    return backoff.wait;
   }
 
   #report(step: Step, since: number): void {

@@ -2,16 +2,18 @@
  * Finds out whether a stopping agent is being replaced or removed for good. Without proof of removal
  * it counts as replaced: pods must keep starting while a DaemonSet rolls.
  */
+import { isRecord } from "../../src/json/record.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { clientOf, type OwnPod, ownPod, readOwnPod } from "../cluster/own_pod.ts";
 import type { Settings } from "../settings/declarations.ts";
 
 /** What the cluster says about this program's own DaemonSet. */
 export type RemovalProof =
-  | { readonly verdict: "removed"; readonly reason: string }
-  | { readonly verdict: "staying"; readonly reason: string }
-  | { readonly verdict: "unknown"; readonly reason: string };
+  | { readonly kind: "removed"; readonly reason: string }
+  | { readonly kind: "staying"; readonly reason: string }
+  | { readonly kind: "unknown"; readonly reason: string };
 
 /**
  * Asks the API server about this program's DaemonSet.
@@ -31,41 +33,42 @@ export async function proveRemoval(
   timeout: number,
 ): Promise<RemovalProof> {
   const pod = ownPod(settings);
-  if (pod === undefined) return { verdict: "unknown", reason: "not running as a pod" };
+  if (pod === undefined) return { kind: "unknown", reason: "not running as a pod" };
   const signal = AbortSignal.timeout(timeout);
   try {
     using client = clientOf(settings, timeout);
     const owner = await readOwner(client, pod, signal);
     if (owner === undefined) {
-      return { verdict: "unknown", reason: `no DaemonSet owns the pod "${pod.name}"` };
+      return { kind: "unknown", reason: `no DaemonSet owns the pod "${pod.name}"` };
     }
     const what = `DaemonSet "${pod.namespace}/${owner.name}"`;
     const path = `/apis/apps/v1/namespaces/${encodeURIComponent(pod.namespace)}/daemonsets/${
       encodeURIComponent(owner.name)
     }`;
     try {
-      const metadata = record((await client.getJson(path, { signal, what })).metadata);
+      const found = (await client.getJson(path, { signal, what })).metadata;
+      const metadata = isRecord(found) ? found : {};
       if (metadata.deletionTimestamp !== undefined) {
-        return { verdict: "removed", reason: `the ${what} is being deleted` };
+        return { kind: "removed", reason: `the ${what} is being deleted` };
       }
       if (metadata.uid !== owner.uid) {
-        return { verdict: "staying", reason: `the ${what} was created anew` };
+        return { kind: "staying", reason: `the ${what} was created anew` };
       }
-      return { verdict: "staying", reason: `the ${what} is there` };
+      return { kind: "staying", reason: `the ${what} is there` };
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.status === 404) return { verdict: "removed", reason: `the ${what} is gone` };
-      return { verdict: "unknown", reason: error.message };
+      if (error.status === 404) return { kind: "removed", reason: `the ${what} is gone` };
+      return { kind: "unknown", reason: error.message };
     }
   } catch (error) {
     const mayCount = settings.uninstallWhenRefused && couldReadPod && isRefusal(error);
     if (mayCount && await isStillRefused(settings, pod, signal)) {
       return {
-        verdict: "removed",
+        kind: "removed",
         reason: "the account that this program runs under was removed, or its rights were",
       };
     }
-    return { verdict: "unknown", reason: error instanceof Error ? error.message : String(error) };
+    return { kind: "unknown", reason: messageOf(error) };
   }
 }
 
@@ -111,15 +114,12 @@ async function readOwner(
   pod: OwnPod,
   signal: AbortSignal,
 ): Promise<{ readonly name: string; readonly uid: unknown } | undefined> {
-  const owners = record((await readOwnPod(client, pod, signal)).metadata).ownerReferences;
-  for (const owner of Array.isArray(owners) ? owners.map(record) : []) {
+  const { metadata } = await readOwnPod(client, pod, signal);
+  const owners = isRecord(metadata) ? metadata.ownerReferences : undefined;
+  for (const owner of Array.isArray(owners) ? owners.filter(isRecord) : []) {
     if (owner.kind === "DaemonSet" && typeof owner.name === "string") {
       return { name: owner.name, uid: owner.uid };
     }
   }
   return undefined;
-}
-
-function record(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
 }

@@ -10,7 +10,7 @@ export interface Observer {
   installed?(milliseconds: number): void;
   /** A foreign change was repaired, in so many milliseconds from noticing it. */
   healed?(cause: Cause, milliseconds: number): void;
-  /** A write was given up because another program changed the file meanwhile, or fights over it. */
+  /** A write was given up because another program changed the file meanwhile, or contends for it. */
   conflict?(file: string): void;
   /** Readiness changed. */
   state?(state: State): void;

@@ -4,8 +4,8 @@
  * point, by any version; also takes away what the reference installer leaves.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { isConfName } from "../conflist/conf_file.ts";
-import { parseList, pluginType, typesOf, unchain } from "../conflist/conflist.ts";
+import { isConfName, jsonOf } from "../conflist/conf_file.ts";
+import { listOf, pluginType, unchain } from "../conflist/conflist.ts";
 import { bytesOf } from "../conflist/json_edit.ts";
 import { errorText } from "../host/error_text.ts";
 import {
@@ -208,8 +208,7 @@ function restore(
     const content = new Uint8Array(entry.before.content);
     return replaceFile(operations, path, file.content, content, file.status);
   }
-  const bare = unchain(file.text!);
-  if (typesOf(parseList(bare)).length === 0) return removeFile(operations, path, file.content);
+  const bare = unchain(listOf(jsonOf(file)));
   return replaceFile(operations, path, file.content, bytesOf(bare), file.status);
 }
 

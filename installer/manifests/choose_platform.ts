@@ -2,7 +2,8 @@
  * Chooses the platform by what a cluster shows: its nodes and the DaemonSets of network plugins. A
  * wrong folder would leave pods without rules, so anything unclear is said and not guessed.
  */
-import { isTree, type Tree } from "./tree.ts";
+import { isRecord } from "../../src/json/record.ts";
+import { type Tree } from "./tree.ts";
 import { k3sBinDir, kubeletVersion } from "./k3s.ts";
 
 /** What a look at the cluster gave. */
@@ -226,7 +227,7 @@ function unsure(reason: string): PlatformChoice {
 }
 
 function kindOf(object: unknown): unknown {
-  return isTree(object) ? object.kind : undefined;
+  return isRecord(object) ? object.kind : undefined;
 }
 
 function nodeOf(object: unknown): Node {
@@ -235,7 +236,7 @@ function nodeOf(object: unknown): Node {
   return {
     name: textAt(object, "metadata", "name"),
     providerId: textAt(object, "spec", "providerID"),
-    labels: isTree(labels) ? labels : {},
+    labels: isRecord(labels) ? labels : {},
     kubelet: textAt(info, "kubeletVersion"),
     osImage: textAt(info, "osImage"),
   };
@@ -252,7 +253,7 @@ function daemonSetOf(object: unknown): DaemonSet {
 
 function at(object: unknown, ...keys: readonly string[]): unknown {
   let current = object;
-  for (const key of keys) current = isTree(current) ? current[key] : undefined;
+  for (const key of keys) current = isRecord(current) ? current[key] : undefined;
   return current;
 }
 

@@ -114,6 +114,7 @@ function container(values: Values, names: Names, facts: DaemonSetFacts): Tree {
 function environment(values: Values, { cni }: Names): Tree[] {
   const port = values.get("cni.healthPort");
   const runtime = values.get("cni.runtime");
+  const logFormat = values.get("cni.logFormat");
   const field = (name: string, fieldPath: string) => ({
     name,
     valueFrom: { fieldRef: { apiVersion: "v1", fieldPath } },
@@ -129,6 +130,7 @@ function environment(values: Values, { cni }: Names): Tree[] {
     { name: "CNI_NET_DIR", value: values.get("cni.netDir") },
     { name: "CHAINED_CNI_PLUGIN", value: String(values.get("cni.chained")) },
     { name: "CNI_LOG_LEVEL", value: values.get("cni.logLevel") },
+    ...unlessDefault("CNI_LOG_FORMAT", logFormat === "text", logFormat),
     ...unlessDefault("CNI_RUNTIME", runtime === "auto", runtime),
     ...unlessDefault("CNI_CONF_NAME_IS_LOADED", !values.get("cni.confNameIsLoaded"), "true"),
     ...unlessDefault("KUMA_CNI_UNINSTALL", !values.get("cni.uninstall.onStop"), "true"),

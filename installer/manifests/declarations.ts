@@ -110,13 +110,13 @@ export const valueDeclarations = {
   "cni.confNameIsLoaded": value(
     truth,
     false,
-    "Your word that pods go through the file of confName, whatever else is in netDir",
+    "Whether you know that pods go through the file of confName; true: other files do not count",
     "DaemonSet: CNI_CONF_NAME_IS_LOADED",
   ),
   "cni.runtime": value(
     oneOf("auto", "containerd", "cri-o", "multus"),
     "auto",
-    "What decides which file of netDir is used; auto: what is seen in hostFolders, else containerd",
+    "Program that chooses among the files of netDir; auto: what hostFolders show, else containerd",
     "DaemonSet: CNI_RUNTIME",
   ),
   "cni.hostFolders": value(
@@ -132,6 +132,12 @@ export const valueDeclarations = {
     "What install-cni and the plugin log",
     "DaemonSet: CNI_LOG_LEVEL; ConfigMap: log_level",
   ),
+  "cni.logFormat": value(
+    oneOf("text", "json"),
+    "text",
+    "Form of the log lines: text as of the reference, or a JSON object for each",
+    "DaemonSet: CNI_LOG_FORMAT",
+  ),
   "cni.engine": value(
     oneOf("auto", "nftables", "iptables"),
     "auto",
@@ -141,7 +147,7 @@ export const valueDeclarations = {
   "cni.excludeNamespaces": value(
     namespacePatterns,
     [],
-    "Namespaces whose pods are passed through without a look-up, besides kube-system and cni.namespace",
+    "Namespaces whose pods are skipped without a look-up, besides kube-system and cni.namespace",
     "ConfigMap: kubernetes.exclude_namespaces",
   ),
   "cni.clusterDns": value(
@@ -374,7 +380,7 @@ export const valueDeclarations = {
   "namespaceAllowList": value(
     namespaces,
     [],
-    "Namespaces of the mesh: pods of all others are passed through, and no right covers them; empty: all",
+    "Namespaces of the mesh: pods of all others are skipped, and no right covers them; empty: all",
     "RoleBindings; ConfigMap: kubernetes.include_namespaces",
   ),
   "controlPlane": value(anyMapping, {}, "Values of the control plane", elsewhere),

@@ -2,7 +2,8 @@
  * What a value may be. A kind is at once the check that the command makes, the words of its message
  * and the JSON schema that Helm checks the same value by.
  */
-import { describeValue, isTree, type Tree } from "./tree.ts";
+import { isRecord } from "../../src/json/record.ts";
+import { describeValue, type Tree } from "./tree.ts";
 
 /** What is wrong with a value, and where in it. */
 export interface Problem {
@@ -48,7 +49,7 @@ function kind<T>(
   };
 }
 
-/** `--set` makes numbers and truth values of what looks like one. */
+/** `--set` makes numbers and booleans of what looks like one. */
 function quoteFix(value: unknown): string | undefined {
   return typeof value === "number" || typeof value === "boolean"
     ? "use --set-string, or quote it in the file"
@@ -150,7 +151,7 @@ export function mappingOf<T>(item: Kind<T>, words: string): Kind<Readonly<Record
     schema: { type: "object", additionalProperties: item.schema },
     empty: {},
     problem(actual, path) {
-      if (!isTree(actual)) return mappingProblem(actual, path, words);
+      if (!isRecord(actual)) return mappingProblem(actual, path, words);
       return firstProblem(
         Object.entries(actual),
         ([key, value]) => item.problem(value, `${path}.${key}`),
@@ -172,7 +173,7 @@ export function fields(words: string, known: Readonly<Record<string, Kind>>): Ki
     },
     empty: {},
     problem(actual, path) {
-      if (!isTree(actual)) return mappingProblem(actual, path, words);
+      if (!isRecord(actual)) return mappingProblem(actual, path, words);
       return firstProblem(Object.entries(actual), ([key, value]): Problem | undefined => {
         const at = `${path}.${key}`;
         if (Object.hasOwn(known, key)) return known[key]!.problem(value, at);
@@ -188,7 +189,8 @@ export const anyMapping: Kind<Tree> = {
   words: "a mapping",
   schema: { type: "object" },
   empty: {},
-  problem: (actual, path) => isTree(actual) ? undefined : mappingProblem(actual, path, "a mapping"),
+  problem: (actual, path) =>
+    isRecord(actual) ? undefined : mappingProblem(actual, path, "a mapping"),
 };
 
 function mappingProblem(actual: unknown, path: string, words: string): Problem {

@@ -2,7 +2,8 @@
  * Helm's syntax of `--set`: `a.b=1,c[0].d={x,y}`, with `\` before a character that is meant as
  * itself. What each form gives is Helm's own answer; a test asks the real Helm the same.
  */
-import { isTree, member, overlay, setMember, type Tree, ValuesError } from "./tree.ts";
+import { isRecord, own } from "../../src/json/record.ts";
+import { overlay, setMember, type Tree, ValuesError } from "./tree.ts";
 
 /** What the right-hand side becomes. */
 export type SetFlag = "--set" | "--set-string" | "--set-json" | "--set-file";
@@ -33,7 +34,7 @@ export function applySet(
   };
   if (flag === "--set-json" && /^\s*\{/.test(argument)) {
     const whole = parseJson(argument, fail);
-    return isTree(whole) ? overlay(tree, whole) : fail("expected a JSON object");
+    return isRecord(whole) ? overlay(tree, whole) : fail("expected a JSON object");
   }
   const reader = new SetReader(argument, flag, fail, readFile);
   while (!reader.atEnd) reader.readKey(tree, 0);
@@ -78,7 +79,7 @@ class SetReader {
     }
     if (key === "" && stop !== "=") this.fail(`a key is empty; write KEY${stop}…`);
     if (key === "") this.fail("a key is empty; write KEY=VALUE");
-    const below = member(tree, key) ?? undefined;
+    const below = own(tree, key) ?? undefined;
     if (stop === "=") {
       setMember(tree, key, this.#value());
     } else if (stop === "[") {
@@ -88,7 +89,7 @@ class SetReader {
     } else {
       const inner = below === undefined ? {} : below;
       this.#path += ".";
-      if (!isTree(inner)) {
+      if (!isRecord(inner)) {
         this.fail(`"${this.#path.slice(0, -1)}" is not a mapping, so nothing is below it`);
       } else {
         this.readKey(inner, depth + 1);
@@ -113,7 +114,7 @@ class SetReader {
     if (stop === "[") {
       return withItem(list, index, this.#item(Array.isArray(below) ? below : [], depth));
     }
-    const inner = isTree(below) ? below : {};
+    const inner = isRecord(below) ? below : {};
     this.#path += ".";
     this.readKey(inner, depth + 1);
     return withItem(list, index, inner);

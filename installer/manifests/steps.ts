@@ -48,7 +48,7 @@ export function stepsFor(values: Values, given: Tree): string[] {
   const excluded = allowed.filter((name) => excludedNamespaces(values).includes(name));
   if (excluded.length > 0) {
     steps.push(
-      `Pods of ${excluded.join(", ")} are passed through although namespaceAllowList names it`,
+      `Pods of ${excluded.join(", ")} are skipped although namespaceAllowList names it`,
     );
   }
   return steps;

@@ -1,4 +1,5 @@
 /** Trees of values, as YAML and JSON have them, and Helm's two ways to lay one over another. */
+import { isRecord, own } from "../../src/json/record.ts";
 
 /** A mapping of YAML or JSON. */
 export type Tree = Record<string, unknown>;
@@ -6,16 +7,6 @@ export type Tree = Record<string, unknown>;
 /** Something about the values is wrong; the message is one line that names the key and the fix. */
 export class ValuesError extends Error {
   override readonly name = "ValuesError";
-}
-
-/** Tells mappings from lists and scalars. */
-export function isTree(value: unknown): value is Tree {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** Reads an own member; names like `constructor` are no members. */
-export function member(tree: Tree, key: string): unknown {
-  return Object.hasOwn(tree, key) ? tree[key] : undefined;
 }
 
 /** Sets an own member, whatever its name; `tree["__proto__"] = …` would set none. */
@@ -36,8 +27,8 @@ export function overlay(base: Tree, over: Tree): Tree {
   const result: Tree = {};
   for (const [key, value] of Object.entries(base)) setMember(result, key, value);
   for (const [key, value] of Object.entries(over)) {
-    const below = member(result, key);
-    setMember(result, key, isTree(below) && isTree(value) ? overlay(below, value) : value);
+    const below = own(result, key);
+    setMember(result, key, isRecord(below) && isRecord(value) ? overlay(below, value) : value);
   }
   return result;
 }
@@ -47,7 +38,7 @@ export function withoutNulls(tree: Tree): Tree {
   const result: Tree = {};
   for (const [key, value] of Object.entries(tree)) {
     if (value === null || value === undefined) continue;
-    setMember(result, key, isTree(value) ? withoutNulls(value) : value);
+    setMember(result, key, isRecord(value) ? withoutNulls(value) : value);
   }
   return result;
 }

@@ -1,4 +1,5 @@
 /** Values of one installation: laid over the defaults and checked against their declarations. */
+import { isRecord, own } from "../../src/json/record.ts";
 import { nearestName } from "../../src/text/nearest.ts";
 import {
   declaredValues,
@@ -9,16 +10,7 @@ import {
 } from "./declarations.ts";
 import { type Condition, type ValueRule, valueRules } from "./value_rules.ts";
 import { problemText } from "./kinds.ts";
-import {
-  describeValue,
-  isTree,
-  member,
-  overlay,
-  setMember,
-  type Tree,
-  ValuesError,
-  withoutNulls,
-} from "./tree.ts";
+import { describeValue, overlay, setMember, type Tree, ValuesError, withoutNulls } from "./tree.ts";
 
 /** Checked values. */
 export class Values {
@@ -74,7 +66,7 @@ export function valuesForElsewhere(given: Tree): string[] {
 
 function leavesOf(value: unknown, path: string): string[] {
   if (value === undefined || value === null) return [];
-  if (!isTree(value)) return [path];
+  if (!isRecord(value)) return [path];
   return Object.entries(value).flatMap(([key, below]) => leavesOf(below, `${path}.${key}`));
 }
 
@@ -82,8 +74,8 @@ function leavesOf(value: unknown, path: string): string[] {
 export function memberAt(tree: Tree, path: string): unknown {
   let current: unknown = tree;
   for (const key of path.split(".")) {
-    if (!isTree(current)) return undefined;
-    current = member(current, key);
+    if (!isRecord(current)) return undefined;
+    current = own(current, key);
   }
   return current;
 }
@@ -94,8 +86,8 @@ export function setAt(tree: Tree, path: string, value: unknown): void {
   const last = keys.pop()!;
   let current = tree;
   for (const key of keys) {
-    const below = member(current, key);
-    const next: Tree = isTree(below) ? below : {};
+    const below = own(current, key);
+    const next: Tree = isRecord(below) ? below : {};
     setMember(current, key, next);
     current = next;
   }
@@ -126,7 +118,7 @@ function keyProblem(tree: Tree, prefix: string): string | undefined {
         (nearest === undefined ? "; --help lists all" : `, did you mean ${nearest}?`);
     }
     if (value === null) continue;
-    if (!isTree(value)) {
+    if (!isRecord(value)) {
       return `${path} is ${
         describeValue(value)
       }, expected a mapping; write ${below}=VALUE with --set`;

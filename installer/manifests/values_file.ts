@@ -1,7 +1,9 @@
 /** Reads a values file: one YAML mapping, bounded in size and without tricks. */
 // @ts-types="../../src/types/std_yaml_parse.d.ts"
 import { parse } from "@std/yaml/parse";
-import { describeValue, isTree, type Tree, ValuesError } from "./tree.ts";
+import { isRecord } from "../../src/json/record.ts";
+import { messageOf } from "../../src/text/message_of.ts";
+import { describeValue, type Tree, ValuesError } from "./tree.ts";
 
 /** Longest file; the longest that makes sense has some kilobytes. */
 const maximumBytes = 1024 * 1024;
@@ -30,7 +32,7 @@ export function parseValuesFile(text: string, name: string): Tree {
   }
   const parsed = parseYaml(text, name);
   if (parsed === null || parsed === undefined) return {};
-  if (!isTree(parsed)) {
+  if (!isRecord(parsed)) {
     throw new ValuesError(
       `${name} is ${describeValue(parsed)}, expected a mapping of keys to values`,
     );
@@ -44,7 +46,7 @@ function parseYaml(text: string, name: string): unknown {
   try {
     return parse(text, { schema: "core", allowDuplicateKeys: false });
   } catch (error) {
-    const reason = error instanceof Error ? error.message.split("\n")[0]! : String(error);
+    const reason = messageOf(error).split("\n")[0]!;
     throw new ValuesError(`${name} is not a YAML document: ${reason.replace(/:$/, "")}`);
   }
 }

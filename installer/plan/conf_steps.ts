@@ -1,14 +1,16 @@
 /** Decides what must be done to the net dir's configuration files. Pure. */
+import { jsonOf } from "../conflist/conf_file.ts";
 import {
   chain,
   isChained,
+  listOf,
   listOfSingle,
-  parseList,
   pluginType,
+  singleOf,
   typesOf,
   unchain,
 } from "../conflist/conflist.ts";
-import { bytesOf, canonicalJson, parseJson } from "../conflist/json_edit.ts";
+import { bytesOf, isSameJson, type JsonText, parseText } from "../conflist/json_edit.ts";
 import { type Attributes, sameBytes } from "../host/host_files.ts";
 import { type Before, type Journal, sha256 } from "../host/journal.ts";
 import type { NetFile, Observed } from "../host/observe.ts";
@@ -16,7 +18,6 @@ import { ownGid, ownUid } from "../host/owner.ts";
 import { referenceTo } from "../runtime/mentions.ts";
 import { loadsSeveralFiles } from "../runtime/runtime.ts";
 import type { Settings } from "../settings/declarations.ts";
-
 import { classify, derivedNameOf } from "./detect.ts";
 import { obstacleAfter, refusalOf, targetOf } from "./runtime_target.ts";
 import type { Cause, Plan, Step } from "./steps.ts";
@@ -25,7 +26,7 @@ import type { Cause, Plan, Step } from "./steps.ts";
 export function chainSteps(
   settings: Settings,
   seen: Observed,
-  entry: string,
+  entry: JsonText,
 ): Omit<Plan, "warnings"> {
   const target = targetOf(settings, seen);
   if (target.kind === "waiting") {
@@ -48,15 +49,15 @@ export function chainSteps(
     const step = listStep(file, entry, seen.journal);
     if (step !== undefined) steps.push(step);
   } else {
-    let text = file.text!;
+    let json = jsonOf(file);
     if (target.is.kind === "reference-list") {
-      text = target.is.repaired;
-      const content = bytesOf(text);
+      json = parseText(target.is.repaired);
+      const content = bytesOf(json.text);
       const before: Before = { kind: "file", content, ...attributesOf(file) };
       steps.push(writeStep(file, "left-over", content, before));
     }
     chained = derivedNameOf(file.name);
-    const step = derivedStep(seen, chained, file, bytesOf(listOfSingle(text, entry)));
+    const step = derivedStep(seen, chained, file, bytesOf(listOfSingle(singleOf(json), entry)));
     if (step !== undefined) steps.push(step);
   }
   steps.push(...leftovers(settings, seen, new Set([file.name, chained])));
@@ -78,14 +79,13 @@ function withdrawal(seen: Observed, file: NetFile): Step[] {
   }
   const is = classify(file);
   if (is.kind !== "list" || !is.types.includes(pluginType)) return [];
-  return [writeStep(file, "left-over", bytesOf(unchain(file.text!)))];
+  return [writeStep(file, "left-over", bytesOf(unchain(listOf(jsonOf(file)))))];
 }
 
-function listStep(file: NetFile, entry: string, journal: Journal): Step | undefined {
-  const text = file.text!;
-  const list = parseList(text);
+function listStep(file: NetFile, entry: JsonText, journal: Journal): Step | undefined {
+  const list = listOf(jsonOf(file));
   if (isChained(list, entry)) return undefined;
-  const bare = unchain(text);
+  const bare = unchain(list);
   const types = typesOf(list).map((type) => type === pluginType);
   const count = types.filter(Boolean).length;
   const cause = count === 0
@@ -93,7 +93,7 @@ function listStep(file: NetFile, entry: string, journal: Journal): Step | undefi
     : count > 1 || types.at(-1) === false
     ? "entry-not-last"
     : "entry-changed";
-  return writeStep(file, cause, bytesOf(chain(text, entry)), beforeOf(file, bare, journal));
+  return writeStep(file, cause, bytesOf(chain(list, entry)), beforeOf(file, bare, journal));
 }
 
 /** What uninstalling restores: for a text that we wrote ourselves, what stood there before it. */
@@ -140,11 +140,11 @@ const standaloneName = "YYY-kuma-cni.conf";
 export function standaloneSteps(
   settings: Settings,
   seen: Observed,
-  entry: string,
+  entry: JsonText,
 ): Omit<Plan, "warnings"> {
   const name = settings.confName || standaloneName;
   const existing = seen.files.find((file) => file.name === name);
-  const content = bytesOf(entry);
+  const content = bytesOf(entry.text);
   const is = existing === undefined ? undefined : classify(existing);
   if (is?.kind === "single" || is?.kind === "list") {
     return {
@@ -154,7 +154,7 @@ export function standaloneSteps(
     };
   }
   const steps: Step[] = [];
-  if (existing === undefined || !isSameJson(existing, entry)) {
+  if (existing === undefined || !says(existing, entry)) {
     const known = seen.journal.get(name);
     const before: Before = existing?.content !== undefined && is?.kind === "broken"
       ? beforeOf(existing, existing.text!, seen.journal)
@@ -174,10 +174,9 @@ export function standaloneSteps(
   return { steps: [...steps, ...leftovers(settings, seen, new Set([name]))], target: name };
 }
 
-function isSameJson(file: NetFile, entry: string): boolean {
+function says(file: NetFile, entry: JsonText): boolean {
   try {
-    const text = file.text ?? "";
-    return canonicalJson(text, parseJson(text)) === canonicalJson(entry, parseJson(entry));
+    return isSameJson(jsonOf(file), entry);
   } catch {
     return false;
   }
@@ -200,7 +199,7 @@ function leftovers(settings: Settings, seen: Observed, keep: ReadonlySet<string>
       !loadsSeveralFiles(seen.view.runtime);
     if (is.kind !== "list" || mayComeBack || keep.size === 0) return [];
     if (!is.types.includes(pluginType)) return [];
-    return [writeStep(file, "left-over", bytesOf(unchain(file.text!)))];
+    return [writeStep(file, "left-over", bytesOf(unchain(listOf(jsonOf(file)))))];
   });
 }
 

@@ -6,12 +6,12 @@
  * without sub-directories, in the order of their bytes, and load the first; a `.conflist` must hold a
  * list, the other two a single plugin; a first file that cannot be parsed makes the whole load fail.
  */
-import type { ConfFile } from "../conflist/conf_file.ts";
+import { type ConfFile, jsonOf } from "../conflist/conf_file.ts";
 import {
   isListOfSingle,
-  parseList,
-  parseSingle,
+  listOf,
   pluginType,
+  singleOf,
   singleOfReferenceList,
   typesOf,
 } from "../conflist/conflist.ts";
@@ -41,11 +41,11 @@ export function derivedNameOf(name: string): string {
 
 /** Tells what a configuration file is. */
 export function classify(file: ConfFile): ConfKind {
-  const { name, text } = file;
-  if (text === undefined) return { kind: "broken", reason: file.problem ?? "Cannot be read" };
+  const { name } = file;
   try {
+    const json = jsonOf(file);
     if (name.endsWith(".conflist")) {
-      const list = parseList(text);
+      const list = listOf(json);
       const types = typesOf(list);
       if (types.includes(pluginType)) {
         // The name alone is no proof: a list of somebody else may end like this, and ours are removed.
@@ -55,9 +55,9 @@ export function classify(file: ConfFile): ConfKind {
       if (types.length === 0) throw new JsonError("The array 'plugins' is empty");
       return { kind: "list", types };
     }
-    const repaired = singleOfReferenceList(text);
+    const repaired = singleOfReferenceList(json);
     if (repaired !== undefined) return { kind: "reference-list", repaired };
-    const type = stringMemberOf(parseSingle(text), "type")!;
+    const type = stringMemberOf(singleOf(json).root, "type")!;
     return type === pluginType ? { kind: "own" } : { kind: "single", type };
   } catch (error) {
     if (!(error instanceof JsonError)) throw error;

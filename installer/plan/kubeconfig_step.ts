@@ -5,7 +5,7 @@ import {
   largestKubeconfig,
   parseKubeconfig,
 } from "../../src/kubernetes/kubeconfig.ts";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { sameBytes } from "../host/host_files.ts";
 import type { Observed } from "../host/observe.ts";
 import { ownGid, ownUid } from "../host/owner.ts";
@@ -56,7 +56,7 @@ export function kubeconfigStep(
   const isPrivate = file.link === undefined && file.status.mode === 0o600 &&
     file.status.uid === ownUid();
   if (isPrivate && sameBytes(file.content, content)) return { step: undefined };
-  const withoutToken = (text: string) => text.replace(/^( *token: ).*$/m, "$1");
+  const withoutToken = (text: string) => text.replace(/^( *"token": ).*$/m, "$1");
   const isRotation = isPrivate && file.text !== undefined &&
     withoutToken(file.text) === withoutToken(text);
   return write(isRotation ? "token-rotated" : "kubeconfig-changed", file.content);

@@ -6,6 +6,7 @@
  * program or kubeconfig that is not there.
  */
 import { fillTemplate } from "../conflist/conflist.ts";
+import { type JsonText, parseText } from "../conflist/json_edit.ts";
 import type { Observed } from "../host/observe.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
@@ -53,12 +54,12 @@ export function plan(settings: Settings, seen: Observed): Plan {
   return { ...result, steps: [...steps, ...result.steps], warnings, remarks };
 }
 
-/** Returns our chain entry, as a byte string. */
-function entryOf(settings: Settings, seen: Observed): string {
+/** Returns our chain entry. */
+function entryOf(settings: Settings, seen: Observed): JsonText {
   const paths = pathsOf(settings);
-  return fillTemplate(settings.networkConfig, {
+  return parseText(fillTemplate(settings.networkConfig, {
     kubeconfigPath: paths.hostKubeconfig,
     agentSocketPath: paths.hostAgentSocket,
     token: "text" in seen.token ? seen.token.text.trim() : "",
-  });
+  }));
 }

@@ -1,7 +1,7 @@
 /** To which file the plugin is chained under each runtime, and whether pods then get to it. Pure. */
 import { supportedVersions } from "../../src/cni/versions.ts";
-import type { ConfFile } from "../conflist/conf_file.ts";
-import { pluginType, unchain } from "../conflist/conflist.ts";
+import { type ConfFile, jsonOf } from "../conflist/conf_file.ts";
+import { listOf, pluginType, unchain } from "../conflist/conflist.ts";
 import { byteString, JsonError } from "../conflist/json_edit.ts";
 import type { Observed } from "../host/observe.ts";
 import { obstacleOf } from "../runtime/capture.ts";
@@ -72,8 +72,9 @@ function foreignFiles(files: readonly ConfFile[]): ConfFile[] {
   return files.flatMap((file) => {
     const is = classifyAmong(files, file);
     if (is.kind === "own" || is.kind === "derived") return [];
-    if (is.kind === "list") return [{ name: file.name, text: unchain(file.text!) }];
-    return is.kind === "reference-list" ? [{ name: file.name, text: is.repaired }] : [file];
+    if (is.kind === "reference-list") return [{ name: file.name, text: is.repaired }];
+    if (is.kind !== "list" || !is.types.includes(pluginType)) return [file];
+    return [{ name: file.name, text: unchain(listOf(jsonOf(file))) }];
   });
 }
 

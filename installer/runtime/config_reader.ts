@@ -1,4 +1,5 @@
 /** How a runtime's configuration is read: files by their paths on the host. */
+import { isRecord } from "../../src/json/record.ts";
 
 /** Reads the host's files; what is missing or cannot be read is `undefined`. */
 export interface ConfigReader {
@@ -15,9 +16,7 @@ export type Table = Readonly<Record<string, unknown>>;
 
 /** Returns a value as a table. */
 export function tableOf(value: unknown): Table | undefined {
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? value as Table
-    : undefined;
+  return isRecord(value) ? value : undefined;
 }
 
 /** Returns a value as a list of texts. */

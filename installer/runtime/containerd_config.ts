@@ -6,7 +6,7 @@
  * table of a plugin, from 2.0 on tables are merged.
  */
 import { parse } from "smol-toml";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { type ConfigReader, type Table, tableOf, textsOf, withoutSlash } from "./config_reader.ts";
 
 /** What containerd's configuration says about CNI. */

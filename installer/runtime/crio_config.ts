@@ -5,7 +5,7 @@
  * the order of their bytes; later ones win key by key. Flags of the service are not seen.
  */
 import { parse } from "smol-toml";
-import { messageOf } from "../../src/log/message_of.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 import { type ConfigReader, tableOf, textsOf, withoutSlash } from "./config_reader.ts";
 
 /** What CRI-O's configuration says about CNI. */

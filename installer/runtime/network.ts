@@ -6,14 +6,13 @@
  * `<net dir>/<network name>/*.conf` follow those of the list.
  */
 import { supportedVersions } from "../../src/cni/versions.ts";
-import type { ConfFile } from "../conflist/conf_file.ts";
-import { parseSingle } from "../conflist/conflist.ts";
+import { type ConfFile, jsonOf } from "../conflist/conf_file.ts";
+import { singleOf } from "../conflist/conflist.ts";
 import { checkNumbers, checkPluginFields } from "../conflist/plugin_fields.ts";
 import {
   JsonError,
   type JsonNode,
   memberOf,
-  parseJson,
   stringFieldOf,
   stringMemberOf,
 } from "../conflist/json_edit.ts";
@@ -48,9 +47,8 @@ export interface Network {
  * @throws {JsonError} when libcni would refuse it.
  */
 export function readNetwork(file: ConfFile, dir: Pick<NetDir, "folders">): Network {
-  if (file.text === undefined) throw new JsonError(file.problem ?? "Cannot be read");
   if (!file.name.endsWith(".conflist")) {
-    const root = parseSingle(file.text);
+    const { root } = singleOf(jsonOf(file));
     checkPluginFields(root);
     checkNumbers(root);
     return {
@@ -62,7 +60,7 @@ export function readNetwork(file: ConfFile, dir: Pick<NetDir, "folders">): Netwo
       usesFolder: false,
     };
   }
-  const root = parseJson(file.text);
+  const { root } = jsonOf(file);
   if (root.kind !== "object") throw new JsonError("Expected an object with the key 'name'");
   checkNumbers(root);
   const name = stringMemberOf(root, "name");
@@ -87,7 +85,7 @@ export function readNetwork(file: ConfFile, dir: Pick<NetDir, "folders">): Netwo
 function readPluginFile(conf: ConfFile, folder: string): JsonNode {
   try {
     if (conf.text === undefined) throw new JsonError(conf.problem ?? "Cannot be read");
-    const plugin = parseSingle(conf.text);
+    const plugin = singleOf(jsonOf(conf)).root;
     checkPluginFields(plugin);
     checkNumbers(plugin);
     return plugin;

@@ -78,8 +78,8 @@ export const declarations = {
     variable: "CNI_RUNTIME",
     kind: "runtime",
     default: "auto",
-    help: "What decides which file of the net dir is used; auto: what is seen below " +
-      "MOUNTED_HOST_ROOT, else containerd",
+    help: "Program that chooses among the files of the net dir; auto: the runtime that is seen " +
+      "below MOUNTED_HOST_ROOT, else containerd",
     mattersTo: ["install", "check"],
   },
   /** The administrator's word that the named file is the one. */
@@ -87,7 +87,8 @@ export const declarations = {
     variable: "CNI_CONF_NAME_IS_LOADED",
     kind: "boolean",
     default: "false",
-    help: "Your word that pods go through the file of CNI_CONF_NAME, whatever else is there",
+    help: "Whether you know that pods go through the file of CNI_CONF_NAME; true: other files do " +
+      "not count",
     mattersTo: ["install", "check"],
   },
   /** The host's root folder as this process sees it. */
@@ -116,8 +117,9 @@ export const declarations = {
     variable: "CNI_LOG_FORMAT",
     kind: "logFormat",
     default: "text",
-    help: "Form of the lines on stderr, those of the plugin's calls included: text as of the " +
-      "reference, or a JSON object for each",
+    help:
+      "Form of the log lines on stderr, the plugin's too: text as the reference writes it, or " +
+      "one JSON object per line",
     mattersTo: ["install"],
   },
   /** Name of the kubeconfig in the net dir. */
@@ -167,7 +169,7 @@ export const declarations = {
     variable: "CFGCHECK_INTERVAL",
     kind: "seconds",
     default: "1",
-    help: "Seconds between two looks at everything; changes of files are noticed at once anyway",
+    help: "Seconds between two looks at everything; changes of files are noticed at once",
     mattersTo: ["install"],
   },
   /** Seconds after which the token is read again at the latest. */
@@ -206,8 +208,8 @@ export const declarations = {
     kind: "boolean",
     default: "false",
     help:
-      "Whether being refused its own pod (401 or 403) when it is stopped, which it could read " +
-      "before, counts as being removed, too",
+      "Whether to uninstall also when the API server refuses this program its own pod (401 or " +
+      "403) at the stop, which it could read before",
     mattersTo: ["install"],
   },
   /** Name of this process's own pod; empty: the host name. */

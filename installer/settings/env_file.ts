@@ -26,7 +26,7 @@ export function parseEnvFile(text: string, path: string): ReadonlyMap<string, st
     /[ \t]*(?:#[^\n]*|(?:export[ \t]+)?([^\s=#]+)=(?:'([^']*)'|"((?:\\[^]|[^"\\])*)"|([^\n'"]*))[ \t]*(?:#[^\n]*)?)?(?:\r?\n|$)/y;
   while (entry.lastIndex < text.length) {
     const found = entry.exec(text);
-    if (found === null) return refuse("Wanted NAME=value, NAME='value', or a comment");
+    if (found === null) return refuse("Expected NAME=value, NAME='value', or a comment");
     const [whole, name, single, double, plain] = found;
     if (name !== undefined) {
       if (!known.has(name)) {

@@ -58,7 +58,7 @@ export function problemOfOwnNetwork(template: string): string | undefined {
   if (cniVersion === undefined || cniVersion === "" || isSupportedVersion(String(cniVersion))) {
     return undefined;
   }
-  return `"cniVersion" is ${JSON.stringify(cniVersion)}, wanted one of ` +
+  return `"cniVersion" is ${JSON.stringify(cniVersion)}, expected one of ` +
     supportedVersions().join(", ");
 }
 

@@ -4,6 +4,7 @@
  *
  * Names, defaults and the forms of booleans are those of the reference installer.
  */
+import { quote } from "../../src/text/quote.ts";
 import { type Declaration, declarations, type Settings } from "./declarations.ts";
 import { kinds } from "./kinds.ts";
 import { problemOfOwnNetwork } from "./plugin_entry.ts";
@@ -50,7 +51,7 @@ export function parseSettings(
   const settings = Object.fromEntries(values) as Settings;
   if (!settings.chained && settings.confName.endsWith(".conflist")) {
     throw new SettingsError(
-      `CNI_CONF_NAME is ${JSON.stringify(settings.confName)}, wanted a name ending in .conf, ` +
+      `CNI_CONF_NAME is ${JSON.stringify(settings.confName)}, expected a name ending in .conf, ` +
         "since CHAINED_CNI_PLUGIN is false and runtimes expect a list in a .conflist file",
       1,
     );
@@ -73,7 +74,7 @@ function parseValue(declaration: Declaration, value: string): unknown {
   if ("value" in parsed) return parsed.value;
   if (value === "") {
     throw new SettingsError(
-      `${declaration.variable} is not set, wanted ${
+      `${declaration.variable} is not set, expected ${
         allowedValues(declaration)
       }; an installation's ` +
         "settings are in the environment of its container, or in the file that --env-file names",
@@ -82,12 +83,8 @@ function parseValue(declaration: Declaration, value: string): unknown {
   }
   const reason = parsed.reason === "" ? "" : ` (${parsed.reason})`;
   throw new SettingsError(
-    `${declaration.variable} is ${JSON.stringify(shortened(value))}${reason}, ` +
-      `wanted ${allowedValues(declaration)}`,
+    `${declaration.variable} is ${quote(value)}${reason}, ` +
+      `expected ${allowedValues(declaration)}`,
     declaration.kind === "level" ? 2 : 1,
   );
-}
-
-function shortened(value: string): string {
-  return value.length <= 80 ? value : `${value.slice(0, 77)}...`;
 }

@@ -2,12 +2,13 @@
  * Measures the running install-cni: how soon a foreign rewrite is repaired, and what the process costs
  * while nothing happens. On a folder of its own on disk; nothing of the machine is touched.
  */
+import { exists } from "../../tests/support/files.ts";
 import { authority } from "../../tests/support/installer_host.ts";
 import { buildIfStale } from "../build.ts";
 import { printTable, quantile } from "./lib/table.ts";
 
 const processes = 3;
-/** Per process; further ones in quick succession would count as a fight. */
+/** Per process; further ones in quick succession would count as contention. */
 const rewrites = 80;
 const idleSeconds = 30;
 
@@ -131,15 +132,6 @@ function cpuMilliseconds(pid: number): number {
     sum += Number(Deno.readTextFileSync(`/proc/${pid}/task/${name}/schedstat`).split(" ")[0]);
   }
   return sum / 1e6;
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function sleep(milliseconds: number): Promise<void> {

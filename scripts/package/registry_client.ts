@@ -1,4 +1,5 @@
 /** Requests to a registry: who may, how often to try, and what its errors say. */
+import { isRecord } from "../../src/json/record.ts";
 import { certificateHint } from "../denort.ts";
 import type { Credentials } from "./registry_credentials.ts";
 
@@ -238,8 +239,8 @@ function errorsIn(text: string): string {
 
 function parseObject(text: string): Record<string, unknown> {
   try {
-    const value = JSON.parse(text);
-    return typeof value === "object" && value !== null ? value : {};
+    const value: unknown = JSON.parse(text);
+    return isRecord(value) ? value : {};
   } catch {
     return {};
   }

@@ -1,4 +1,6 @@
 /** Credentials for registries, where `docker login` and its like have put them. */
+import { isRecord } from "../../src/json/record.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 
 /** How to log in to a registry. */
 export type Credentials =
@@ -67,7 +69,7 @@ async function readConfig(path: string): Promise<DockerConfig> {
   }
   try {
     const value = JSON.parse(text);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+    if (isRecord(value)) return value;
   } catch {
     // Said below, without the text: it has passwords.
   }
@@ -116,7 +118,7 @@ async function askHelper(name: string, server: string): Promise<Credentials | un
   } catch (error) {
     throw new CredentialsError(
       `Cannot ask "${program}" for the credentials of "${server}": ` +
-        (error instanceof Error ? error.message : error),
+        messageOf(error),
     );
   }
   const text = new TextDecoder().decode(output.stdout).trim();

@@ -2,7 +2,12 @@
 import type { LogRecord } from "../log/log.ts";
 import type { Pod } from "../kubernetes/pod.ts";
 import { LineStream } from "./lines.ts";
-import { type AgentRequest, type AgentResponse, type Outcome, parseResponse } from "./messages.ts";
+import {
+  type AgentRequest,
+  type AgentResponse,
+  type CallOutcome,
+  parseResponse,
+} from "./messages.ts";
 
 /** Longest wait for a word of the agent, in milliseconds. */
 export const AGENT_SILENCE_MILLISECONDS = 200;
@@ -90,7 +95,7 @@ export class AgentClient {
    *
    * @returns Whether the agent has taken them; when not, they belong into the fallback log file.
    */
-  async finish(records: readonly LogRecord[], outcome?: Outcome): Promise<boolean> {
+  async finish(records: readonly LogRecord[], outcome?: CallOutcome): Promise<boolean> {
     if (this.#silent) return false;
     try {
       const response = await this.#exchange({

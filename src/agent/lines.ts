@@ -1,4 +1,5 @@
 /** Lines over a byte stream, for both ends of the agent's socket. */
+import { LineSplitter } from "../bytes/lines.ts";
 import { MAX_LINE_BYTES } from "./messages.ts";
 
 /** A stream that lines can be read from and written to, such as a `Deno.Conn`. */
@@ -22,7 +23,11 @@ export interface LineBudget {
 
 /** Reads and writes lines that end with a line feed. */
 export class LineStream {
-  #pending: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  readonly #splitter = new LineSplitter(MAX_LINE_BYTES);
+  /** Lines that came together with another one. */
+  #lines: Uint8Array[] = [];
+  /** How many bytes were read and not given away. */
+  #pending = 0;
   /** What is still to be written, of how many bytes that count. */
   #rest: Uint8Array<ArrayBuffer> = new Uint8Array(0);
   #held = 0;
@@ -37,26 +42,16 @@ export class LineStream {
    * @throws {RangeError} when a line is longer than `MAX_LINE_BYTES`.
    */
   async readLine(): Promise<string | undefined> {
-    let searched = 0;
-    while (true) {
-      const end = this.#pending.indexOf(10, searched);
-      if (end >= 0) {
-        const line = new TextDecoder().decode(this.#pending.subarray(0, end));
-        this.budget?.resize(this.#pending.length, this.#pending.length - end - 1);
-        this.#pending = this.#pending.slice(end + 1);
-        return line;
-      }
-      searched = this.#pending.length;
-      if (searched > MAX_LINE_BYTES) {
-        throw new RangeError(`Line is longer than ${MAX_LINE_BYTES} bytes`);
+    for (;;) {
+      const line = this.#lines.shift();
+      if (line !== undefined) {
+        this.#keep(this.#pending - line.length - 1);
+        return new TextDecoder().decode(line);
       }
       const count = await this.stream.read(this.#chunk);
       if (count === null) return undefined;
-      this.budget?.resize(searched, searched + count);
-      const grown = new Uint8Array(searched + count);
-      grown.set(this.#pending);
-      grown.set(this.#chunk.subarray(0, count), searched);
-      this.#pending = grown;
+      this.#keep(this.#pending + count);
+      this.#lines.push(...this.#splitter.push(this.#chunk.subarray(0, count)));
     }
   }
 
@@ -78,9 +73,15 @@ export class LineStream {
 
   /** Lets go of what was read and is not a whole line, and of what nobody has read. */
   discard(): void {
-    this.budget?.resize(this.#pending.length, 0);
-    this.#pending = new Uint8Array(0);
+    this.#splitter.takeRest();
+    this.#lines = [];
+    this.#keep(0);
     this.#letGo();
+  }
+
+  #keep(bytes: number): void {
+    this.budget?.resize(this.#pending, bytes);
+    this.#pending = bytes;
   }
 
   #letGo(): void {

@@ -18,7 +18,7 @@ export interface PodRequest {
 }
 
 /** How a plugin call ended, for the agent's metrics. */
-export interface Outcome {
+export interface CallOutcome {
   readonly command: string;
   readonly result: "redirected" | "skipped" | "failed" | "done";
   /** Skip code or CNI error code as text. */
@@ -34,7 +34,7 @@ export interface Outcome {
 export interface FinishRequest {
   readonly type: "finish";
   readonly records: readonly LogRecord[];
-  readonly outcome?: Outcome;
+  readonly outcome?: CallOutcome;
 }
 
 /** What a plugin may send. */
@@ -203,7 +203,7 @@ function isSeverity(value: string): value is Severity {
   return value === "debug" || value === "info" || value === "warn" || value === "error";
 }
 
-function parseOutcome(value: unknown): Outcome {
+function parseOutcome(value: unknown): CallOutcome {
   const outcome = object(value, "outcome");
   const result = text(outcome, "result");
   if (

@@ -1,5 +1,5 @@
 /** `CNI_ARGS`: what the runtime tells about the pod (`KEY=VALUE;KEY=VALUE`, any order). */
-import { shorten } from "../text/shorten.ts";
+import { quote } from "../text/quote.ts";
 import { CniError, CniErrorCode } from "./errors.ts";
 
 /** The part of `CNI_ARGS` that is used; absent or empty values are left out. */
@@ -30,7 +30,7 @@ export interface PodReference {
  *
  * @param text The variable's value; empty is fine.
  * @throws {CniError} code 4 for a pair without `=`, for two different pods, for an `IgnoreUnknown`
- * that is not a truth value, and for unknown keys unless one `IgnoreUnknown` is true.
+ * that is not a boolean, and for unknown keys unless one `IgnoreUnknown` is true.
  */
 export function parseCniArgs(text: string): CniArgs {
   const pairs = new Map<string, string>();
@@ -41,7 +41,7 @@ export function parseCniArgs(text: string): CniArgs {
     if (equals < 1) throw invalid(`CNI_ARGS holds ${quote(pair)}, which is not KEY=VALUE`);
     const key = pair.slice(0, equals);
     const value = pair.slice(equals + 1);
-    if (key === "IgnoreUnknown") ignoreUnknown = parseTruth(value) || ignoreUnknown;
+    if (key === "IgnoreUnknown") ignoreUnknown = parseBoolean(value) || ignoreUnknown;
     const earlier = pairs.get(key);
     if (earlier === undefined || value !== "") pairs.set(key, value);
     if (namesPod(key) && earlier && value !== "" && value !== earlier) {
@@ -56,7 +56,7 @@ export function parseCniArgs(text: string): CniArgs {
     const unknown = [...pairs.keys()].filter((key) => !isKnown(key));
     if (unknown.length > 0) {
       throw invalid(
-        `CNI_ARGS holds unknown keys: ${unknown.slice(0, 8).map(quote).join(", ")}`,
+        `CNI_ARGS holds unknown keys: ${unknown.slice(0, 8).map((key) => quote(key)).join(", ")}`,
         "IgnoreUnknown=1 in CNI_ARGS lets them pass",
       );
     }
@@ -110,7 +110,7 @@ export function podReferenceOf(args: CniArgs): PodReference {
   };
 }
 
-function parseTruth(value: string): boolean {
+function parseBoolean(value: string): boolean {
   if (/^(1|true)$/i.test(value)) return true;
   if (/^(0|false)$/i.test(value)) return false;
   throw invalid(
@@ -130,8 +130,4 @@ function isKnown(key: string): boolean {
 
 function invalid(message: string, details = ""): CniError {
   return new CniError(CniErrorCode.InvalidEnvironment, message, details);
-}
-
-function quote(text: string): string {
-  return JSON.stringify(shorten(text, 128));
 }

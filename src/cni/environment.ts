@@ -1,5 +1,5 @@
 /** The `CNI_*` variables: which verb is asked for, about which container (CNI 1.1.0, section 2). */
-import { shorten } from "../text/shorten.ts";
+import { quote } from "../text/quote.ts";
 import { CniError, CniErrorCode } from "./errors.ts";
 
 /** Verbs of the protocol. */
@@ -34,7 +34,7 @@ export function parseEnvironment(read: ReadVariable): CniEnvironment | undefined
   if (!isVerb(command)) {
     throw new CniError(
       CniErrorCode.InvalidEnvironment,
-      `Unknown CNI_COMMAND ${JSON.stringify(shorten(command, 64))}`,
+      `Unknown CNI_COMMAND ${quote(command, 64)}`,
       "Expected one of ADD, DEL, CHECK, GC, STATUS, VERSION",
     );
   }
@@ -85,7 +85,7 @@ function requireContainerId(value: string): void {
   if (/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(value)) return;
   throw new CniError(
     CniErrorCode.InvalidEnvironment,
-    `CNI_CONTAINERID ${JSON.stringify(shorten(value, 128))} is not a container ID`,
+    `CNI_CONTAINERID ${quote(value, 128)} is not a container ID`,
     'Expected a letter or digit, followed by letters, digits, "_", "." or "-"',
   );
 }
@@ -96,7 +96,7 @@ function requireInterfaceName(value: string): void {
   if (bytes <= 15 && value !== "." && value !== ".." && !/[/:\s]/.test(value)) return;
   throw new CniError(
     CniErrorCode.InvalidEnvironment,
-    `CNI_IFNAME ${JSON.stringify(shorten(value, 64))} is not a name of a network interface`,
+    `CNI_IFNAME ${quote(value, 64)} is not a name of a network interface`,
     'Expected at most 15 bytes without "/", ":" or white space, and neither "." nor ".."',
   );
 }

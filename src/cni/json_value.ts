@@ -1,16 +1,6 @@
 /** What the readers of the network configuration need of JSON values, and their one kind of refusal. */
-import { shorten } from "../text/shorten.ts";
+import { quote } from "../text/quote.ts";
 import { CniError, CniErrorCode } from "./errors.ts";
-
-/** The value of a key that the object itself has. */
-export function own(values: Readonly<Record<string, unknown>>, key: string): unknown {
-  return Object.hasOwn(values, key) ? values[key] : undefined;
-}
-
-/** Tells whether a value is an object with keys. */
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 /** Names a value's type for a message. */
 export function typeName(value: unknown): string {
@@ -23,7 +13,7 @@ export function typeName(value: unknown): string {
 export function show(value: unknown): string {
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   if (typeof value !== "string") return "";
-  return JSON.stringify(shorten(value, 64));
+  return quote(value, 64);
 }
 
 /**

@@ -1,7 +1,8 @@
 /** The network configuration on stdin: its text, and the keys of the specification. */
+import { isRecord, own } from "../json/record.ts";
 import { CniError, CniErrorCode } from "./errors.ts";
-import { topLevelValueSpan } from "./json_span.ts";
-import { isObject, own, show, typeName, wrongValue } from "./json_value.ts";
+import { topLevelValueSpan } from "../json/span.ts";
+import { show, typeName, wrongValue } from "./json_value.ts";
 import { TOO_MUCH_HINT } from "./stdin.ts";
 import { DEFAULT_VERSION, isSupportedVersion, supportedVersions } from "./versions.ts";
 
@@ -61,7 +62,7 @@ export function parseNetworkConfig(bytes: Uint8Array): NetworkConfig {
 export function previousResultOf(config: NetworkConfig): Uint8Array | undefined {
   const value = own(config.values, "prevResult") ?? undefined;
   if (value === undefined) return undefined;
-  if (!isObject(value)) {
+  if (!isRecord(value)) {
     throw wrongValue(
       "prevResult",
       "an object",
@@ -103,7 +104,7 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
       bytes.length === 0 ? "" : reason,
     );
   }
-  if (!isObject(value)) {
+  if (!isRecord(value)) {
     throw new CniError(
       CniErrorCode.InvalidConfig,
       `Network configuration on stdin must be a JSON object, but it is ${typeName(value)}`,

@@ -3,8 +3,9 @@
  * reader, and with the keys that the plugin would ignore. Apart from the rest, since a call of the
  * plugin does not need it.
  */
+import { isRecord, own } from "../json/record.ts";
 import { nearestName } from "../text/nearest.ts";
-import { isObject, own, wrongValue } from "./json_value.ts";
+import { wrongValue } from "./json_value.ts";
 import { type NetworkSettings, networkSettings, readSettings, SETTINGS_HINT } from "./settings.ts";
 
 /** A key that has no effect. */
@@ -45,7 +46,7 @@ const standardKeys: readonly string[] = [
  * the message names the key, what is allowed there and what was found.
  */
 export function readPluginSettings(entry: unknown): PluginSettings {
-  if (!isObject(entry)) {
+  if (!isRecord(entry)) {
     throw wrongValue("the plugin's entry", "a JSON object", entry, SETTINGS_HINT);
   }
   for (const key of ["cniVersion", "name", "type"]) {
@@ -62,7 +63,7 @@ function unknownKeysOf(entry: Readonly<Record<string, unknown>>): UnknownKey[] {
   const known = new Set([...standardKeys, ...paths, ...sections]);
   const keys = Object.keys(entry).flatMap((key) => {
     const section = own(entry, key);
-    return sections.includes(key) && isObject(section)
+    return sections.includes(key) && isRecord(section)
       ? Object.keys(section).map((inner) => `${key}.${inner}`)
       : [key];
   });

@@ -27,7 +27,7 @@ export interface Handlers {
 }
 
 /** Everything that the process has to put out, in one piece. */
-export interface Answer {
+export interface ProcessOutput {
   readonly stdout: Uint8Array;
   readonly stderr: string;
   readonly exitCode: 0 | 1;
@@ -50,7 +50,7 @@ export interface Caller {
  * DEL succeeds for every well-formed call whatever the plugin's own settings say: there is nothing
  * to take back, since the rules go with the namespace, and a DEL that fails keeps a pod from going.
  */
-export async function serve(caller: Caller, handlers: Handlers): Promise<Answer> {
+export async function serve(caller: Caller, handlers: Handlers): Promise<ProcessOutput> {
   let cniVersion: string | undefined;
   try {
     const environment = parseEnvironment(caller.variable);
@@ -75,7 +75,7 @@ export async function serve(caller: Caller, handlers: Handlers): Promise<Answer>
  * @param thrown What was caught.
  * @param cniVersion The configuration's version when it is known.
  */
-export function failure(thrown: unknown, cniVersion?: string): Answer {
+export function failure(thrown: unknown, cniVersion?: string): ProcessOutput {
   const error = toCniError(thrown);
   return {
     stdout: encode(renderError(error, cniVersion)),
@@ -114,7 +114,7 @@ function requireVerb(verb: Verb, cniVersion: string): void {
   );
 }
 
-function success(stdout: Uint8Array): Answer {
+function success(stdout: Uint8Array): ProcessOutput {
   return { stdout, stderr: "", exitCode: 0 };
 }
 

@@ -1,12 +1,13 @@
 /** The plugin's own settings in the network configuration: their declarations, and their reader. */
-import { isObject, own, wrongValue } from "./json_value.ts";
+import { isRecord, own } from "../json/record.ts";
+import { wrongValue } from "./json_value.ts";
 
 /** A declaration of one setting: the source of parsing, messages and documentation. */
 export interface Setting<T> {
   /** Where it stands, for example `kubernetes.kubeconfig`. */
   readonly path: string;
   /** What is allowed, for people: completes "must be …". */
-  readonly wanted: string;
+  readonly expected: string;
   /** The value when the key is absent, null or an empty text. */
   readonly fallback: T;
   /** What it is for. */
@@ -54,7 +55,7 @@ export function networkSettings(): {
     ),
     excludeNamespaces: texts(
       "kubernetes.exclude_namespaces",
-      "Namespaces whose pods are passed through without a look-up; `openshift-*`: all that begin so",
+      "Namespaces whose pods are skipped without a look-up; `openshift-*`: all that begin so",
     ),
     includeNamespaces: texts(
       "kubernetes.include_namespaces",
@@ -120,7 +121,7 @@ function readSetting<T>(values: Readonly<Record<string, unknown>>, setting: Sett
   const hint = keys[0] === "runtimeConfig" ? RUNTIME_HINT : SETTINGS_HINT;
   let current: unknown = values;
   for (const [depth, key] of keys.entries()) {
-    if (!isObject(current)) {
+    if (!isRecord(current)) {
       throw wrongValue(keys.slice(0, depth).join("."), "an object", current, hint);
     }
     current = own(current, key);
@@ -128,7 +129,7 @@ function readSetting<T>(values: Readonly<Record<string, unknown>>, setting: Sett
     if (current === undefined || current === null || current === "") return setting.fallback;
   }
   const value = setting.convert(current);
-  if (value === undefined) throw wrongValue(setting.path, setting.wanted, current, hint);
+  if (value === undefined) throw wrongValue(setting.path, setting.expected, current, hint);
   return value;
 }
 
@@ -140,7 +141,7 @@ function choice<T extends string>(
 ): Setting<T> {
   return {
     path,
-    wanted: `one of ${allowed.map((value) => JSON.stringify(value)).join(", ")}`,
+    expected: `one of ${allowed.map((value) => JSON.stringify(value)).join(", ")}`,
     fallback,
     help,
     convert: (value) => allowed.find((item) => item === value),
@@ -150,7 +151,7 @@ function choice<T extends string>(
 function path(path: string, help: string): Setting<string | undefined> {
   return {
     path,
-    wanted: "an absolute path",
+    expected: "an absolute path",
     fallback: undefined,
     help,
     convert: (value) =>
@@ -163,7 +164,7 @@ function path(path: string, help: string): Setting<string | undefined> {
 function text(path: string, help: string): Setting<string | undefined> {
   return {
     path,
-    wanted: "a string",
+    expected: "a string",
     fallback: undefined,
     help,
     convert: (value) => typeof value === "string" ? value : undefined,
@@ -171,7 +172,7 @@ function text(path: string, help: string): Setting<string | undefined> {
 }
 
 function texts(path: string, help: string): Setting<readonly string[]> {
-  return { path, wanted: "an array of strings", fallback: [], help, convert: toTexts };
+  return { path, expected: "an array of strings", fallback: [], help, convert: toTexts };
 }
 
 function toTexts(value: unknown): readonly string[] | undefined {
@@ -182,7 +183,7 @@ function toTexts(value: unknown): readonly string[] | undefined {
 function seconds(path: string, fallback: number, most: number, help: string): Setting<number> {
   return {
     path,
-    wanted: `a number above 0 and at most ${most}`,
+    expected: `a number above 0 and at most ${most}`,
     fallback,
     help,
     convert: (value) => typeof value === "number" && value > 0 && value <= most ? value : undefined,
@@ -192,7 +193,7 @@ function seconds(path: string, fallback: number, most: number, help: string): Se
 function rulesVersion(): Setting<"2.9" | "3" | undefined> {
   return {
     path: "redirect_rules_version",
-    wanted: '"2.9" or "3"',
+    expected: '"2.9" or "3"',
     fallback: undefined,
     help: "Form of the DNS-over-TCP rules; when absent, that of the pod's annotations",
     convert: (value) => {
@@ -205,11 +206,11 @@ function rulesVersion(): Setting<"2.9" | "3" | undefined> {
 function resolvers(): Setting<readonly string[]> {
   return {
     path: "runtimeConfig.dns",
-    wanted: 'an object whose "servers" is an array of strings',
+    expected: 'an object whose "servers" is an array of strings',
     fallback: [],
     help: 'The pod\'s resolvers, given by the runtime for "capabilities": {"dns": true}',
     convert: (value) => {
-      if (!isObject(value)) return undefined;
+      if (!isRecord(value)) return undefined;
       // The convention writes "servers"; containerd up to 1.7 writes "Servers".
       return toTexts(own(value, "servers") ?? own(value, "Servers") ?? []);
     },
@@ -219,7 +220,7 @@ function resolvers(): Setting<readonly string[]> {
 function addresses(path: string, help: string): Setting<readonly string[]> {
   return {
     path,
-    wanted: "an array of IP addresses",
+    expected: "an array of IP addresses",
     fallback: [],
     help,
     convert: (value) => {

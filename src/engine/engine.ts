@@ -10,7 +10,7 @@ export interface Difference {
   readonly kind: "missing" | "unexpected" | "changed";
   /** Where, for example `ip nat KUMA_MESH_OUTBOUND rule 3 (M4)`. */
   readonly object: string;
-  readonly wanted?: string;
+  readonly expected?: string;
   readonly actual?: string;
 }
 
@@ -45,7 +45,7 @@ export interface Engine {
   remove(): boolean;
 }
 
-/** An engine could not do what was asked; the message names object, wanted, actual and the fix. */
+/** An engine could not do what was asked; the message names object, expected, actual and the fix. */
 export class EngineError extends Error {
   override readonly name = "EngineError";
   constructor(

@@ -55,7 +55,7 @@ export function passthroughAddressDifferences(): Difference[] {
   return [{
     kind: "missing",
     object: `address ${PASSTHROUGH_ADDRESS}/${PREFIX} on ${loopback.name}`,
-    wanted: `${PASSTHROUGH_ADDRESS}/${PREFIX}`,
+    expected: `${PASSTHROUGH_ADDRESS}/${PREFIX}`,
   }];
 }
 

@@ -1,5 +1,5 @@
 /** What an API server has answered, whichever way it came. */
-import { ByteBuffer } from "./byte_buffer.ts";
+import { ByteBuffer } from "../bytes/byte_buffer.ts";
 import { Turns } from "./turns.ts";
 
 /** An answer whose body is still to be read, or ended. */

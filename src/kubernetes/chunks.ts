@@ -1,6 +1,6 @@
 /** The chunked transfer coding (RFC 9112 §7.1). */
-import type { ByteBuffer } from "./byte_buffer.ts";
-import { quote } from "./quote.ts";
+import { quote } from "../text/quote.ts";
+import type { ByteBuffer } from "../bytes/byte_buffer.ts";
 
 /** Longest line with a chunk's size; extensions that nobody uses can make it longer. */
 const longestLine = 1024;

@@ -1,4 +1,5 @@
 /** A small client of the Kubernetes API: GET, with bounds on time and size, and clear errors. */
+import { isRecord } from "../json/record.ts";
 import { type Answer, readWhole } from "./answer.ts";
 import type { ConnectionState, Verb } from "./connection_state.ts";
 import { ApiError } from "./errors.ts";
@@ -9,7 +10,6 @@ import {
   certificateProblem,
   decodeUtf8,
   isNetworkError,
-  isRecord,
   reasonOf,
   retryAfter,
   statusObject,
@@ -298,7 +298,7 @@ function contentProblem({ headers }: Answer): string | undefined {
   if (!/^application\/json\b/i.test(type)) {
     return `the answer is ${
       type === "" ? "of no type" : `"${type.slice(0, 80)}"`
-    }, wanted "application/json"; is that address an API server, or a proxy in front of it?`;
+    }, expected "application/json"; is that address an API server, or a proxy in front of it?`;
   }
   const encoding = headers.get("content-encoding") ?? "identity";
   return encoding === "identity"

@@ -2,6 +2,7 @@
  * What is known about the way to the API server: requests report how they ended, and whoever tells
  * people (readiness, metrics, `check`) reads it. Only the API server's word counts here.
  */
+import { messageOf } from "../text/message_of.ts";
 import { ApiError } from "./errors.ts";
 
 /** What a request asks for, as roles (RBAC) name it. */
@@ -90,7 +91,7 @@ export class ConnectionState {
     const kind = kindOf(error);
     // The server is there and has done as it should: there is no such object, or no longer.
     if (kind === undefined) return this.succeeded(verb);
-    const reason = (error instanceof Error ? error.message : String(error)).slice(0, 500);
+    const reason = messageOf(error).slice(0, 500);
     const time = this.now();
     this.#lastFailure = { kind, verb, status, reason, time };
     if (kind === "forbidden") {

@@ -2,9 +2,9 @@
  * Reads HTTP/1.1 answers (RFC 9112) from a connection. Everything but the body is bounded, and what
  * arrives in tiny pieces costs no more memory than what arrives at once.
  */
-import { ByteBuffer } from "./byte_buffer.ts";
+import { quote } from "../text/quote.ts";
+import { ByteBuffer } from "../bytes/byte_buffer.ts";
 import { ChunkDecoder } from "./chunks.ts";
-import { quote } from "./quote.ts";
 import type { Turns } from "./turns.ts";
 
 /** Where bytes come from, for example a `Deno.Conn`. */

@@ -1,9 +1,10 @@
 /** Reads a kubeconfig file: how to reach the API server, and as whom. */
 // @ts-types="../types/std_yaml_parse.d.ts"
 import { parse } from "@std/yaml/parse";
+import { isRecord } from "../json/record.ts";
 import { LinuxError } from "../linux/errno.ts";
 import { isOutOfResources, readRegularFile } from "../linux/regular_file.ts";
-import { isRecord } from "./response.ts";
+import { messageOf } from "../text/message_of.ts";
 
 /** How to reach an API server, and as whom. */
 export interface ClusterAccess {
@@ -25,7 +26,7 @@ export interface ClusterAccess {
   readonly proxyUrl?: string;
 }
 
-/** A kubeconfig cannot be used; the message names file, key, what was wanted and the fix. */
+/** A kubeconfig cannot be used; the message names file, key, what was expected and the fix. */
 export class KubeconfigError extends Error {
   override readonly name = "KubeconfigError";
   /** The machine has run out of descriptors or memory: nothing is wrong with the file. */
@@ -53,34 +54,7 @@ export function loadKubeconfig(path: string): ClusterAccess {
  * @throws {KubeconfigError} as {@link loadKubeconfig}.
  */
 export function parseKubeconfig(text: string, path: string): ClusterAccess {
-  return parseInstallerForm(text) ?? parseAnyForm(text, path);
-}
-
-/**
- * Understands exactly the form that the installer writes, several milliseconds faster than a YAML
- * parser that has just been loaded; what deviates in one byte is left to that parser.
- */
-function parseInstallerForm(text: string): ClusterAccess | undefined {
-  const found = new RegExp(
-    "^(?:#[ -~]*\n)?" +
-      "apiVersion: v1\nkind: Config\n" +
-      "clusters:\n- name: local\n  cluster:\n" +
-      "    server: (https?://[A-Za-z0-9.-]+:[0-9]+|https?://\\[[0-9A-Fa-f:.]+\\]:[0-9]+)\n" +
-      "    certificate-authority-data: ([A-Za-z0-9+/]+={0,2})\n" +
-      "users:\n- name: kuma-cni\n  user:\n" +
-      "    token: ([A-Za-z0-9][A-Za-z0-9._~+/-]*=*)\n" +
-      "contexts:\n- name: kuma-cni-context\n  context:\n    cluster: local\n    user: kuma-cni\n" +
-      "current-context: kuma-cni-context\n?$",
-  ).exec(text);
-  if (found === null) return undefined;
-  const [, server = "", authority = "", token = ""] = found;
-  const certificateAuthority = decodePem(authority, "CERTIFICATE");
-  if (certificateAuthority === undefined || !URL.canParse(server)) return undefined;
-  return { server, certificateAuthority, token, insecureSkipTlsVerify: false };
-}
-
-function parseAnyForm(text: string, path: string): ClusterAccess {
-  const file = new KubeconfigFile(path, text);
+  const file = new KubeconfigFile(path, valuesOf(text, path));
   const context = file.named("contexts", "context", file.text("current-context"));
   const cluster = file.named("clusters", "cluster", context.text("cluster"));
   const user = file.named("users", "user", context.text("user"));
@@ -130,7 +104,7 @@ export function readTokenFile(path: string): string {
 }
 
 /** A part of the file that holds keys and values. */
-class Section {
+class KubeconfigSection {
   constructor(
     readonly path: string,
     /** Where in the file, for messages: empty, or ending in a dot. */
@@ -153,7 +127,7 @@ class Section {
   optionalText(key: string): string | undefined {
     const value = this.value(key);
     if (value === undefined) return undefined;
-    if (typeof value !== "string") throw this.error(key, `is ${kindOf(value)}; wanted text`);
+    if (typeof value !== "string") throw this.error(key, `is ${kindOf(value)}; expected text`);
     if (value.trim() === "") throw this.error(key, "is empty; remove the key or give it a value");
     return value;
   }
@@ -168,7 +142,7 @@ class Section {
     const value = this.optionalText(key)?.toLowerCase();
     if (value === undefined || value === "false") return false;
     if (value === "true") return true;
-    throw this.error(key, `is "${value}"; wanted "true" or "false"`);
+    throw this.error(key, `is "${value}"; expected "true" or "false"`);
   }
 
   /** Reads `<key>-data` (base64), which wins, or the file that `<key>` names. */
@@ -189,42 +163,66 @@ class Section {
 }
 
 /** The whole file. */
-class KubeconfigFile extends Section {
-  constructor(path: string, text: string) {
-    let values: unknown;
-    try {
-      // Without types: a token such as `1e5` stays the text that it is.
-      values = parse(text, { schema: "failsafe" });
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
-      throw new KubeconfigError(path, `it is not YAML: ${reason}`, { cause });
-    }
+class KubeconfigFile extends KubeconfigSection {
+  constructor(path: string, values: unknown) {
     if (!isRecord(values)) {
       throw new KubeconfigError(
         path,
-        `it holds ${kindOf(values)}; wanted a kubeconfig of kind "Config"`,
+        `it holds ${kindOf(values)}; expected a kubeconfig of kind "Config"`,
       );
     }
     super(path, "", values);
   }
 
   /** The section `key` of the list's entry of that name. */
-  named(list: string, key: string, name: string): Section {
+  named(list: string, key: string, name: string): KubeconfigSection {
     const entries = this.value(list);
     if (!Array.isArray(entries)) {
-      throw this.error(list, `is ${kindOf(entries)}; wanted a list with an entry "${name}"`);
+      throw this.error(list, `is ${kindOf(entries)}; expected a list with an entry "${name}"`);
     }
     const index = entries.findIndex((entry) => isRecord(entry) && entry.name === name);
     if (index < 0) throw this.error(list, `has no entry with the name "${name}"`);
     const section: unknown = entries[index][key];
     if (!isRecord(section)) {
-      throw this.error(`${list}[${index}].${key}`, `is ${kindOf(section)}; wanted keys and values`);
+      throw this.error(
+        `${list}[${index}].${key}`,
+        `is ${kindOf(section)}; expected keys and values`,
+      );
     }
-    return new Section(this.path, `${list}[${index}].${key}.`, section);
+    return new KubeconfigSection(this.path, `${list}[${index}].${key}.`, section);
   }
 }
 
-function refuseUnsupported(user: Section): void {
+function valuesOf(text: string, path: string): unknown {
+  try {
+    // Without types: a token such as `1e5` stays the text that it is.
+    return parseJsonOfTexts(text) ?? parse(text, { schema: "failsafe" });
+  } catch (cause) {
+    const reason = messageOf(cause).split("\n")[0];
+    throw new KubeconfigError(path, `it is not YAML: ${reason}`, { cause });
+  }
+}
+
+/**
+ * Parses JSON behind a comment line, as the installer writes it: a YAML parser that has just been
+ * loaded takes several milliseconds. What has other scalars than texts is left to that one.
+ */
+function parseJsonOfTexts(text: string): unknown {
+  const json = text.replace(/^#[^\n]*\n/, "");
+  if (!json.startsWith("{")) return undefined;
+  let hasOthers = false;
+  try {
+    const values: unknown = JSON.parse(json, (_, value: unknown) => {
+      if (typeof value === "number" || typeof value === "boolean") hasOthers = true;
+      return value;
+    });
+    return hasOthers ? undefined : values;
+  } catch {
+    return undefined;
+  }
+}
+
+function refuseUnsupported(user: KubeconfigSection): void {
   const remedies = 'use "token", "tokenFile" or a client certificate';
   for (const key of ["exec", "auth-provider"]) {
     if (user.value(key) !== undefined) {
@@ -239,22 +237,31 @@ function refuseUnsupported(user: Section): void {
 function checkToken(token: string, error: (problem: string) => KubeconfigError): void {
   if (token === "") throw error("is empty; is the service account's token mounted?");
   if (!/^[!-~]+$/.test(token)) {
-    throw error("holds characters that no HTTP header can carry; wanted one line of visible ASCII");
+    throw error(
+      "holds characters that no HTTP header can carry; expected one line of visible ASCII",
+    );
   }
 }
 
-function checkUrl(section: Section, key: string, text: string, schemes: readonly string[]): void {
+function checkUrl(
+  section: KubeconfigSection,
+  key: string,
+  text: string,
+  schemes: readonly string[],
+): void {
   const url = URL.parse(text);
   if (url === null || !schemes.includes(url.protocol.slice(0, -1)) || url.host === "") {
     throw section.error(
       key,
-      `is "${text}"; wanted a URL that begins with ${schemes.map((s) => `"${s}://"`).join(" or ")}`,
+      `is "${text}"; expected a URL that begins with ${
+        schemes.map((s) => `"${s}://"`).join(" or ")
+      }`,
     );
   }
   if (key === "server" && (url.username !== "" || url.search !== "" || url.hash !== "")) {
     throw section.error(
       key,
-      "has a user, a query or a fragment; wanted scheme, host, port and path",
+      "has a user, a query or a fragment; expected scheme, host, port and path",
     );
   }
 }
@@ -268,7 +275,7 @@ function readText(kubeconfig: string, path: string, what: string): string {
   } catch (cause) {
     const reason = cause instanceof LinuxError && cause.code === "ENOENT"
       ? "does not exist; is install-cni running on this node?"
-      : `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`;
+      : `cannot be read: ${messageOf(cause)}`;
     throw new KubeconfigError(
       kubeconfig,
       path === kubeconfig ? `${what} ${reason}` : `${what} names "${path}", which ${reason}`,

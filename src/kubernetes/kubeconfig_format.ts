@@ -11,45 +11,44 @@ export interface KubeconfigValues {
 }
 
 /**
- * Formats a kubeconfig in the reference installer's form: one leading comment line, one cluster
- * `local`, one user `kuma-cni`, one context `kuma-cni-context`, no trailing newline.
+ * Formats a kubeconfig with the reference installer's structure: one leading comment line, one
+ * cluster `local`, one user `kuma-cni`, one context `kuma-cni-context`, no trailing newline. It is
+ * written as JSON, which is YAML, so that the plugin can read it without a parser of YAML.
  *
- * @throws {TypeError} when the server or the token holds characters that plain YAML text cannot
- * (white space, quotes, `#` and the like): no URL and no bearer token (RFC 6750 §2.1) has them.
+ * @throws {TypeError} when the server or the token cannot be one: no URL and no bearer token (RFC 6750
+ * §2.1) has white space, quotes and the like.
  */
 export function formatKubeconfig(values: KubeconfigValues): string {
   if (!/^[A-Za-z]+:\/\/[A-Za-z0-9._:[\]/-]+$/.test(values.server)) {
     throw new TypeError(
       `Cannot write the API server's address ${
         JSON.stringify(values.server)
-      } into a kubeconfig: wanted "<protocol>://<host>:<port>"`,
+      } into a kubeconfig: expected "<protocol>://<host>:<port>"`,
     );
   }
   if (!/^[A-Za-z0-9._~+/-]+=*$/.test(values.token)) {
     throw new TypeError(
-      "Cannot write the service account's token into a kubeconfig: wanted letters, digits and " +
+      "Cannot write the service account's token into a kubeconfig: expected letters, digits and " +
         '"-._~+/=" only, as RFC 6750 has it',
     );
   }
   const authority = typeof values.certificateAuthority === "string"
     ? new TextEncoder().encode(values.certificateAuthority)
     : values.certificateAuthority;
-  return `# Kubeconfig of the CNI plugin kuma-cni, written by install-cni
-apiVersion: v1
-kind: Config
-clusters:
-- name: local
-  cluster:
-    server: ${values.server}
-    certificate-authority-data: ${authority.toBase64()}
-users:
-- name: kuma-cni
-  user:
-    token: ${values.token}
-contexts:
-- name: kuma-cni-context
-  context:
-    cluster: local
-    user: kuma-cni
-current-context: kuma-cni-context`;
+  const config = {
+    apiVersion: "v1",
+    kind: "Config",
+    clusters: [{
+      name: "local",
+      cluster: {
+        server: values.server,
+        "certificate-authority-data": authority.toBase64(),
+      },
+    }],
+    users: [{ name: "kuma-cni", user: { token: values.token } }],
+    contexts: [{ name: "kuma-cni-context", context: { cluster: "local", user: "kuma-cni" } }],
+    "current-context": "kuma-cni-context",
+  };
+  return "# Kubeconfig of the CNI plugin kuma-cni, written by install-cni: JSON, which is YAML\n" +
+    JSON.stringify(config, null, 2);
 }

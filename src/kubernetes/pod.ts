@@ -1,4 +1,5 @@
 /** The part of a Kubernetes Pod that this project reads, parsed from what an API server sent. */
+import { isRecord, own } from "../json/record.ts";
 
 /** A pod, reduced to what decides about its traffic. */
 export interface Pod {
@@ -39,15 +40,15 @@ export const MAX_NAMESERVERS = 3;
  * @throws {TypeError} naming the field that is missing or of the wrong type.
  */
 export function parsePod(json: unknown): Pod {
-  const pod = record(json, "pod");
-  for (const [key, wanted] of [["kind", "Pod"], ["apiVersion", "v1"]] as const) {
+  const pod = recordAt(json, "pod");
+  for (const [key, expected] of [["kind", "Pod"], ["apiVersion", "v1"]] as const) {
     const value = own(pod, key);
-    if (value !== undefined && value !== wanted) {
-      throw new TypeError(`Not a pod: "${key}" is ${show(value)}, wanted "${wanted}"`);
+    if (value !== undefined && value !== expected) {
+      throw new TypeError(`Not a pod: "${key}" is ${show(value)}, expected "${expected}"`);
     }
   }
-  const metadata = record(own(pod, "metadata"), "metadata");
-  const spec = record(own(pod, "spec"), "spec");
+  const metadata = recordAt(own(pod, "metadata"), "metadata");
+  const spec = recordAt(own(pod, "spec"), "spec");
   const sidecarDns = sidecarDnsOf(spec);
   const dns = dnsOf(spec);
   const runtimeClassName = optionalText(spec, "runtimeClassName", "spec.runtimeClassName");
@@ -67,10 +68,10 @@ export function parsePod(json: unknown): Pod {
 function annotationsOf(value: unknown): Record<string, string> {
   const annotations: Record<string, string> = Object.create(null);
   if (value === undefined || value === null) return annotations;
-  for (const [name, entry] of Object.entries(record(value, "metadata.annotations"))) {
+  for (const [name, entry] of Object.entries(recordAt(value, "metadata.annotations"))) {
     if (typeof entry !== "string") {
       throw new TypeError(
-        `Not a pod: annotation ${show(name)} is ${show(entry)}, wanted a string`,
+        `Not a pod: annotation ${show(name)} is ${show(entry)}, expected a string`,
       );
     }
     annotations[name] = entry;
@@ -80,11 +81,11 @@ function annotationsOf(value: unknown): Record<string, string> {
 
 function namesOf(value: unknown, place: string): string[] {
   if (!Array.isArray(value)) {
-    throw new TypeError(`Not a pod: "${place}" is ${show(value)}, wanted a list`);
+    throw new TypeError(`Not a pod: "${place}" is ${show(value)}, expected a list`);
   }
   return value.map((entry, index) => {
     const at = `${place}[${index}]`;
-    return text(record(entry, at), "name", `${at}.name`);
+    return text(recordAt(entry, at), "name", `${at}.name`);
   });
 }
 
@@ -95,7 +96,7 @@ function sidecarDnsOf(spec: Record<string, unknown>): SidecarDns | undefined {
     if (!Array.isArray(containers)) continue;
     const sidecar: unknown = containers.find((container) => nameOf(container) === "kuma-sidecar");
     if (sidecar === undefined) continue;
-    const variables = own(record(sidecar, list), "env") ?? [];
+    const variables = own(recordAt(sidecar, list), "env") ?? [];
     if (!Array.isArray(variables)) {
       throw new TypeError(
         `Not a pod: "env" of "kuma-sidecar" is ${show(variables)}, expected a list`,
@@ -109,14 +110,12 @@ function sidecarDnsOf(spec: Record<string, unknown>): SidecarDns | undefined {
 }
 
 function nameOf(value: unknown): unknown {
-  return typeof value === "object" && value !== null
-    ? own(value as Record<string, unknown>, "name")
-    : undefined;
+  return isRecord(value) ? own(value, "name") : undefined;
 }
 
 function dnsOf(spec: Record<string, unknown>): PodDns | undefined {
   const policy = optionalText(spec, "dnsPolicy", "spec.dnsPolicy") ?? "ClusterFirst";
-  const config = record(own(spec, "dnsConfig") ?? {}, "spec.dnsConfig");
+  const config = recordAt(own(spec, "dnsConfig") ?? {}, "spec.dnsConfig");
   const nameservers: unknown = own(config, "nameservers") ?? [];
   if (!isTexts(nameservers)) {
     throw new TypeError(
@@ -143,18 +142,12 @@ function optionalText(
 function text(values: Record<string, unknown>, key: string, place: string): string {
   const value = own(values, key);
   if (typeof value === "string" && value !== "") return value;
-  throw new TypeError(`Not a pod: "${place}" is ${show(value)}, wanted a string`);
+  throw new TypeError(`Not a pod: "${place}" is ${show(value)}, expected a string`);
 }
 
-function record(value: unknown, place: string): Record<string, unknown> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-    return value as Record<string, unknown>;
-  }
-  throw new TypeError(`Not a pod: "${place}" is ${show(value)}, wanted an object`);
-}
-
-function own(values: Record<string, unknown>, key: string): unknown {
-  return Object.hasOwn(values, key) ? values[key] : undefined;
+function recordAt(value: unknown, place: string): Record<string, unknown> {
+  if (isRecord(value)) return value;
+  throw new TypeError(`Not a pod: "${place}" is ${show(value)}, expected an object`);
 }
 
 /** A value in a message, cut short: its author is not trusted. */

@@ -1,4 +1,6 @@
 /** Makes sense of answers and failures of an API server. */
+import { isRecord } from "../json/record.ts";
+import { messageOf } from "../text/message_of.ts";
 import type { Answer } from "./answer.ts";
 import type { CertificateProblem } from "./errors.ts";
 
@@ -30,7 +32,7 @@ export function reasonOf(error: unknown): string {
   if (error instanceof Error && error.message === "fetch failed" && error.cause !== undefined) {
     return reasonOf(error.cause);
   }
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const telling = /client error \([A-Za-z]+\): (.*)$/s.exec(message)?.[1] ?? message;
   return telling.slice(0, 300);
 }
@@ -77,9 +79,4 @@ export function retryAfter(
     ? details * 1000
     : NaN;
   return milliseconds >= 0 ? milliseconds : undefined;
-}
-
-/** Tells whether a value is an object with keys. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

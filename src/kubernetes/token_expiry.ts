@@ -1,5 +1,5 @@
 /** Until when a service account's token is good, as the token itself says. */
-import { isRecord } from "./response.ts";
+import { isRecord } from "../json/record.ts";
 
 /** A real service account's token has some 1,000 characters. */
 const longestToken = 16 * 1024;

@@ -1,4 +1,5 @@
 /** Carries GET requests to an API server. */
+import { messageOf } from "../text/message_of.ts";
 import { type Answer, FetchAnswer } from "./answer.ts";
 import { trustOnly } from "./connect.ts";
 import type { ClusterAccess } from "./kubeconfig.ts";
@@ -159,7 +160,7 @@ async function checkIdentity(
     certified = new X509Certificate(identity.certificate).publicKey.export(form);
     owned = createPublicKey(createPrivateKey(identity.key)).export(form);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     throw new TypeError(`The client certificate or its key cannot be parsed: ${reason}`, { cause });
   }
   if (certified.length !== owned.length || certified.some((byte, at) => byte !== owned[at])) {

@@ -1,8 +1,10 @@
 /** Follows a collection of Kubernetes objects: list, watch from there, and again for ever. */
+import { isRecord } from "../json/record.ts";
+import { errorOf } from "../text/message_of.ts";
+import { quote } from "../text/quote.ts";
 import type { KubernetesClient } from "./client.ts";
 import { ApiError } from "./errors.ts";
 import { linesOf } from "./lines.ts";
-import { isRecord } from "./response.ts";
 import { sleep } from "./sleep.ts";
 
 /** What happened; a follower that applies every notice has the collection as the API has it. */
@@ -90,7 +92,7 @@ export async function* watch<T>(
       if (performance.now() - started < 1000) await sleep(first, signal);
     } catch (error) {
       if (signal.aborted) return;
-      const failure = error instanceof Error ? error : new Error(String(error));
+      const failure = errorOf(error);
       // The list that follows tells everything, so a forgotten history is no interruption.
       if (failure instanceof ApiError && failure.status === 410 && version !== undefined) {
         version = undefined;
@@ -138,7 +140,7 @@ async function list<T>(client: KubernetesClient, options: WatchOptions<T>): Prom
     const items = page.items ?? [];
     if (typeof version !== "string" || version === "" || !Array.isArray(items)) {
       throw new ApiError(
-        `Could not get the list ${options.path} from ${client.server}: the answer is no list`,
+        `Could not get the list ${options.path} from ${client.server}: the answer is not a list`,
         { kind: "content", temporary: false },
       );
     }
@@ -146,7 +148,7 @@ async function list<T>(client: KubernetesClient, options: WatchOptions<T>): Prom
       try {
         objects.push(options.parse(item));
       } catch (error) {
-        unreadable.push({ type: "unreadable", error: asError(error) });
+        unreadable.push({ type: "unreadable", error: errorOf(error) });
       }
     }
     if (typeof metadata.continue !== "string" || metadata.continue === "") {
@@ -213,7 +215,7 @@ function parseEvent(line: string): RawEvent {
   if (isRecord(event) && typeof event.type === "string" && isRecord(event.object)) {
     return { type: event.type, object: event.object };
   }
-  throw new Error(`A line of the watch is no event: ${JSON.stringify(line.slice(0, 80))}`);
+  throw new Error(`A line of the watch is not an event: ${quote(line)}`);
 }
 
 function versionedNotice<T>(
@@ -231,7 +233,7 @@ function versionedNotice<T>(
     const object = parse(event.object);
     return { ...version, notice: { type: event.type === "DELETED" ? "deleted" : "put", object } };
   } catch (error) {
-    return { ...version, notice: { type: "unreadable", error: asError(error) } };
+    return { ...version, notice: { type: "unreadable", error: errorOf(error) } };
   }
 }
 
@@ -255,8 +257,4 @@ function selectors<T>(options: WatchOptions<T>): URLSearchParams {
     ...(options.fieldSelector === undefined ? {} : { fieldSelector: options.fieldSelector }),
     ...(options.labelSelector === undefined ? {} : { labelSelector: options.labelSelector }),
   });
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }

@@ -3,6 +3,7 @@
  *
  * Facts: cgroups(7), `memory.max` of version 2, `memory.limit_in_bytes` of version 1.
  */
+import { readKernelFile } from "./kernel_file.ts";
 
 /**
  * Returns the bound in bytes; `undefined` without one. In a container the own cgroup is usually seen as
@@ -11,7 +12,7 @@
  * @param read Reads a file; throws when it is missing.
  */
 export function memoryLimit(
-  read: (path: string) => string = Deno.readTextFileSync,
+  read: (path: string) => string = readKernelFile,
 ): number | undefined {
   const found: number[] = [];
   const look = (path: string) => {

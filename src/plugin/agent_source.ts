@@ -2,6 +2,7 @@
 import type { AgentClient } from "../agent/client.ts";
 import type { Pod } from "../kubernetes/pod.ts";
 import { type PodReference, type PodSource, SourceUnavailableError } from "../pod/source.ts";
+import { messageOf } from "../text/message_of.ts";
 
 /**
  * Asks the node agent once. Whatever goes wrong there, the look-up goes on without it: the agent may
@@ -21,7 +22,7 @@ export class AgentPodSource implements PodSource {
     try {
       return await this.agent.pod(reference, this.patienceMilliseconds);
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
+      const reason = messageOf(cause);
       throw new SourceUnavailableError(`Node agent: ${reason}`, { cause });
     }
   }

@@ -1,6 +1,6 @@
 /** What one call of the plugin carries along: settings, log records, phases, the agent's connection. */
 import { AgentClient } from "../agent/client.ts";
-import type { Outcome } from "../agent/messages.ts";
+import type { CallOutcome } from "../agent/messages.ts";
 import { type CniArgs, parseCniArgs } from "../cni/args.ts";
 import type { CniError } from "../cni/errors.ts";
 import type { CniRequest } from "../cni/serve.ts";
@@ -11,7 +11,7 @@ import { shorten } from "../text/shorten.ts";
 import { bytecodeState } from "./bytecode.ts";
 
 /** How the call ended, in the agent's words, without what is known only at the end. */
-export type Result = Pick<Outcome, "result" | "reason" | "engine">;
+export type Result = Pick<CallOutcome, "result" | "reason" | "engine">;
 
 /** A field of all records; what a caller hands over can be as long as the kernel lets it. */
 function shown(name: string, value: string | undefined): Record<string, string> {
@@ -106,7 +106,7 @@ export class Call {
     if (folder !== undefined) appendToLogFile(folder, this.#records);
   }
 
-  #outcome(error: CniError | undefined): Outcome {
+  #outcome(error: CniError | undefined): CallOutcome {
     const bytecode = bytecodeState();
     const known = {
       command: this.request.environment.verb,

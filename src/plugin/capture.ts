@@ -10,6 +10,8 @@ import {
 } from "../linux/network_namespace.ts";
 import { compileRuleset } from "../redirect/compile.ts";
 import type { RedirectConfig } from "../redirect/config.ts";
+import { messageOf } from "../text/message_of.ts";
+import { quote } from "../text/quote.ts";
 import { shorten } from "../text/shorten.ts";
 import type { Call } from "./call.ts";
 
@@ -110,7 +112,7 @@ function isExhausted(thrown: unknown): boolean {
 }
 
 function exhausted(podLabel: string, thrown: unknown): CniError {
-  const reason = thrown instanceof Error ? thrown.message : String(thrown);
+  const reason = messageOf(thrown);
   return new CniError(
     CniErrorCode.TryAgainLater,
     `Could not redirect the traffic of pod ${podLabel}: ${shorten(reason, 500)}`,
@@ -121,11 +123,11 @@ function exhausted(podLabel: string, thrown: unknown): CniError {
 
 function namespaceFailure(podLabel: string, path: string, thrown: unknown): CniError {
   if (isExhausted(thrown)) return exhausted(podLabel, thrown);
-  const reason = thrown instanceof Error ? thrown.message : String(thrown);
+  const reason = messageOf(thrown);
   return new CniError(
     CniErrorCode.InvalidNamespace,
     `Could not enter the network namespace of pod ${podLabel}: ${shorten(reason, 500)}`,
-    `CNI_NETNS is ${JSON.stringify(shorten(path, 256))}; the container runtime makes and names it`,
+    `CNI_NETNS is ${quote(path, 256)}; the container runtime makes and names it`,
     { cause: thrown },
   );
 }
@@ -143,15 +145,11 @@ function captureFailure(podLabel: string, thrown: unknown): unknown {
 }
 
 function describeDifferences(differences: readonly Difference[]): string {
-  const shown = differences.slice(0, SHOWN_DIFFERENCES).map(({ kind, object, wanted, actual }) =>
+  const shown = differences.slice(0, SHOWN_DIFFERENCES).map(({ kind, object, expected, actual }) =>
     `${kind}: ${object}` +
-    (wanted === undefined ? "" : `, wanted ${quoted(wanted)}`) +
-    (actual === undefined ? "" : `, actual ${quoted(actual)}`)
+    (expected === undefined ? "" : `, expected ${quote(expected, SHOWN_RULE)}`) +
+    (actual === undefined ? "" : `, actual ${quote(actual, SHOWN_RULE)}`)
   );
   const rest = differences.length - shown.length;
   return shown.concat(rest > 0 ? [`and ${rest} more`] : []).join("; ");
-}
-
-function quoted(rule: string): string {
-  return JSON.stringify(shorten(rule, SHOWN_RULE));
 }

@@ -67,7 +67,7 @@ async function decide(call: Call): Promise<Decision> {
   }
   if (decision.kind === "skip") {
     call.result = { result: "skipped", reason: decision.code };
-    call.log.info(`Pod is passed through: ${decision.reason}`, { code: decision.code });
+    call.log.info(`Pod is skipped: ${decision.reason}`, { code: decision.code });
   }
   return decision;
 }

@@ -1,6 +1,6 @@
 /** Decides whether a pod that was looked up is meshed: C to E of the reference implementation's order. */
 import type { Pod } from "../kubernetes/pod.ts";
-import { quoted } from "./config_error.ts";
+import { quote } from "../text/quote.ts";
 import type { Decision } from "./decision.ts";
 import { skip } from "./decide_early.ts";
 export { decideBeforeLookup } from "./decide_early.ts";
@@ -35,7 +35,7 @@ export function decideForPod(
       "not-injected",
       injected === undefined
         ? 'Annotation "kuma.io/sidecar-injected" is missing'
-        : `Annotation "kuma.io/sidecar-injected" is ${quoted(injected)}, not "true"`,
+        : `Annotation "kuma.io/sidecar-injected" is ${quote(injected)}, not "true"`,
     );
   }
   const { config, warnings, origins } = redirectConfigOf(pod.annotations, {

@@ -23,7 +23,7 @@ export function decideBeforeLookup(
       "not-a-pod",
       `CNI_ARGS has no ${
         namespace ? "K8S_POD_NAME" : "K8S_POD_NAMESPACE"
-      }: this is no Kubernetes pod`,
+      }: this is not a Kubernetes pod`,
     );
   }
   if (isIn(excludeNamespaces, namespace)) {

@@ -1,7 +1,7 @@
 /** The result of the plugin's decision about a pod. */
 import type { RedirectConfig } from "../redirect/config.ts";
 
-/** Why a pod is passed through untouched; texts are for people, the code is for metrics. */
+/** Why a pod is skipped; texts are for people, the code is for metrics. */
 export interface Skip {
   readonly kind: "skip";
   readonly code:

@@ -1,4 +1,5 @@
 /** Settings of the config annotation that are not a pod's to make, or have no meaning here. */
+import { isRecord, own } from "../json/record.ts";
 import type { Section } from "./section.ts";
 
 /** Settings of the host's side, which are not the pod's to choose, with their harmless values. */
@@ -15,39 +16,35 @@ const silentSettings: readonly string[] = ["cniMode", "verbose"];
 /** Takes these settings, and warns of those that ask for something. */
 export function readIgnored(root: Section): void {
   const ignored = (name: string, why: string) =>
-    root.trail.warnings.push(`${name} has no effect: ${why}`);
+    root.diagnostics.warnings.push(`${name} has no effect: ${why}`);
   const notThePods = "how rules get onto the host is not a pod's choice";
   for (const [key, harmless] of hostSettings) {
     const value = root.take(key);
-    root.trail.origins.delete(key);
+    root.diagnostics.origins.delete(key);
     if (value !== undefined && !harmless.includes(value)) ignored(root.name(key), notThePods);
   }
   for (const key of silentSettings) {
     root.take(key);
-    root.trail.origins.delete(key);
+    root.diagnostics.origins.delete(key);
   }
   const retry = root.take("retry");
-  root.trail.origins.delete("retry");
+  root.diagnostics.origins.delete("retry");
   if (!isDefaultRetry(retry)) ignored(root.name("retry"), notThePods);
   const executables = root.take("iptablesExecutables");
-  root.trail.origins.delete("iptablesExecutables");
+  root.diagnostics.origins.delete("iptablesExecutables");
   if (hasText(executables)) {
     ignored(root.name("iptablesExecutables"), "a pod chooses no program of the host");
   }
   const ebpf = root.take("ebpf");
-  root.trail.origins.delete("ebpf");
-  if (isMapping(ebpf) && new Map(Object.entries(ebpf)).get("enabled") === true) {
+  root.diagnostics.origins.delete("ebpf");
+  if (isRecord(ebpf) && own(ebpf, "enabled") === true) {
     ignored(root.name("ebpf"), "the reference never used it with the CNI");
   }
 }
 
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function isDefaultRetry(value: unknown): boolean {
   if (value === undefined) return true;
-  if (!isMapping(value)) return false;
+  if (!isRecord(value)) return false;
   return Object.entries(value).every(([key, entry]) =>
     (key.toLowerCase() === "maxretries" && entry === 4) ||
     (key.toLowerCase() === "sleepbetweenretries" && (entry === "2s" || entry === 2e9))
@@ -56,6 +53,6 @@ function isDefaultRetry(value: unknown): boolean {
 
 function hasText(value: unknown): boolean {
   if (value === undefined || value === "") return false;
-  return !isMapping(value) ||
+  return !isRecord(value) ||
     Object.values(value).some((entry) => entry !== "" && entry !== null);
 }

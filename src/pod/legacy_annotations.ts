@@ -7,10 +7,11 @@ import {
   LOG_LEVEL,
   OUTBOUND_PORT,
 } from "../redirect/defaults.ts";
-import { ConfigError, quoted } from "./config_error.ts";
+import { quote } from "../text/quote.ts";
+import { ConfigError } from "./config_error.ts";
 import { parseCidrs } from "./networks.ts";
-import { checkLength, parseDecimal, parsePort, parseTruth, splitList } from "./scalars.ts";
-import type { Trail } from "./section.ts";
+import { checkLength, parseBoolean, parseDecimal, parsePort, splitList } from "./scalars.ts";
+import type { Diagnostics } from "./section.ts";
 import {
   type ParsedConfig,
   parseFamilyMode,
@@ -29,7 +30,7 @@ const MAX_VALUE = 65536;
 class Annotations {
   constructor(
     private readonly values: Readonly<Record<string, string>>,
-    readonly trail: Trail,
+    readonly diagnostics: Diagnostics,
   ) {}
 
   /** Name of an annotation in messages. */
@@ -44,24 +45,24 @@ class Annotations {
         `${this.name(annotation)} is ${value.length} characters long, more than ${MAX_VALUE}`,
       );
     }
-    this.trail.origins.set(key, value === undefined ? "default" : `annotation ${annotation}`);
+    this.diagnostics.origins.set(key, value === undefined ? "default" : `annotation ${annotation}`);
     return value;
   }
 
   text(annotation: string, key: string): string | undefined {
     const value = this.list(annotation, key)?.trim();
     if (value !== undefined && value !== "") return value;
-    this.trail.origins.set(key, "default");
+    this.diagnostics.origins.set(key, "default");
     return undefined;
   }
 
-  truth(annotation: string, key: string): boolean {
+  boolean(annotation: string, key: string): boolean {
     const value = this.text(annotation, key);
-    const truth = value === undefined ? false : parseTruth(value);
-    if (truth !== undefined) return truth;
+    const parsed = value === undefined ? false : parseBoolean(value);
+    if (parsed !== undefined) return parsed;
     throw new ConfigError(
-      `${this.name(annotation)} is ${quoted(value!)} where "enabled", "true", "disabled" or ` +
-        `"false" is wanted`,
+      `${this.name(annotation)} is ${quote(value!)} where "enabled", "true", "disabled" or ` +
+        `"false" is expected`,
     );
   }
 
@@ -77,7 +78,9 @@ class Annotations {
     // The reference takes port 0, to which no packet goes.
     const real = entries.filter((entry) => parseDecimal(entry, 0, 0) === undefined);
     if (real.length < entries.length) {
-      this.trail.warnings.push(`${this.name(annotation)} holds the port 0, which has no effect`);
+      this.diagnostics.warnings.push(
+        `${this.name(annotation)} holds the port 0, which has no effect`,
+      );
     }
     return [...new Set(real.map((entry) => parsePort(entry, this.name(annotation))))];
   }
@@ -88,15 +91,15 @@ class Annotations {
  *
  * @param values The pod's annotations.
  * @param options What an administrator says.
- * @param trail Receives origins and warnings.
+ * @param diagnostics Receives origins and warnings.
  * @throws {ConfigError} when a value is malformed, or is one that a pod may not state.
  */
 export function parseLegacyAnnotations(
   values: Readonly<Record<string, string>>,
   options: TransparentProxyOptions,
-  trail: Trail,
+  diagnostics: Diagnostics,
 ): ParsedConfig {
-  const read = new Annotations(values, trail);
+  const read = new Annotations(values, diagnostics);
   const traffic = (name: string) => `traffic.kuma.io/${name}`;
   const uid = "kuma.io/sidecar-uid";
   const family = "kuma.io/transparent-proxying-ip-family-mode";
@@ -108,8 +111,8 @@ export function parseLegacyAnnotations(
   );
   const ipv6Port = readIpv6InboundPort(read, values, inboundPort);
   const ipv4Only = familyMode === undefined && ipv6Port === 0;
-  if (ipv4Only) trail.origins.set("ipFamilyMode", `annotation ${ipv6PortAnnotation}`);
-  const gateway = read.truth("kuma.io/gateway", "redirect.inbound.enabled");
+  if (ipv4Only) diagnostics.origins.set("ipFamilyMode", `annotation ${ipv6PortAnnotation}`);
+  const gateway = read.boolean("kuma.io/gateway", "redirect.inbound.enabled");
   const direction = (name: "inbound" | "outbound"): Omit<DirectionConfig, "enabled" | "port"> => {
     const ips = traffic(`exclude-${name}-ips`);
     return {
@@ -157,15 +160,15 @@ export function parseLegacyAnnotations(
       ),
     },
     dns: {
-      enabled: read.truth("kuma.io/builtin-dns", "redirect.dns.enabled"),
+      enabled: read.boolean("kuma.io/builtin-dns", "redirect.dns.enabled"),
       port: readDnsPort(read),
       captureAll: true,
       servers: [],
       skipConntrackZoneSplit: false,
     },
     virtualNetworks: [],
-    dropInvalidPackets: read.truth(traffic("drop-invalid-packets"), "dropInvalidPackets"),
-    log: { enabled: read.truth(traffic("iptables-logs"), "log.enabled"), level: LOG_LEVEL },
+    dropInvalidPackets: read.boolean(traffic("drop-invalid-packets"), "dropInvalidPackets"),
+    log: { enabled: read.boolean(traffic("iptables-logs"), "log.enabled"), level: LOG_LEVEL },
     comments: true,
   };
 }
@@ -184,12 +187,12 @@ function readIpv6InboundPort(
   const key = "redirect.inbound.ipv6Port";
   const value = read.text(ipv6PortAnnotation, key);
   if (value === undefined) {
-    read.trail.origins.delete(key);
+    read.diagnostics.origins.delete(key);
     return inboundPort;
   }
   if (Object.hasOwn(values, probePortAnnotation)) {
-    read.trail.origins.delete(key);
-    read.trail.warnings.push(
+    read.diagnostics.origins.delete(key);
+    read.diagnostics.warnings.push(
       `${read.name(ipv6PortAnnotation)} has no effect with Kuma 2.9 and later`,
     );
     return inboundPort;
@@ -201,14 +204,14 @@ function readIpv6InboundPort(
 
 function withProbePort(read: Annotations, ports: readonly number[]): readonly number[] {
   const key = "redirect.inbound.excludePorts";
-  const origin = read.trail.origins.get(key)!;
+  const origin = read.diagnostics.origins.get(key)!;
   const value = read.text(probePortAnnotation, key);
   // Kuma up to 2.8 has no such proxy: whatever listens at its port is an application of the mesh.
   if (value === undefined) {
-    read.trail.origins.set(key, origin);
+    read.diagnostics.origins.set(key, origin);
     return ports;
   }
-  read.trail.origins.set(key, `${origin} + annotation ${probePortAnnotation}`);
+  read.diagnostics.origins.set(key, `${origin} + annotation ${probePortAnnotation}`);
   if (parseDecimal(value, 0, 0) === 0) return ports;
   const port = parsePort(value, read.name(probePortAnnotation));
   const all = [...new Set([...ports, port])];
@@ -220,7 +223,7 @@ function readDnsPort(read: Annotations): number {
   const annotation = "kuma.io/builtin-dns-port";
   const key = "redirect.dns.port";
   const value = read.text(annotation, key);
-  const enabled = parseTruth(read.text("kuma.io/builtin-dns", "redirect.dns.enabled") ?? "") ??
+  const enabled = parseBoolean(read.text("kuma.io/builtin-dns", "redirect.dns.enabled") ?? "") ??
     false;
   // A control plane without the DNS feature writes port 0.
   if (value === undefined || (!enabled && parseDecimal(value, 0, 0) === 0)) return DNS_PROXY_PORT;

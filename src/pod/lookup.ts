@@ -2,6 +2,7 @@
 import { ApiError } from "../kubernetes/errors.ts";
 import { KubeconfigError } from "../kubernetes/kubeconfig.ts";
 import type { Pod } from "../kubernetes/pod.ts";
+import { errorOf } from "../text/message_of.ts";
 import { type PodReference, type PodSource, SourceUnavailableError } from "./source.ts";
 
 /** Bounds of a look-up, and who hears of its course. */
@@ -152,7 +153,7 @@ class Lookup {
       return isPodOfUid(pod, this.reference.uid) ? pod : new StalePodError(this.reference, pod);
     } catch (error) {
       if (error instanceof SourceUnavailableError) this.#live.delete(source);
-      return error instanceof Error ? error : new Error(String(error));
+      return errorOf(error);
     } finally {
       this.signal.removeEventListener("abort", abort);
     }

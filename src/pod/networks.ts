@@ -2,7 +2,8 @@
 import { type Cidr, parseCidr } from "../ip/cidr.ts";
 import { parseAddress } from "../ip/address.ts";
 import type { DnsConfig, VirtualNetwork } from "../redirect/config.ts";
-import { ConfigError, quoted } from "./config_error.ts";
+import { quote } from "../text/quote.ts";
+import { ConfigError } from "./config_error.ts";
 import { checkLength, splitList } from "./scalars.ts";
 
 /**
@@ -17,8 +18,8 @@ export function parseCidrs(elements: readonly string[], setting: string): Cidr[]
     const cidr = parseCidr(text);
     if (cidr === undefined) {
       throw new ConfigError(
-        `${setting} holds ${quoted(text)} where an IP address or a network like "10.0.0.0/8" ` +
-          `is wanted`,
+        `${setting} holds ${quote(text)} where an IP address or a network like "10.0.0.0/8" ` +
+          `is expected`,
       );
     }
     return cidr;
@@ -53,7 +54,7 @@ export function parseVirtualNetworks(
       interfaceName.length <= 15 && interfaceName !== "." && interfaceName !== "..";
     if (!named || cidr === undefined) {
       throw new ConfigError(
-        `${setting} holds ${quoted(entry)} where "interface:network" is wanted, for example ` +
+        `${setting} holds ${quote(entry)} where "interface:network" is expected, for example ` +
           `"cni+:10.80.0.0/16"`,
       );
     }
@@ -63,7 +64,7 @@ export function parseVirtualNetworks(
   const twice = networks.find((_, index) => keys.indexOf(keys[index]!) !== index);
   if (twice !== undefined) {
     throw new ConfigError(
-      `${setting} names the interface ${quoted(twice.interfaceName)} twice in one IP family`,
+      `${setting} names the interface ${quote(twice.interfaceName)} twice in one IP family`,
     );
   }
   return networks;

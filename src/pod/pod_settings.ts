@@ -70,7 +70,7 @@ export function podSettings(): readonly PodSetting[] {
     {
       key: "redirect.inbound.enabled",
       annotation: "kuma.io/gateway",
-      type: "truth value",
+      type: "boolean",
       default: "true",
       annotationDefault: "false (a gateway's inbound redirection is off)",
       treatment: "honoured",
@@ -126,14 +126,14 @@ export function podSettings(): readonly PodSetting[] {
     },
     {
       key: "redirect.inbound.insertRedirectInsteadOfAppend",
-      type: "truth value",
+      type: "boolean",
       default: "false",
       treatment: "honoured",
       meaning: "The jump to our chains goes before the rules of others instead of after them.",
     },
     {
       key: "redirect.outbound.enabled",
-      type: "truth value",
+      type: "boolean",
       default: "true",
       treatment: "guarded",
       meaning: "Redirection of outgoing TCP; `false` takes the pod's calls out of the mesh.",
@@ -181,7 +181,7 @@ export function podSettings(): readonly PodSetting[] {
     },
     {
       key: "redirect.outbound.insertRedirectInsteadOfAppend",
-      type: "truth value",
+      type: "boolean",
       default: "false",
       treatment: "honoured",
       meaning: "As for inbound.",
@@ -189,7 +189,7 @@ export function podSettings(): readonly PodSetting[] {
     {
       key: "redirect.dns.enabled",
       annotation: "kuma.io/builtin-dns",
-      type: "truth value",
+      type: "boolean",
       default: "false",
       treatment: "honoured",
       meaning: "DNS over UDP (in the 2.9 form also over TCP) goes to the sidecar's DNS proxy.",
@@ -204,7 +204,7 @@ export function podSettings(): readonly PodSetting[] {
     },
     {
       key: "redirect.dns.captureAll",
-      type: "truth value",
+      type: "boolean",
       default: "false",
       annotationDefault: "always true",
       treatment: "honoured",
@@ -215,7 +215,7 @@ export function podSettings(): readonly PodSetting[] {
     },
     {
       key: "redirect.dns.skipConntrackZoneSplit",
-      type: "truth value",
+      type: "boolean",
       default: "false",
       treatment: "honoured",
       meaning: "No separate conntrack zones for the two halves of a DNS question.",
@@ -239,7 +239,7 @@ export function podSettings(): readonly PodSetting[] {
     {
       key: "dropInvalidPackets",
       annotation: "traffic.kuma.io/drop-invalid-packets",
-      type: "truth value",
+      type: "boolean",
       default: "false",
       treatment: "honoured",
       meaning: "Packets that belong to no connection are dropped.",
@@ -247,7 +247,7 @@ export function podSettings(): readonly PodSetting[] {
     {
       key: "log.enabled",
       annotation: "traffic.kuma.io/iptables-logs",
-      type: "truth value",
+      type: "boolean",
       default: "false",
       treatment: "honoured",
       meaning: "The kernel logs the first packet of each connection, where it logs for namespaces.",
@@ -261,7 +261,7 @@ export function podSettings(): readonly PodSetting[] {
     },
     {
       key: "comments.disabled",
-      type: "truth value",
+      type: "boolean",
       default: "false",
       treatment: "honoured",
       meaning: "Rules carry no comments.",
@@ -275,7 +275,7 @@ export function podSettings(): readonly PodSetting[] {
     },
     {
       key: "dryRun",
-      type: "truth value",
+      type: "boolean",
       default: "false",
       treatment: "ignored",
       meaning: `${notThePods} The rules are installed.`,
@@ -297,7 +297,7 @@ export function podSettings(): readonly PodSetting[] {
     },
     {
       key: "storeFirewalld",
-      type: "truth value",
+      type: "boolean",
       default: "false",
       treatment: "ignored",
       meaning: notThePods,
@@ -311,14 +311,14 @@ export function podSettings(): readonly PodSetting[] {
     },
     {
       key: "cniMode",
-      type: "truth value",
+      type: "boolean",
       default: "-",
       treatment: "ignored",
       meaning: "This is always the CNI; no warning.",
     },
     {
       key: "verbose",
-      type: "truth value",
+      type: "boolean",
       default: "-",
       treatment: "ignored",
       meaning: "`install-cni rules` prints the rules; no warning.",

@@ -3,7 +3,7 @@ import type { SidecarDns } from "../kubernetes/pod.ts";
 import type { RedirectConfig, RedirectRulesVersion } from "../redirect/config.ts";
 import { ConfigError } from "./config_error.ts";
 import { parseLegacyAnnotations } from "./legacy_annotations.ts";
-import { parseTruth } from "./scalars.ts";
+import { parseBoolean } from "./scalars.ts";
 import {
   type ParsedConfig,
   parseTransparentProxyConfig,
@@ -57,15 +57,15 @@ export function redirectConfigOf(
 ): RedirectConfigResult {
   const text = Object.hasOwn(annotations, CONFIG_ANNOTATION) ? annotations[CONFIG_ANNOTATION]! : "";
   if (text !== "") {
-    const both = parseTruth(annotations["kuma.io/transparent-proxying"] ?? "") === true;
+    const both = parseBoolean(annotations["kuma.io/transparent-proxying"] ?? "") === true;
     return transparentProxyConfigOf(text, options, {
       source: CONFIG_ANNOTATION,
       rulesVersion: both ? "2.9" : "3",
     });
   }
-  const trail = { origins: new Map<string, string>(), warnings: [] };
-  const parsed = parseLegacyAnnotations(annotations, options, trail);
-  return finish(parsed, "2.9", options, trail);
+  const diagnostics = { origins: new Map<string, string>(), warnings: [] };
+  const parsed = parseLegacyAnnotations(annotations, options, diagnostics);
+  return finish(parsed, "2.9", options, diagnostics);
 }
 
 /**
@@ -81,25 +81,25 @@ export function transparentProxyConfigOf(
   options: RedirectConfigOptions,
   defaults: { readonly source: string; readonly rulesVersion: RedirectRulesVersion },
 ): RedirectConfigResult {
-  const trail = { origins: new Map<string, string>(), warnings: [] };
-  const parsed = parseTransparentProxyConfig(text, defaults.source, options, trail);
-  return finish(parsed, defaults.rulesVersion, options, trail);
+  const diagnostics = { origins: new Map<string, string>(), warnings: [] };
+  const parsed = parseTransparentProxyConfig(text, defaults.source, options, diagnostics);
+  return finish(parsed, defaults.rulesVersion, options, diagnostics);
 }
 
 function finish(
   parsed: ParsedConfig,
   rulesVersion: RedirectRulesVersion,
   options: RedirectConfigOptions,
-  trail: { origins: Map<string, string>; warnings: string[] },
+  diagnostics: { origins: Map<string, string>; warnings: string[] },
 ): RedirectConfigResult {
   const form = chooseForm(options, rulesVersion);
   const config: RedirectConfig = { ...parsed, rulesVersion: form.rulesVersion };
-  trail.origins.set("rulesVersion", form.origin);
+  diagnostics.origins.set("rulesVersion", form.origin);
   checkPorts(config);
   if (config.ipFamilyMode === "ipv6") {
-    trail.warnings.push("IPv4 traffic is not redirected: the IP family mode is ipv6");
+    diagnostics.warnings.push("IPv4 traffic is not redirected: the IP family mode is ipv6");
   }
-  return { config, ...trail };
+  return { config, ...diagnostics };
 }
 
 /** What nobody in the sidecar answers must not be sent there: the embedded server has no TCP. */

@@ -1,5 +1,5 @@
 /** Runtime classes whose pods do not pass the rules of their network namespace. */
-import { quoted } from "./config_error.ts";
+import { quote } from "../text/quote.ts";
 
 /**
  * Tells when rules cannot reach a pod. Kata Containers hand packets between the namespace's interface
@@ -10,7 +10,7 @@ import { quoted } from "./config_error.ts";
  */
 export function runtimeClassWarning(name: string | undefined): string | undefined {
   if (name === undefined || !/kata|gvisor|runsc/i.test(name)) return undefined;
-  return `Rules cannot reach a pod of the runtime class ${quoted(name)}: a virtual machine (Kata ` +
+  return `Rules cannot reach a pod of the runtime class ${quote(name)}: a virtual machine (Kata ` +
     "Containers) or a network stack of its own (gVisor) does not pass the rules of its network " +
     "namespace, so its traffic goes past the sidecar; give meshed pods another runtime class";
 }

@@ -1,5 +1,6 @@
-/** Numbers and truth values as people write them into annotations and YAML. */
-import { ConfigError, quoted } from "./config_error.ts";
+/** Numbers and booleans as people write them into annotations and YAML. */
+import { quote } from "../text/quote.ts";
+import { ConfigError } from "./config_error.ts";
 
 /** Most entries that one list of a pod may have: enough for people, too few to stall a node. */
 export const MAX_ENTRIES = 500;
@@ -27,7 +28,7 @@ export function parseDecimal(text: string, min: number, max: number): number | u
 export function parsePort(text: string, setting: string): number {
   const port = parseDecimal(text.trim(), 1, 65535);
   if (port === undefined) {
-    throw new ConfigError(`${setting} holds ${quoted(text)} where a port 1-65535 is wanted`);
+    throw new ConfigError(`${setting} holds ${quote(text)} where a port 1-65535 is expected`);
   }
   return port;
 }
@@ -52,8 +53,8 @@ export function checkLength(length: number, setting: string): void {
   }
 }
 
-/** Reads a truth value of YAML 1.1 or of Kuma's annotations, in any case; `undefined` for others. */
-export function parseTruth(text: string): boolean | undefined {
+/** Reads a boolean of YAML 1.1 or of Kuma's annotations, in any case; `undefined` for others. */
+export function parseBoolean(text: string): boolean | undefined {
   switch (text.trim().toLowerCase()) {
     case "true":
     case "enabled":

@@ -1,12 +1,13 @@
 /**
  * Typed reading of a mapping that a pod's author wrote: keys in any case, each read once, numbers
- * and truth values also as text, and a note of where each value came from.
+ * and booleans also as text, and a note of where each value came from.
  */
-import { ConfigError, quoted } from "./config_error.ts";
-import { checkLength, parseDecimal, parsePort, parseTruth, splitList } from "./scalars.ts";
+import { quote } from "../text/quote.ts";
+import { ConfigError } from "./config_error.ts";
+import { checkLength, parseBoolean, parseDecimal, parsePort, splitList } from "./scalars.ts";
 
 /** What reading leaves behind besides the values. */
-export interface Trail {
+export interface Diagnostics {
   /** Effective value's key path → where it came from. */
   readonly origins: Map<string, string>;
   readonly warnings: string[];
@@ -26,17 +27,17 @@ export class Section {
     value: unknown,
     private readonly path: string,
     private readonly source: string,
-    readonly trail: Trail,
+    readonly diagnostics: Diagnostics,
   ) {
     if (value === undefined || value === null) return;
     if (typeof value !== "object" || Array.isArray(value)) {
-      throw new ConfigError(`${this.name("")} is ${describe(value)} where a mapping is wanted`);
+      throw new ConfigError(`${this.name("")} is ${describe(value)} where a mapping is expected`);
     }
     for (const [key, entry] of Object.entries(value)) {
       const folded = key.toLowerCase();
       if (this.#values.has(folded)) {
         throw new ConfigError(
-          `${this.name("")} has the key ${quoted(key)} twice, in different case`,
+          `${this.name("")} has the key ${quote(key)} twice, in different case`,
         );
       }
       this.#values.set(folded, { key, value: entry });
@@ -54,27 +55,27 @@ export class Section {
     const entry = this.#values.get(key.toLowerCase());
     this.#values.delete(key.toLowerCase());
     const present = entry !== undefined && entry.value !== null;
-    this.trail.origins.set(this.path + key, present ? this.name(key) : "default");
+    this.diagnostics.origins.set(this.path + key, present ? this.name(key) : "default");
     return present ? entry.value : undefined;
   }
 
   /** Takes a mapping; an empty one when absent. */
   section(key: string): Section {
     const value = this.take(key);
-    this.trail.origins.delete(this.path + key);
-    return new Section(value, `${this.path}${key}.`, this.source, this.trail);
+    this.diagnostics.origins.delete(this.path + key);
+    return new Section(value, `${this.path}${key}.`, this.source, this.diagnostics);
   }
 
-  /** Takes a truth value. */
-  truth(key: string, fallback: boolean): boolean {
+  /** Takes a boolean. */
+  boolean(key: string, fallback: boolean): boolean {
     const value = this.take(key);
     if (value === undefined) return fallback;
-    const truth = typeof value === "boolean"
+    const parsed = typeof value === "boolean"
       ? value
       : typeof value === "string"
-      ? parseTruth(value)
+      ? parseBoolean(value)
       : undefined;
-    if (truth !== undefined) return truth;
+    if (parsed !== undefined) return parsed;
     throw this.#wrong(key, value, `"true" or "false"`);
   }
 
@@ -125,22 +126,22 @@ export class Section {
 
   /** Warns of the keys that nobody took. */
   finish(): void {
-    const unknown = [...this.#values.values()].map(({ key }) => quoted(key));
+    const unknown = [...this.#values.values()].map(({ key }) => quote(key));
     if (unknown.length === 0) return;
     const more = unknown.length > 5 ? ` and ${unknown.length - 5} more` : "";
-    this.trail.warnings.push(
+    this.diagnostics.warnings.push(
       `${this.name("")} has unknown keys, which have no effect: ${unknown.slice(0, 5)}${more}`,
     );
   }
 
-  #wrong(key: string, value: unknown, wanted: string): ConfigError {
-    return new ConfigError(`${this.name(key)} is ${describe(value)} where ${wanted} is wanted`);
+  #wrong(key: string, value: unknown, expected: string): ConfigError {
+    return new ConfigError(`${this.name(key)} is ${describe(value)} where ${expected} is expected`);
   }
 }
 
 /** Describes a value for a message without walking into it: it can be huge or contain itself. */
 function describe(value: unknown): string {
-  if (typeof value === "string") return quoted(value);
+  if (typeof value === "string") return quote(value);
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object" && value !== null) return "a mapping";
   return String(value);

@@ -7,12 +7,14 @@
 import { parse } from "@std/yaml/parse";
 import type { DirectionConfig, IpFamilyMode, RedirectConfig } from "../redirect/config.ts";
 import { defaultRedirectConfig, SIDECAR_UID } from "../redirect/defaults.ts";
-import { ConfigError, quoted } from "./config_error.ts";
+import { messageOf } from "../text/message_of.ts";
+import { quote } from "../text/quote.ts";
+import { ConfigError } from "./config_error.ts";
 import { readIgnored } from "./ignored_settings.ts";
 import { parseCidrs, parseResolvers, parseVirtualNetworks } from "./networks.ts";
 import { findResolvers, type KnownResolvers } from "./resolvers.ts";
 import { MAX_UID, parseDecimal } from "./scalars.ts";
-import { Section, type Trail } from "./section.ts";
+import { type Diagnostics, Section } from "./section.ts";
 import { parseUidExclusions } from "./uid_exclusions.ts";
 
 /** Longest text that is parsed, in UTF-16 code units; real ones have about 700. */
@@ -36,16 +38,16 @@ export type ParsedConfig = Omit<RedirectConfig, "rulesVersion">;
  * @param text The annotation's value.
  * @param source Its name for messages and origins.
  * @param options What an administrator and the container runtime say.
- * @param trail Receives origins and warnings.
+ * @param diagnostics Receives origins and warnings.
  * @throws {ConfigError} when it is malformed, or states what a pod may not.
  */
 export function parseTransparentProxyConfig(
   text: string,
   source: string,
   options: TransparentProxyOptions,
-  trail: Trail,
+  diagnostics: Diagnostics,
 ): ParsedConfig {
-  const root = new Section(parseYaml(text, source), "", source, trail);
+  const root = new Section(parseYaml(text, source), "", source, diagnostics);
   const redirect = root.section("redirect");
   const config: ParsedConfig = {
     sidecarUid: readSidecarUid(root.text("kumaDPUser"), root.name("kumaDPUser"), options),
@@ -54,7 +56,7 @@ export function parseTransparentProxyConfig(
     outbound: readDirection(redirect.section("outbound"), "outbound", options),
     dns: readDns(redirect.section("dns"), options),
     virtualNetworks: readVirtualNetworks(redirect.section("vnet")),
-    dropInvalidPackets: root.truth("dropInvalidPackets", false),
+    dropInvalidPackets: root.boolean("dropInvalidPackets", false),
     log: readLog(root.section("log")),
     comments: readComments(root.section("comments")),
   };
@@ -72,7 +74,7 @@ function parseYaml(text: string, source: string): unknown {
   try {
     return parse(text, { schema: "core", onWarning: () => {} });
   } catch (error) {
-    const reason = error instanceof Error ? error.message.split(/:?\n/)[0]! : String(error);
+    const reason = messageOf(error).split(/:?\n/)[0]!;
     throw new ConfigError(`${source} cannot be parsed as YAML or JSON: ${printable(reason)}`);
   }
 }
@@ -117,8 +119,8 @@ export function readSidecarUid(
   if (uid === undefined) {
     throw new ConfigError(
       `${setting} is ${
-        quoted(text)
-      } where a numeric UID 1-${MAX_UID} is wanted: the names of the ` +
+        quote(text)
+      } where a numeric UID 1-${MAX_UID} is expected: the names of the ` +
         `users in a pod's images are not known on the host`,
     );
   }
@@ -148,7 +150,7 @@ export function parseFamilyMode(text: string, setting: string): IpFamilyMode {
       return "ipv6";
     default:
       throw new ConfigError(
-        `${setting} is ${quoted(text)} where "dualstack", "ipv4" or "ipv6" is wanted`,
+        `${setting} is ${quote(text)} where "dualstack", "ipv4" or "ipv6" is expected`,
       );
   }
 }
@@ -158,7 +160,7 @@ function readDirection(
   direction: "inbound" | "outbound",
   options: TransparentProxyOptions,
 ): DirectionConfig {
-  const enabled = section.truth("enabled", true);
+  const enabled = section.boolean("enabled", true);
   if (!enabled && direction === "outbound") {
     const key = "redirect.outbound.enabled";
     if (!options.allowPodSettings.has(key)) {
@@ -170,7 +172,7 @@ function readDirection(
   }
   const uidEntries = section.texts("excludePortsForUIDs");
   if (direction === "inbound" && uidEntries.length > 0) {
-    section.trail.warnings.push(
+    section.diagnostics.warnings.push(
       `${section.name("excludePortsForUIDs")} has no effect: a packet that comes in has no UID`,
     );
   }
@@ -186,19 +188,19 @@ function readDirection(
     excludeUids: direction === "inbound"
       ? []
       : parseUidExclusions(uidEntries, section.name("excludePortsForUIDs")),
-    insertInsteadOfAppend: section.truth("insertRedirectInsteadOfAppend", false),
+    insertInsteadOfAppend: section.boolean("insertRedirectInsteadOfAppend", false),
   };
   section.finish();
   return config;
 }
 
 function readDns(section: Section, options: TransparentProxyOptions): RedirectConfig["dns"] {
-  const { origins, warnings } = section.trail;
-  const enabled = section.truth("enabled", false);
-  const captureAll = section.truth("captureAll", false);
+  const { origins, warnings } = section.diagnostics;
+  const enabled = section.boolean("enabled", false);
+  const captureAll = section.boolean("captureAll", false);
   // A control plane without the DNS feature writes port 0.
   const port = section.number("port", defaultRedirectConfig.dns.port, enabled ? 1 : 0, 65535);
-  const skipConntrackZoneSplit = section.truth("skipConntrackZoneSplit", false);
+  const skipConntrackZoneSplit = section.boolean("skipConntrackZoneSplit", false);
   const path = section.text("resolvConfigPath") ?? "";
   if (path !== "" && path !== "/etc/resolv.conf") {
     warnings.push(
@@ -215,7 +217,7 @@ function readDns(section: Section, options: TransparentProxyOptions): RedirectCo
     servers = parsed.servers;
     origins.set("redirect.dns.servers", found.origin);
     if (parsed.unusable.length > 0) {
-      const unusable = parsed.unusable.slice(0, 5).map(quoted);
+      const unusable = parsed.unusable.slice(0, 5).map((text) => quote(text));
       warnings.push(`DNS to ${unusable} is not redirected: not an IP address`);
     }
     if (found.gap !== undefined) warnings.push(found.gap);
@@ -241,16 +243,18 @@ function readVirtualNetworks(section: Section): RedirectConfig["virtualNetworks"
 }
 
 function readLog(section: Section): RedirectConfig["log"] {
-  const enabled = section.truth("enabled", false);
+  const enabled = section.boolean("enabled", false);
   const level = section.number("level", defaultRedirectConfig.log.level, 0, 65535);
   section.finish();
   if (level <= 7) return { enabled, level };
-  section.trail.warnings.push(`${section.name("level")} is ${level}; taken as 7, the highest`);
+  section.diagnostics.warnings.push(
+    `${section.name("level")} is ${level}; taken as 7, the highest`,
+  );
   return { enabled, level: 7 };
 }
 
 function readComments(section: Section): boolean {
-  const disabled = section.truth("disabled", false);
+  const disabled = section.boolean("disabled", false);
   section.finish();
   return !disabled;
 }

@@ -1,6 +1,7 @@
 /** "Traffic to these ports by these UIDs is not redirected": `<protocol:>?<ports:>?<uids>`. */
 import type { Range, UidExclusion } from "../redirect/config.ts";
-import { ConfigError, quoted } from "./config_error.ts";
+import { quote } from "../text/quote.ts";
+import { ConfigError } from "./config_error.ts";
 import { checkLength, MAX_UID, parseDecimal, splitList } from "./scalars.ts";
 
 /**
@@ -26,8 +27,8 @@ export function parseUidExclusions(entries: readonly string[], setting: string):
 function parseEntry(entry: string, setting: string): UidExclusion[] {
   const fail = (problem: string) =>
     new ConfigError(
-      `${setting} holds the entry ${quoted(entry)}, ${problem}; ` +
-        `wanted is "[protocol:][ports:]uids", for example "tcp:80,443:1000-1010"`,
+      `${setting} holds the entry ${quote(entry)}, ${problem}; ` +
+        `expected is "[protocol:][ports:]uids", for example "tcp:80,443:1000-1010"`,
     );
   const parts = entry.split(":").map((part) => part.trim());
   if (parts.length > 3) throw fail("which has more than three parts");

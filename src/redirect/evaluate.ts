@@ -49,7 +49,7 @@ export type FinalVerdict =
   | { readonly kind: "redirect"; readonly port: number };
 
 /** A rule that the packet met. */
-export interface Step {
+export interface TraceStep {
   readonly table: TableName;
   readonly chain: string;
   /** Position in its chain, from 1. */
@@ -64,7 +64,7 @@ export interface Step {
 export interface Evaluation {
   readonly verdict: FinalVerdict;
   readonly conntrackZone?: number;
-  readonly steps: readonly Step[];
+  readonly steps: readonly TraceStep[];
   /** What is worth knowing besides the rules, one sentence each. */
   readonly notes: readonly string[];
 }
@@ -116,7 +116,7 @@ function familyName(family: IpFamily): string {
 }
 
 class Walk {
-  readonly #steps: Step[] = [];
+  readonly #steps: TraceStep[] = [];
   readonly notes: string[] = [];
   #zone: number | undefined;
   readonly #source: Address;
@@ -319,7 +319,9 @@ class Walk {
 function addressOf(text: string, family: IpFamily, side: string): Address {
   const address = parseAddress(text);
   if (address?.family === family) return address;
-  throw new TypeError(`The ${side} ${JSON.stringify(text)} is no ${familyName(family)} address`);
+  throw new TypeError(
+    `The ${side} ${JSON.stringify(text)} is not an ${familyName(family)} address`,
+  );
 }
 
 function interfaceMatches(pattern: string, name: string | undefined): boolean {

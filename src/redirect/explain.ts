@@ -1,7 +1,7 @@
 /** The way of a packet in words. */
 import type { RedirectConfig } from "./config.ts";
 import { conditionsText, familyName } from "./describe.ts";
-import type { Evaluation, Packet, Step } from "./evaluate.ts";
+import type { Evaluation, Packet, TraceStep } from "./evaluate.ts";
 
 /** A short text of a packet: who sends what to where. */
 export function packetText(packet: Packet): string {
@@ -79,7 +79,7 @@ export function explainPacket(
 }
 
 /** The rule that settled it; of a redirection the one that chose it, not the one that carries it out. */
-function decisiveStep({ steps }: Evaluation): Step | undefined {
+function decisiveStep({ steps }: Evaluation): TraceStep | undefined {
   const matched = steps.filter((step) => step.matched);
   const last = matched.findLastIndex(({ rule }) =>
     ["redirect", "return", "drop"].includes(rule.verdict.kind)
@@ -90,7 +90,7 @@ function decisiveStep({ steps }: Evaluation): Step | undefined {
     : matched[last];
 }
 
-function stepText({ matched, position, rule, because }: Step): string {
+function stepText({ matched, position, rule, because }: TraceStep): string {
   const mark = matched ? "=>" : "  ";
   return `  ${mark} ${`${position}`.padStart(3)} ${rule.id.padEnd(3)}  ` +
     `${conditionsText(rule).padEnd(52)}  ${because}`;

@@ -6,6 +6,7 @@ import { withNetworkNamespace } from "../../src/linux/network_namespace.ts";
 import { imageArchive, makeImage } from "../../scripts/package/oci.ts";
 import { writeSysctl } from "./topology.ts";
 import { CriClient } from "./cri_client.ts";
+import { exists } from "./files.ts";
 
 /** The image of the sandboxes: busybox, at `/bin/busybox`. */
 export const IMAGE = "kuma-test.local/pause:1";
@@ -398,15 +399,6 @@ function run(command: string, ...args: string[]): void {
 
 function tryRun(command: string, ...args: string[]): void {
   new Deno.Command(command, { args, stdin: "null", stdout: "null", stderr: "null" }).outputSync();
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 async function until(what: string, condition: () => boolean): Promise<void> {

@@ -3,6 +3,7 @@ import { ok } from "node:assert/strict";
 import { parseSettings } from "../../installer/settings/settings.ts";
 import { type Settings } from "../../installer/settings/declarations.ts";
 import { Logger } from "../../src/log/log.ts";
+import { exists } from "./files.ts";
 import { loader, programWithSlot, scriptPlugin } from "./stand_in_program.ts";
 
 /** A network configuration as the chart writes it. */
@@ -261,16 +262,6 @@ export class RunningInstaller {
       }
     }
     await this.ended;
-  }
-}
-
-/** Tells whether a file is there. */
-export function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
   }
 }
 

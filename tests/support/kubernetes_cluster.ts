@@ -5,6 +5,7 @@
 import { kubernetesPrograms } from "../../scripts/kubernetes.ts";
 import { makeAuthority } from "./certificates.ts";
 import { Containerd } from "./containerd.ts";
+import { exists } from "./files.ts";
 
 /** Address of the node, and of the API server, whose service has another one. */
 const nodeAddress = "10.95.0.1";
@@ -468,15 +469,6 @@ function removeCgroups(path: string): void {
     if (Deno.lstatSync(`${path}/${name}`).isDirectory) removeCgroups(`${path}/${name}`);
   }
   Deno.removeSync(path);
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function namesIn(folder: string): string[] {

@@ -2,7 +2,8 @@
  * Checks objects against the OpenAPI schema of Kubernetes 1.36, as the models of the npm package
  * `@kubernetes/client-node` have it: a field that is not there, a wrong type, or one that is missing.
  */
-import { isTree, type Tree } from "../../installer/manifests/tree.ts";
+import { type Tree } from "../../installer/manifests/tree.ts";
+import { isRecord } from "../../src/json/record.ts";
 import { packageFolder, runProgram } from "./npm_package.ts";
 
 interface Field {
@@ -28,7 +29,7 @@ export async function kubernetesSchema(): Promise<(object: Tree) => string[]> {
 }
 
 function problemsOf(models: string, model: string, value: unknown, path: string): string[] {
-  if (!isTree(value)) return [`${path} is not a mapping`];
+  if (!isRecord(value)) return [`${path} is not a mapping`];
   const fields = fieldsOf(models, model);
   const known = new Map(fields.map(({ baseName, type }) => [baseName, type]));
   const declared = Deno.readTextFileSync(`${models}/${model}.d.ts`);
@@ -58,7 +59,7 @@ function typeProblems(models: string, type: string, value: unknown, path: string
   }
   const below = /^\{ \[key: string\]: (.*); \}$/.exec(type)?.[1];
   if (below !== undefined) {
-    return isTree(value)
+    return isRecord(value)
       ? Object.entries(value).flatMap(([k, one]) =>
         typeProblems(models, below, one, `${path}.${k}`)
       )

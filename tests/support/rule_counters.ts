@@ -1,6 +1,6 @@
 /** How often each nat rule was met: as iptables counts it, and as the evaluator says. */
 import type { IpFamily } from "../../src/ip/address.ts";
-import type { Step } from "../../src/redirect/evaluate.ts";
+import type { TraceStep } from "../../src/redirect/evaluate.ts";
 import { saved, type TestBackend } from "./iptables.ts";
 
 /** Chain and position in it, from 1, for example `OUTPUT 3` → number of packets. */
@@ -23,7 +23,7 @@ export function readNatCounters(family: IpFamily, backend: TestBackend): RuleCou
 }
 
 /** Counts the nat rules that matched on packets' ways. */
-export function countNatSteps(steps: Iterable<Step>): RuleCounters {
+export function countNatSteps(steps: Iterable<TraceStep>): RuleCounters {
   const counters = new Map<string, number>();
   for (const { table, chain, position, matched } of steps) {
     if (table !== "nat" || !matched) continue;

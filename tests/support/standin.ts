@@ -8,6 +8,7 @@
  * ({@linkcode StandinCommand}), and each gets one JSON line ({@linkcode StandinReply}). It ends with
  * its standard input, so it cannot outlive the test that started it.
  */
+import { messageOf } from "../../src/text/message_of.ts";
 import {
   bindUdp,
   createTcpSocket,
@@ -77,7 +78,7 @@ function codeOf(error: unknown): string {
   if (error instanceof Error && "code" in error && typeof error.code === "string") {
     return error.code;
   }
-  return error instanceof Error ? error.message : String(error);
+  return messageOf(error);
 }
 
 /** Connects and reads to the end of the stream; tells `onEnd` the text or an error. */

@@ -6,6 +6,7 @@
  */
 import { connectTcp, formatEndpoint, listenTcp, withFileSystemUser } from "./sockets.ts";
 import type { IpFamily } from "../../src/ip/address.ts";
+import { messageOf } from "../../src/text/message_of.ts";
 
 /** Settings of the check; Kuma's own values where there is a default. */
 export interface ValidatorOptions {
@@ -46,7 +47,7 @@ export function validateRedirection(options: ValidatorOptions): string[] {
         throw new Error("another process answered the connection");
       }
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       failures.push(
         `${family}: connection from ${loopback} to ${formatEndpoint(to)} as user ${sidecarUid} ` +
           `did not arrive at port ${inboundPort}: ${reason}`,

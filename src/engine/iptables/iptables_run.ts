@@ -3,6 +3,7 @@ import type { IpFamily } from "../../ip/address.ts";
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import { LinuxError } from "../../linux/errno.ts";
 import type { FileDescriptor } from "../../linux/libc.ts";
+import { messageOf } from "../../text/message_of.ts";
 import { type ApplyResult, type Difference, EngineError } from "../engine.ts";
 import {
   addPassthroughAddress,
@@ -266,7 +267,7 @@ export class IptablesRun implements Disposable {
       this.#runner.restore(tools, texts);
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
-      const first = reason instanceof Error ? reason.message : String(reason);
+      const first = messageOf(reason);
       throw new EngineError(
         `${first}; and what was there before could not be brought back: ${error.message}`,
         "iptables",

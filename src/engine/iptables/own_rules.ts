@@ -20,14 +20,14 @@ import {
  * Answers for each rule of a family whether it is ours.
  *
  * @param saved the family's rules as they are
- * @param wanted rules that are going to be there: an equal one without a comment is ours, too
+ * @param expected rules that are going to be there: an equal one without a comment is ours, too
  * @param head whether exclusions without comments at the head of OUTPUT count as ours: to clean up
  * they do, since a stale one would let traffic out of the mesh; in a comparison they do not
  * @returns tables → chains → one flag per rule, in the order of the rules
  */
 export function findOwnRules(
   saved: SavedTables,
-  wanted?: FamilyRuleset,
+  expected?: FamilyRuleset,
   head = true,
 ): Map<string, Map<string, boolean[]>> {
   const isOwn = ownChainTest(saved);
@@ -37,7 +37,7 @@ export function findOwnRules(
       const own = chain.rules.map((rule) =>
         isOwn(table, chain.name) || isMarked(isOwn, table, rule)
       );
-      if (anonymous) flagAnonymous(table, chain, own, wanted, head);
+      if (anonymous) flagAnonymous(table, chain, own, expected, head);
       return [chain.name, own];
     });
     return [table, new Map(flags)];
@@ -70,12 +70,12 @@ function flagAnonymous(
   table: string,
   chain: SavedChain,
   own: boolean[],
-  wanted: FamilyRuleset | undefined,
+  expected: FamilyRuleset | undefined,
   withHead: boolean,
 ): void {
-  const wantedRules = wanted?.tables.find(({ name }) => name === table)?.chains
+  const expectedRules = expected?.tables.find(({ name }) => name === table)?.chains
     .find(({ name }) => name === chain.name)?.rules ?? [];
-  const equal = new Set(wantedRules.map((rule) => canonicalRule(ruleText(rule))));
+  const equal = new Set(expectedRules.map((rule) => canonicalRule(ruleText(rule))));
   // Exclusions look like anybody's rules, but ours stand at the head of OUTPUT, before those for DNS.
   let head = withHead && table === "nat" && chain.name === "OUTPUT";
   chain.rules.forEach((rule, i) => {

@@ -23,19 +23,19 @@ const REMOVE_ORDER = ["mangle", "raw", "nat"];
  * Writes the text that removes our rules and installs a ruleset in their place.
  *
  * @param saved the family's rules as they are
- * @param wanted the rules to install; without it ours are only removed
+ * @param expected the rules to install; without it ours are only removed
  * @param comments whether rules carry their comments
  * @returns the text, empty when there is nothing to do
  */
 export function planRestore(
   saved: SavedTables,
-  wanted: FamilyRuleset | undefined,
+  expected: FamilyRuleset | undefined,
   comments: boolean,
 ): string {
-  if (isInPlace(saved, wanted, comments)) return "";
-  return wanted === undefined
-    ? replaceOwn(saved, wanted, () => NOTHING, undefined)
-    : replaceOwn(saved, wanted, (table) => targetOf(wanted, table, comments), comments);
+  if (isInPlace(saved, expected, comments)) return "";
+  return expected === undefined
+    ? replaceOwn(saved, expected, () => NOTHING, undefined)
+    : replaceOwn(saved, expected, (table) => targetOf(expected, table, comments), comments);
 }
 
 /**
@@ -66,8 +66,8 @@ function mayMix(saved: SavedTables, comments: boolean): boolean {
 
 const NOTHING: TableTarget = { chains: [], lines: [] };
 
-function targetOf(wanted: FamilyRuleset, table: string, comments: boolean): TableTarget {
-  const target = wanted.tables.find(({ name }) => name === table);
+function targetOf(expected: FamilyRuleset, table: string, comments: boolean): TableTarget {
+  const target = expected.tables.find(({ name }) => name === table);
   return target === undefined ? NOTHING : {
     chains: target.chains.filter(({ base }) => !base).map(({ name }) => name),
     lines: restoreLines(target, { comments }).filter((line) => !line.startsWith("-N ")),
@@ -137,16 +137,16 @@ interface TableTarget {
 
 function writeTables(
   saved: SavedTables,
-  wanted: FamilyRuleset | undefined,
+  expected: FamilyRuleset | undefined,
   targetOf: (table: string) => TableTarget,
   order: readonly string[],
   more: readonly string[] = [],
 ): string {
-  const own = findOwnRules(saved, wanted);
+  const own = findOwnRules(saved, expected);
   const isOwn = ownChainTest(saved);
   const names = new Set([
     ...saved.keys(),
-    ...wanted?.tables.map(({ name }) => name) ?? [],
+    ...expected?.tables.map(({ name }) => name) ?? [],
     ...more,
   ]);
   // Other tables hold nothing of ours unless somebody has put it there by hand.

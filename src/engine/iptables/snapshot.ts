@@ -45,7 +45,7 @@ function planFamilies(plan: (family: IpFamily) => string): Map<IpFamily, string>
   );
 }
 
-/** Compares the rules of some families with those wanted. */
+/** Compares the rules of some families with those expected. */
 export function compareFamilies(
   saved: Snapshot,
   ruleset: Ruleset,
@@ -71,7 +71,7 @@ export function describe(differences: readonly Difference[]): string {
   const [first, ...more] = differences;
   if (first === undefined) return "";
   const values = [
-    ...(first.wanted === undefined ? [] : [`wanted "${first.wanted}"`]),
+    ...(first.expected === undefined ? [] : [`expected "${first.expected}"`]),
     ...(first.actual === undefined ? [] : [`got "${first.actual}"`]),
   ].join(", ");
   return `${first.object} is ${first.kind}${values === "" ? "" : `: ${values}`}` +

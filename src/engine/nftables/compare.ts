@@ -17,22 +17,22 @@ import type { NftFamily } from "./plan.ts";
 import { ruleWords } from "./words.ts";
 
 /**
- * Reads back and compares; an empty list means that exactly the wanted tables are there.
+ * Reads back and compares; an empty list means that exactly the expected tables are there.
  *
  * @throws {LinuxError} when the kernel refuses.
  */
 export function compareTables(
   socket: NetlinkSocket,
-  wanted: readonly EncodedTable[],
+  expected: readonly EncodedTable[],
   installed: readonly InstalledTable[] = readTables(socket),
 ): Difference[] {
   const differences: Difference[] = [];
   for (const table of installed) {
-    if (!wanted.some(({ family }) => family === table.family)) {
+    if (!expected.some(({ family }) => family === table.family)) {
       differences.push({ kind: "unexpected", object: `table ${table.family} ${table.name}` });
     }
   }
-  for (const table of wanted) {
+  for (const table of expected) {
     const object = `table ${table.family} ${table.name}`;
     const found = installed.find(({ family }) => family === table.family);
     if (found === undefined) {
@@ -41,7 +41,7 @@ export function compareTables(
     }
     if (found.flags !== 0) {
       const actual = `flags ${found.flags}${(found.flags & 1) === 0 ? "" : " (dormant)"}`;
-      differences.push({ kind: "changed", object, wanted: "flags 0", actual });
+      differences.push({ kind: "changed", object, expected: "flags 0", actual });
     }
     differences.push(...compareChains(socket, table));
   }
@@ -58,11 +58,11 @@ function compareChains(socket: NetlinkSocket, table: EncodedTable): Difference[]
     const found = installed.get(chain.name);
     installed.delete(chain.name);
     if (found === undefined) {
-      differences.push({ kind: "missing", object, wanted: describeWanted(chain) });
+      differences.push({ kind: "missing", object, expected: describeExpected(chain) });
       continue;
     }
-    const [wanted, actual] = [describeWanted(chain), describeInstalled(found)];
-    if (wanted !== actual) differences.push({ kind: "changed", object, wanted, actual });
+    const [expected, actual] = [describeExpected(chain), describeInstalled(found)];
+    if (expected !== actual) differences.push({ kind: "changed", object, expected, actual });
     differences.push(...compareRules(object, table.family, chain.rules, found.rules, resolve));
   }
   for (const [name, chain] of installed) {
@@ -72,7 +72,7 @@ function compareChains(socket: NetlinkSocket, table: EncodedTable): Difference[]
   return differences;
 }
 
-function describeWanted({ hook }: EncodedChain): string {
+function describeExpected({ hook }: EncodedChain): string {
   if (hook === undefined) return "regular chain";
   return describeBase(hook.type, hookNumber(hook.hook), hook.priority, NF_ACCEPT);
 }
@@ -97,24 +97,26 @@ function describeBase(
 function compareRules(
   chain: string,
   family: NftFamily,
-  wanted: readonly EncodedRule[],
+  expected: readonly EncodedRule[],
   installed: readonly Uint8Array[],
   resolve: SetResolver,
 ): Difference[] {
   // What the kernel gives back is nearly always byte for byte what was sent.
   if (
-    wanted.length === installed.length &&
-    wanted.every(({ expressions, sets }, index) =>
+    expected.length === installed.length &&
+    expected.every(({ expressions, sets }, index) =>
       sets.length === 0 && sameBytes(expressions, installed[index]!)
     )
   ) return [];
-  const want = wanted.map((rule) => describeExpressions(rule.expressions, setsOf(rule)).join("; "));
+  const want = expected.map((rule) =>
+    describeExpressions(rule.expressions, setsOf(rule)).join("; ")
+  );
   const have = installed.map((rule) => describeExpressions(rule, resolve).join("; "));
-  const wantedWords = (index: number) =>
-    ruleWords(wanted[index]!.expressions, family, setsOf(wanted[index]!));
+  const expectedWords = (index: number) =>
+    ruleWords(expected[index]!.expressions, family, setsOf(expected[index]!));
   const actualWords = (index: number) => ruleWords(installed[index]!, family, resolve);
   const differences: Difference[] = [];
-  const at = (index: number) => `${chain} rule ${index + 1} (${wanted[index]!.id})`;
+  const at = (index: number) => `${chain} rule ${index + 1} (${expected[index]!.id})`;
   let [i, j] = [0, 0];
   while (i < want.length || j < have.length) {
     const [next, found] = [want[i], have[j]];
@@ -125,13 +127,13 @@ function compareRules(
       differences.push({ kind: "unexpected", object, actual: actualWords(j) });
       j++;
     } else if (found === undefined || want.indexOf(found, i) !== -1) {
-      differences.push({ kind: "missing", object: at(i), wanted: wantedWords(i) });
+      differences.push({ kind: "missing", object: at(i), expected: expectedWords(i) });
       i++;
     } else {
-      const [words, actual] = [wantedWords(i), actualWords(j)];
+      const [words, actual] = [expectedWords(i), actualWords(j)];
       // Somebody may have changed what these words do not say.
       const more = words === actual ? " and something that has no words" : "";
-      differences.push({ kind: "changed", object: at(i), wanted: words, actual: actual + more });
+      differences.push({ kind: "changed", object: at(i), expected: words, actual: actual + more });
       i++, j++;
     }
   }

@@ -14,6 +14,7 @@ import {
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../linux/netlink.ts";
 import { NFT_TABLE } from "../../redirect/nft_layout.ts";
 import type { Ruleset } from "../../redirect/ruleset.ts";
+import { messageOf } from "../../text/message_of.ts";
 import { type ApplyResult, type Difference, type Engine, EngineError } from "../engine.ts";
 import { addPassthroughAddress, passthroughAddressDifferences } from "../passthrough_address.ts";
 import { compareTables } from "./compare.ts";
@@ -164,8 +165,8 @@ function describeObject({ table, chain, rule }: BatchObject): string {
   return `rule ${rule.position} (${rule.id}) of chain ${chain} of ${place}`;
 }
 
-function describeDifference({ kind, object, wanted, actual }: Difference): string {
-  const words = [wanted && `wanted "${wanted}"`, actual && `actual "${actual}"`];
+function describeDifference({ kind, object, expected, actual }: Difference): string {
+  const words = [expected && `expected "${expected}"`, actual && `actual "${actual}"`];
   return [`${object} is ${kind}`, ...words.filter(Boolean)].join(", ");
 }
 
@@ -196,7 +197,7 @@ function translated<T>(attempt: string, work: () => T): T {
     return work();
   } catch (error) {
     if (error instanceof EngineError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new EngineError(
       `Cannot ${attempt} with nftables: ${reason}${remedy(error)}`,
       "nftables",

@@ -1,4 +1,4 @@
-/** Finds a value inside JSON text without changing a byte of it. */
+/** Where values stand inside of JSON text, for those who change none of its other bytes. */
 
 /** A half-open range of bytes. */
 export interface Span {
@@ -48,12 +48,14 @@ function isBlank(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
 }
 
-function skipBlanks(json: Uint8Array, position: number): number {
+/** Returns the first position from `position` on that is not white space. */
+export function skipBlanks(json: Uint8Array, position: number): number {
   while (isBlank(json[position])) position++;
   return position;
 }
 
-function endOfString(json: Uint8Array, start: number): number {
+/** Returns the position behind a string's closing quotation mark, at most the end of the text. */
+export function endOfString(json: Uint8Array, start: number): number {
   let position = start + 1;
   while (position < json.length && json[position] !== QUOTE) {
     position += json[position] === BACKSLASH ? 2 : 1;

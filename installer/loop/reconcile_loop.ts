@@ -23,7 +23,7 @@ const startPatience = 2000;
 /** Ticks between two full looks without any sign of a change. */
 const fullLookEvery = 60;
 
-/** Parts of an {@linkcode InstallerAgent} that have defaults. */
+/** Parts of an {@linkcode ReconcileLoop} that have defaults. */
 export interface AgentOptions {
   /** Further parts of the agent, such as its socket and metrics. */
   readonly services?: readonly Service[];
@@ -33,7 +33,7 @@ export interface AgentOptions {
 }
 
 /** The running installer. */
-export class InstallerAgent {
+export class ReconcileLoop {
   readonly #reconciler: Reconciler;
   readonly #ready: ReadyFile;
   readonly #services: readonly Service[];
@@ -265,9 +265,9 @@ export class InstallerAgent {
       this.#ready.set(false);
       if (this.#wasUninstalled || !this.#hasLock()) return;
       const proof = settings.uninstallOnStop
-        ? { verdict: "removed" as const, reason: "KUMA_CNI_UNINSTALL is true" }
+        ? { kind: "removed" as const, reason: "KUMA_CNI_UNINSTALL is true" }
         : await proveRemoval(settings, this.#couldReadPod, options.proofTimeout ?? 2500);
-      if (proof.verdict === "removed") {
+      if (proof.kind === "removed") {
         log.info("Uninstalling", { reason: proof.reason });
         for (const service of this.#services) await service.stop?.();
         await uninstall(settings, this.operations, log, options.uninstall);
