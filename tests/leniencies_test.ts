@@ -20,7 +20,7 @@ const uids = "traffic.kuma.io/exclude-outbound-ports-for-uids";
 const refused = Symbol("refused");
 
 const table: Readonly<Record<string, readonly Row[]>> = {
-  "blanks round a value": [
+  "blanks around a value": [
     ["kuma.io/sidecar-uid", " 5679 ", ({ config }) => config.sidecarUid, 5679],
     ["kuma.io/gateway", " true", ({ config }) => config.inbound.enabled, false],
     [
