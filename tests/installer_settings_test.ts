@@ -61,7 +61,7 @@ Deno.test("what the plugin would refuse is refused, in one line that names the k
 Deno.test("where nothing is set, it is said where an installation has its settings", () => {
   throws(
     () => parseSettings(() => undefined),
-    /^SettingsError: CNI_NETWORK_CONFIG is not set, wanted a JSON object .*; .* --env-file names$/,
+    /^SettingsError: CNI_NETWORK_CONFIG is not set, expected a JSON object .*; .* --env-file names$/,
   );
 });
 

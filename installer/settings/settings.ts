@@ -103,7 +103,7 @@ function parseValue(declaration: Declaration, value: string): unknown {
   if ("value" in parsed) return parsed.value;
   if (value === "") {
     throw new SettingsError(
-      `${declaration.variable} is not set, wanted ${
+      `${declaration.variable} is not set, expected ${
         allowedValues(declaration)
       }; an installation's ` +
         "settings are in the environment of its container, or in the file that --env-file names",
