@@ -84,7 +84,9 @@ function messagesInDocument(): string[] {
   const read = (name: string) => Deno.readTextFileSync(`${root}docs/${name}`);
   const ofAgent = /^## The node agent is not ready\n([^]*?)^## /m.exec(read("operations.md"));
   const ofController = /^## Its warnings\n([^]*)/m.exec(read("controller.md"));
-  return `${ofAgent?.[1] ?? ""}${ofController?.[1] ?? ""}`.split("\n").filter((line) => line.startsWith("| `"))
+  return `${ofAgent?.[1] ?? ""}${ofController?.[1] ?? ""}`.split("\n").filter((line) =>
+    line.startsWith("| `")
+  )
     .flatMap((line) => line.split("|")[1]!.match(/`[^`]+`/g) ?? [])
     .map((message) => message.slice(1, -1).replace(/^Waiting for /, ""));
 }
