@@ -64,9 +64,11 @@ export function daemonSet(pod: Record<string, unknown> = {}): KubernetesObject {
     kind: "DaemonSet",
     metadata: { name: "kuma-cni-node", namespace: "kube-system", labels: { app: "kuma-cni" } },
     spec: {
+      selector: { matchLabels: { app: "kuma-cni" } },
       template: {
         metadata: { labels: { app: "kuma-cni" } },
         spec: {
+          containers: [{ name: "install-cni", image: "kuma-cni" }],
           nodeSelector: { "kubernetes.io/os": "linux" },
           tolerations: [{ effect: "NoSchedule", operator: "Exists" }],
           ...pod,
@@ -113,6 +115,9 @@ export function cniPod(
       ],
       containerStatuses: state === "pending" ? [] : [{
         name: "install-cni",
+        image: "kuma-cni",
+        imageID: "",
+        restartCount: 0,
         ready: ready || state === "lost",
         state: { running: { startedAt: secondsAgo(state === "starting" ? 5 : 60) } },
       }],
@@ -126,6 +131,28 @@ export function attachmentDefinition(): KubernetesObject {
     apiVersion: "apiextensions.k8s.io/v1",
     kind: "CustomResourceDefinition",
     metadata: { name: "network-attachment-definitions.k8s.cni.cncf.io" },
+    spec: {
+      group: "k8s.cni.cncf.io",
+      scope: "Namespaced",
+      names: {
+        plural: "network-attachment-definitions",
+        singular: "network-attachment-definition",
+        kind: "NetworkAttachmentDefinition",
+      },
+      versions: [{
+        name: "v1",
+        served: true,
+        storage: true,
+        schema: {
+          openAPIV3Schema: {
+            type: "object",
+            properties: {
+              spec: { type: "object", properties: { config: { type: "string" } } },
+            },
+          },
+        },
+      }],
+    },
   };
 }
 
@@ -164,6 +191,13 @@ function secondsAgo(seconds: number): string {
   return new Date(Date.now() - seconds * 1000).toISOString().replace(/\.\d+/, "");
 }
 
+/** An API server, and the token to ask it with. */
+export interface ReplicaServer {
+  readonly port: number;
+  readonly certificateAuthority: string;
+  readonly token: string;
+}
+
 /** One replica of the controller, behind a relay of its own. */
 export class Replica {
   readonly log: LogRecord[] = [];
@@ -174,7 +208,7 @@ export class Replica {
   readonly #running: Promise<void>;
 
   constructor(
-    server: ApiServer,
+    server: ReplicaServer,
     readonly name: string,
     settings: ControllerSettings,
     times: { leaseMilliseconds?: number; renewMilliseconds?: number; retryMilliseconds?: number },
