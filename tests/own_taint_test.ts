@@ -17,7 +17,7 @@ class Agent implements AsyncDisposable {
   readonly log: string[] = [];
   readonly service: OwnTaint;
   readonly #client;
-  readonly #timer: number;
+  readonly #timer: ReturnType<typeof setInterval>;
 
   constructor(bed: ControllerBed, waitMilliseconds: number) {
     this.#client = bed.client();

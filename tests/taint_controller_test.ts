@@ -334,7 +334,7 @@ function grantedRights(): Set<string> {
 /** The reference's controller in its own words: no grace, no marks, every node. */
 class ReferenceController implements AsyncDisposable {
   writes = 0;
-  readonly #timer: number;
+  readonly #timer: ReturnType<typeof setInterval>;
 
   constructor(private readonly bed: ControllerBed) {
     this.#timer = setInterval(() => this.#reconcile(), 5);

@@ -23,7 +23,10 @@ export class WorkQueue {
   readonly #working = new Set<string>();
   /** Keys that were added while they were worked on. */
   readonly #dirty = new Set<string>();
-  readonly #timers = new Map<string, { readonly at: number; readonly timer: number }>();
+  readonly #timers = new Map<
+    string,
+    { readonly at: number; readonly timer: ReturnType<typeof setTimeout> }
+  >();
   readonly #failures = new Map<string, number>();
   readonly #idle = new Set<() => void>();
   #stopped = false;
