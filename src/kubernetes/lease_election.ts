@@ -290,7 +290,7 @@ const overdue = "the Lease could not be renewed in time";
 
 class HeldTerm implements Term {
   readonly #over = new AbortController();
-  #timer = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** @param until By `performance.now()`. */
   constructor(private until: number) {
