@@ -28,7 +28,7 @@ Deno.test("check tells each fact in a line, with what to do about it", async () 
   ok(!after.stdout.includes("\x1b"), "a pipe gets no colours");
   const wide = await host.run(["check", "-o", "wide"]);
   match(wide.stdout, /^✓ files +"10-calico\.conflist"$/m);
-  match(wide.stdout, /^✓ runtime +"?.*containerd/m);
+  match(wide.stdout, /^✓ runtime +containerd \(assumed/m);
 });
 
 Deno.test("check says the same to programs in JSON and YAML", async () => {
@@ -87,6 +87,12 @@ Deno.test("plan and check say what is waited for", async () => {
   const plan = await host.run(["plan"]);
   match(plan.stdout, /^Wait for another CNI plugin's configuration$/m);
   match((await host.run(["check"])).stdout, /^✗ chain +Waiting for another CNI plugin's/m);
+  // What was not looked at is never called good.
+  const nowhere = { CNI_SOURCE_DIR: `${host.root}/nowhere` };
+  const { stdout } = await host.run(["check"], nowhere);
+  match(stdout, /^✗ plugin +Cannot find the plugin/m);
+  const noFolder = { MOUNTED_CNI_NET_DIR: `${host.root}/nowhere` };
+  match((await host.run(["check"], noFolder)).stdout, /^✗ plugin +".*\/kuma-cni" is missing/m);
 });
 
 Deno.test("a terminal gets colours, anything else plain text", () => {

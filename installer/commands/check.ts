@@ -11,6 +11,7 @@ import { cachedChains } from "../host/namers.ts";
 import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
 import type { Plan } from "../plan/steps.ts";
+import type { Runtime } from "../runtime/runtime.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { warningsOfEntry } from "../settings/plugin_entry.ts";
@@ -129,11 +130,11 @@ function isInstalled(plan: Plan): boolean {
 
 /** Facts that are neither good nor bad, for whoever looks closer. */
 function widerFindings(
-  { runtime, cachedChains }: { readonly runtime: unknown; readonly cachedChains: number | null },
+  { runtime, cachedChains }: { readonly runtime: Runtime; readonly cachedChains: number | null },
   { files }: Observed,
 ): Finding[] {
   const words: readonly (readonly [subject: string, text: string])[] = [
-    ["runtime", JSON.stringify(runtime)],
+    ["runtime", `${runtime.kind} (${runtime.basis})`],
     ["files", files.map(({ name }) => `"${name}"`).join(", ") || "none in the net dir"],
     ["pods", cachedChains === null ? "not known" : `${cachedChains} stored chains name the plugin`],
   ];

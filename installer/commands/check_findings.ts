@@ -44,14 +44,14 @@ export function findingsOf(
       { subject, grade: "failure", text: `"${path}" ${causeTexts[step.cause]}`, fix: healing };
   };
   const findings: Finding[] = [
-    wrong(paths.plugin, "plugin") ??
-      { subject: "plugin", grade: "ok", text: `"${paths.plugin}" is the one of this version` },
+    pluginFinding(paths.plugin, seen),
     wrong(paths.kubeconfig, "kubeconfig") ?? {
       subject: "kubeconfig",
       grade: seen.kubeconfig === undefined ? "failure" : "ok",
       text: seen.kubeconfig === undefined
         ? `"${paths.kubeconfig}" is missing`
-        : `"${paths.kubeconfig}" is as it should be`,
+        // While something is waited for, its content is not compared with anything.
+        : `"${paths.kubeconfig}" is ${plan.waitingFor === undefined ? "as it should be" : "there"}`,
     },
     readableFinding("token", settings.tokenFile, seen.token),
     readableFinding("authority", settings.caFile, seen.certificateAuthority),
@@ -83,6 +83,22 @@ export function findingsOf(
     findings.push({ subject: "warning", grade: "warning", text: warning });
   }
   return findings;
+}
+
+/** What was seen of the program itself: a plan that waits for something has no step for it. */
+function pluginFinding(path: string, { plugin }: Observed): Finding {
+  switch (plugin.kind) {
+    case "current":
+      return { subject: "plugin", grade: "ok", text: `"${path}" is the one of this version` };
+    case "missing":
+    case "differs": {
+      const cause = plugin.kind === "missing" ? "binary-missing" : "binary-changed";
+      const text = `"${plugin.path}" ${causeTexts[cause]}`;
+      return { subject: "plugin", grade: "failure", text, fix: healing };
+    }
+    case "unknown":
+      return { subject: "plugin", grade: "failure", text: plugin.reason };
+  }
 }
 
 /** A file of the service account; without it the kubeconfig grows old, but pods start meanwhile. */
