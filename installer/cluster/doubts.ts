@@ -31,7 +31,7 @@ const words: Record<Exclude<ConnectionFailureKind, "forbidden">, string> = {
   unauthorized: "The API server refuses the service account's token (401)",
   unavailable: "The API server cannot answer now",
   content: "What answers at the API server's address is not an API server",
-  credentials: "The service account's token cannot be read",
+  credentials: "The service account's token or its cluster's authority cannot be read",
 };
 
 /**

@@ -113,6 +113,9 @@ async function check(
   const findings = [
     ...findingsOf(settings, seen, plan),
     ...degraded.map(({ text }): Finding => ({ subject: "api", grade: "warning", text })),
+    ...(degraded.length === 0
+      ? [{ subject: "api", grade: "ok", text: "The API server answers this account" } as const]
+      : []),
   ];
   if (output === "json" || output === "yaml") {
     const told = { degraded: degraded.map(({ text }) => text), findings };
