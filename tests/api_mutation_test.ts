@@ -5,7 +5,8 @@ import { ApiError } from "../src/kubernetes/errors.ts";
 import { parsePod, type Pod } from "../src/kubernetes/pod.ts";
 import { libc } from "../src/linux/libc.ts";
 import { makeAuthority } from "./support/certificates.ts";
-import { mutate, type MutatedAnswer, Random } from "./support/mutations.ts";
+import { Dice } from "./support/damage.ts";
+import { mutate, type MutatedAnswer } from "./support/mutations.ts";
 import { injectedPod } from "./support/pods.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
@@ -107,7 +108,7 @@ for (
     const verdicts: Record<string, number> = {};
     {
       await using server = await MutatingServer.start();
-      const random = new Random(seed);
+      const random = new Dice(seed);
       const clientWithin = (requestTimeoutMilliseconds: number) =>
         new KubernetesClient({
           server: server.url,

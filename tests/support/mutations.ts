@@ -1,4 +1,5 @@
 /** Answers of an API server that went wrong on the way, and what may come of them; seeded. */
+import type { Dice } from "./damage.ts";
 
 /** One answer. */
 export interface MutatedAnswer {
@@ -9,28 +10,6 @@ export interface MutatedAnswer {
   readonly staysOpen: boolean;
   /** The body that the answer says it has; `undefined` when it must be refused. */
   readonly body: Uint8Array | undefined;
-}
-
-/** Numbers from a seed (mulberry32); the same in each run. */
-export class Random {
-  #state: number;
-
-  constructor(seed: number) {
-    this.#state = seed >>> 0;
-  }
-
-  /** An integer from 0 on and below a bound. */
-  below(bound: number): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let t = this.#state;
-    t = Math.imul(t ^ t >>> 15, t | 1);
-    t ^= t + Math.imul(t ^ t >>> 7, t | 61);
-    return ((t ^ t >>> 14) >>> 0) % bound;
-  }
-
-  pick<T>(values: readonly T[]): T {
-    return values[this.below(values.length)]!;
-  }
 }
 
 const encoder = new TextEncoder();
@@ -47,7 +26,7 @@ function join(...parts: (string | Uint8Array)[]): Uint8Array {
 }
 
 /** Changes one to four places: bytes flipped, removed, doubled, put in or exchanged. */
-function scramble(random: Random, bytes: Uint8Array): Uint8Array {
+function scramble(random: Dice, bytes: Uint8Array): Uint8Array {
   let result = bytes;
   for (let times = 1 + random.below(4); times > 0; times--) {
     const at = random.below(result.length + 1);
@@ -65,7 +44,7 @@ function scramble(random: Random, bytes: Uint8Array): Uint8Array {
   return result;
 }
 
-function chunked(random: Random, body: Uint8Array): (string | Uint8Array)[] {
+function chunked(random: Dice, body: Uint8Array): (string | Uint8Array)[] {
   const parts: (string | Uint8Array)[] = [];
   for (let at = 0; at < body.length;) {
     const chunk = body.subarray(at, at + 1 + random.below(400));
@@ -106,7 +85,7 @@ const strangeStarts = [
 ];
 
 /** Makes the next answer that has, or does not quite have, a body. */
-export function mutate(random: Random, body: Uint8Array): MutatedAnswer {
+export function mutate(random: Dice, body: Uint8Array): MutatedAnswer {
   const staysOpen = random.below(8) === 0;
   const length = (bytes: Uint8Array) => `content-length: ${bytes.length}\r\n\r\n`;
   const start = `HTTP/1.1 200 OK\r\n${typeLine}`;
