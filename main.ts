@@ -7,6 +7,7 @@ import { readInput } from "./src/cni/stdin.ts";
 import { ignoreFileSizeSignal, wasClosed, writeFully } from "./src/linux/output.ts";
 import { waitUntilReadable } from "./src/linux/poll.ts";
 import { Call } from "./src/plugin/call.ts";
+import { forget } from "./src/plugin/forget.ts";
 import { add, check, status } from "./src/plugin/verbs.ts";
 import { VERSION, versionLine } from "./src/version.ts";
 
@@ -69,6 +70,7 @@ async function main(): Promise<void> {
       add: (request) => add(configure(request)),
       check: (request) => check(configure(request)),
       status: (request) => status(() => configure(request)),
+      forget,
     }),
   );
 }

@@ -3,6 +3,7 @@ import { CniError, CniErrorCode } from "../cni/errors.ts";
 import { type Difference, EngineError } from "../engine/engine.ts";
 import { applyWithSelectedEngine, type Compile, verifyRules } from "../engine/choice/work.ts";
 import { LinuxError } from "../linux/errno.ts";
+import { networkNamespaceIdentity } from "../linux/namespace_identity.ts";
 import {
   isCurrentNetworkNamespace,
   LostNamespaceError,
@@ -31,10 +32,14 @@ export function capture(call: Call, config: RedirectConfig): void {
   const applied = inPodNamespace(
     call,
     config,
-    (compile) => applyWithSelectedEngine(call.settings.engine, compile),
+    (compile) => ({
+      ...applyWithSelectedEngine(call.settings.engine, compile),
+      namespace: networkNamespaceIdentity(),
+    }),
   );
-  const { engine, reason, replaced, families, ruleCount } = applied;
+  const { engine, reason, replaced, families, ruleCount, namespace } = applied;
   call.result = { result: "redirected", engine };
+  call.done = { result: "redirected", engine, namespace, config };
   call.log.info("Pod's traffic is redirected to its sidecar", {
     engine,
     reason,

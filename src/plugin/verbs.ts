@@ -1,5 +1,6 @@
 /**
- * What ADD, CHECK and STATUS do; DEL and GC need nothing done, since rules go with the namespace.
+ * What ADD, CHECK and STATUS do. DEL and GC need nothing done to rules, which go with the namespace:
+ * they only let the ledger forget (`forget.ts`).
  *
  * The code behind a look-up and behind the engines is loaded only when it is needed: reading it costs
  * some milliseconds, and most pods of many nodes are decided about without.
@@ -67,6 +68,7 @@ async function decide(call: Call): Promise<Decision> {
   }
   if (decision.kind === "skip") {
     call.result = { result: "skipped", reason: decision.code };
+    call.done = { result: "skipped", reason: decision.code };
     call.log.info(`Pod is skipped: ${decision.reason}`, { code: decision.code });
   }
   return decision;
