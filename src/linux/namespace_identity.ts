@@ -51,7 +51,7 @@ export function bootIdentifier(): string {
  * Tells whether two identities are of one namespace. Where one side has a cookie and the other has
  * none, that is a doubt, and so a no.
  */
-export function isSameNamespace(one: NamespaceIdentity, other: NamespaceIdentity): boolean {
+export function isSameIdentity(one: NamespaceIdentity, other: NamespaceIdentity): boolean {
   return one.boot === other.boot && one.device === other.device && one.inode === other.inode &&
     one.cookie === other.cookie;
 }

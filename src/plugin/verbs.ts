@@ -6,9 +6,31 @@
  * some milliseconds, and most pods of many nodes are decided about without.
  */
 import { CniError, CniErrorCode, describeChain } from "../cni/errors.ts";
+import type { CniRequest, Handlers } from "../cni/serve.ts";
 import { decideBeforeLookup } from "../pod/decide_early.ts";
 import type { Decision } from "../pod/decision.ts";
 import type { Call } from "./call.ts";
+
+/**
+ * Returns what the verbs do.
+ *
+ * @param configure Makes the call of a request.
+ * @param stateFolder The project's own folder; by default the host's, as the configuration names it.
+ */
+export function verbHandlers(
+  configure: (request: CniRequest) => Call,
+  stateFolder?: string,
+): Handlers {
+  return {
+    add: (request) => add(configure(request)),
+    check: (request) => check(configure(request)),
+    status: (request) => status(() => configure(request)),
+    forget: async (request) => {
+      const { forget } = await import("./forget.ts");
+      await forget(request, stateFolder);
+    },
+  };
+}
 
 /**
  * ADD: captures the pod's traffic, or passes the pod through when it is not meshed.
