@@ -22,7 +22,9 @@ function tierNames(): string[] {
 
 const help = `Usage: deno task e2e [--write] [--filter TEXT] [TIER...]
 
-Runs the tests of each tier in tests/e2e as root, all of them unless told: ${tierNames().join(", ")}.
+Runs the tests of each tier in tests/e2e as root, all of them unless told: ${
+  tierNames().join(", ")
+}.
 Programs of others, pinned by version and hash, are fetched or built once and kept in
 ${cache} (KUMA_CNI_E2E_CACHE names another folder). A first run of "cluster" builds
 Kubernetes twice, 5 to 9 minutes each on two cores. All that the tests make goes with them, also
