@@ -159,20 +159,24 @@ async function byKubectl(t: Deno.TestContext, version: KubernetesVersion): Promi
 
   if (isNewest) await lifeOfANode(t, stage);
 
-  await t.step("deleting all objects at once leaves the host byte for byte as it was", async () => {
-    await stage.removePods();
-    const manifest = await stage.manifests();
-    const args = ["delete", "--wait=false", "--filename=-"];
-    const { code, stderr } = await cluster.tryKubectl(args, manifest);
-    equal(code, 0, stderr);
-    await stage.untilInstallerIsGone();
-    deepEqual(await stage.hostFiles(node), before);
-    await stage.create({ name: "after" }, { light: true });
-    await cluster.until("a pod that starts now is not captured", async () => {
-      const args = ["-n", demo, "logs", "after", "-c", "kuma-validation"];
-      return (await cluster.tryKubectl(args)).stdout.includes("127.0.0.6 is not redirected");
-    });
-  });
+  await t.step(
+    "deleting the DaemonSet, then the rest, leaves the host byte for byte as it was",
+    async () => {
+      await stage.removePods();
+      const manifest = await stage.manifests();
+      await cluster.kubectl("-n=kube-system", "delete", "daemonset", "kuma-cni-node");
+      await stage.untilInstallerIsGone();
+      deepEqual(await stage.hostFiles(node), before);
+      const args = ["delete", "--ignore-not-found", "--filename=-"];
+      const { code, stderr } = await cluster.tryKubectl(args, manifest);
+      equal(code, 0, stderr);
+      await stage.create({ name: "after" }, { light: true });
+      await cluster.until("a pod that starts now is not captured", async () => {
+        const args = ["-n", demo, "logs", "after", "-c", "kuma-validation"];
+        return (await cluster.tryKubectl(args)).stdout.includes("127.0.0.6 is not redirected");
+      });
+    },
+  );
 }
 
 /** What a node goes through; the demo's pods are there. */
@@ -206,7 +210,7 @@ async function lifeOfANode(t: Deno.TestContext, stage: Stage): Promise<void> {
 
   await t.step("a new agent's token takes the place of the old, which is refused", async () => {
     const kubeconfig = node.machine.path("/etc/cni/net.d/ZZZ-kuma-cni-kubeconfig");
-    const tokenOf = (text: string) => /token:\s*"?([\w.-]+)/.exec(text)?.[1];
+    const tokenOf = (text: string) => /"?token"?:\s*"?([\w.-]+)/.exec(text)?.[1];
     const old = tokenOf(await Deno.readTextFile(kubeconfig));
     ok(old !== undefined, "The kubeconfig must have a token");
     await cluster.kubectl("-n=kube-system", "delete", "pod", "-l=app=kuma-cni");

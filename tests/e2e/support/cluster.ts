@@ -8,6 +8,7 @@ import {
   part,
   program,
 } from "../../../scripts/e2e/parts.ts";
+import { makeCgroups } from "../../../scripts/e2e/cgroups.ts";
 import { makeAuthority } from "../../support/certificates.ts";
 import { Machine, type Output, pause } from "./machine.ts";
 
@@ -334,12 +335,7 @@ export class Cluster implements AsyncDisposable {
     }
     await this.startContainerd(node);
     if (!again) { for (const image of this.images) await this.#import(machine, image); }
-    for (const { name } of Deno.readDirSync("/sys/fs/cgroup")) {
-      const root = `/sys/fs/cgroup/${name}`;
-      if (Deno.statSync(root).isDirectory) {
-        await Deno.mkdir(`${root}/${machine.cgroup}`, { recursive: true });
-      }
-    }
+    makeCgroups(machine.cgroup);
     this.startKubelet(node);
     machine.launch("kube-proxy", [
       `${this.programs.kubernetes}/kube-proxy`,

@@ -4,6 +4,7 @@
  * the real machine sees none of it. When its first process is killed, all that ran on it is gone at
  * once, as by a power cut; what was on its disks stays for the next start.
  */
+import { cgroupName, removeCgroups } from "../../../scripts/e2e/cgroups.ts";
 import { TASK_VARIABLE } from "../../../scripts/supervise.ts";
 
 /** What a program that was run has said. */
@@ -66,7 +67,9 @@ export class Machine implements AsyncDisposable {
     // Root of a pod's own user namespace is somebody else here, who has to find the pod's files.
     await Deno.chmod(folder, 0o755);
     const machine = new Machine(name, folder);
-    for (const name of ["log", "kubelet", "sysctl"]) await Deno.mkdir(`${folder}/${name}`);
+    for (const name of ["containerd", "log", "kubelet", "sysctl"]) {
+      await Deno.mkdir(`${folder}/${name}`);
+    }
     for (const [setting, value] of Object.entries(kernelSettings)) {
       await Deno.writeTextFile(`${folder}/sysctl/${setting.replaceAll("/", ":")}`, `${value}\n`);
     }
@@ -82,7 +85,7 @@ export class Machine implements AsyncDisposable {
 
   /** Its control group, below each controller; the name tells a later run whose it was. */
   get cgroup(): string {
-    return `${cgroupPrefix}${Deno.env.get(TASK_VARIABLE) ?? `pid-${Deno.pid}`}-${this.name}`;
+    return cgroupName(Deno.env.get(TASK_VARIABLE) ?? `pid-${Deno.pid}`, this.name);
   }
 
   /** Process number of its first process, as seen from here. */
@@ -128,7 +131,7 @@ export class Machine implements AsyncDisposable {
     for (const child of this.#daemons.values()) await child.status;
     this.#daemons.clear();
     this.#first = 0;
-    await removeCgroups((name) => name === this.cgroup);
+    removeCgroups((name) => name === this.cgroup);
   }
 
   /** Runs a program on the machine. */
@@ -210,36 +213,6 @@ export class Machine implements AsyncDisposable {
 
   #enter(): string[] {
     return [`--target=${this.#first}`, "--mount", "--net", "--pid", "--"];
-  }
-}
-
-const cgroupPrefix = "kuma-e2e.";
-
-/** Removes control groups of machines, below each controller; processes in them are gone. */
-export async function removeCgroups(isMeant: (name: string) => boolean): Promise<void> {
-  for (const { name: controller } of Deno.readDirSync("/sys/fs/cgroup")) {
-    const root = `/sys/fs/cgroup/${controller}`;
-    if (!Deno.statSync(root).isDirectory) continue;
-    for (const { name } of [...Deno.readDirSync(root)]) {
-      if (!name.startsWith(cgroupPrefix) || !isMeant(name)) continue;
-      await removeTree(`${root}/${name}`);
-    }
-  }
-}
-
-async function removeTree(path: string): Promise<void> {
-  for (const { name, isDirectory } of [...Deno.readDirSync(path)]) {
-    if (isDirectory) await removeTree(`${path}/${name}`);
-  }
-  // The kernel takes a moment to let go of killed processes.
-  for (let tries = 0;; tries++) {
-    try {
-      return Deno.removeSync(path);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return;
-      if (tries === 100) throw error;
-      await pause(50);
-    }
   }
 }
 

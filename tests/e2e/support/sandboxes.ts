@@ -35,7 +35,8 @@ export class Sandboxes implements Disposable {
     };
     const path = linux.namespaces.find(({ type }) => type === "network")?.path;
     if (path === undefined) throw new Error(`Sandbox "${id}" has no network namespace`);
-    return this.machine.path(path);
+    // The link /var/run leads from the root of whoever follows it.
+    return this.machine.path(path.replace(/^\/var\/run\//, "/run/"));
   }
 
   /** Stops a sandbox, as when its first container dies: kubelet makes another. */
