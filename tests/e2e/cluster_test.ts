@@ -214,15 +214,21 @@ async function lifeOfANode(t: Deno.TestContext, stage: Stage): Promise<void> {
     const old = tokenOf(await Deno.readTextFile(kubeconfig));
     ok(old !== undefined, "The kubeconfig must have a token");
     await cluster.kubectl("-n=kube-system", "delete", "pod", "-l=app=kuma-cni");
-    await stage.rolledOut();
-    const now = tokenOf(await Deno.readTextFile(kubeconfig));
-    notEqual(now, old);
+    let now = old;
+    await cluster.until("the host has another token", async () => {
+      now = tokenOf(await Deno.readTextFile(kubeconfig));
+      return now !== old;
+    });
     const answer = async (token: string | undefined) => {
       const args = [`--token=${token}`, "-n", demo, "get", "pod", "client", "-o=name"];
       return await cluster.tryKubectl(["--kubeconfig=/dev/null", ...serverFlags(stage), ...args]);
     };
     match((await answer(now)).stdout, /pod\/client/);
-    match((await answer(old)).stderr, /Unauthorized|must be logged in/);
+    // The API server believes a token that it has seen for ten seconds more.
+    await cluster.until("the old token is refused", async () => {
+      return /Unauthorized|must be logged in/.test((await answer(old)).stderr);
+    });
+    await stage.rolledOut();
     await assertNewPodIsCaptured();
   });
 
