@@ -140,7 +140,7 @@ const virtualNetwork: fc.Arbitrary<VirtualNetwork> = fc.record({
 });
 
 /** A valid configuration. */
-const redirectConfig: fc.Arbitrary<RedirectConfig> = fc.record({
+export const redirectConfig: fc.Arbitrary<RedirectConfig> = fc.record({
   rulesVersion: fc.constantFrom("2.9", "3"),
   ipFamilyMode: fc.constantFrom("dualstack", "dualstack", "dualstack", "ipv4", "ipv6"),
   sidecarUid: fc.constantFrom(...SIDECAR_UIDS),
