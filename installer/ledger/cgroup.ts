@@ -16,7 +16,8 @@ export type CgroupPlace =
   | { readonly kind: "doubt" };
 
 /** A UID as the API makes it, or the hash of a static pod; the driver of systemd writes `_` for `-`. */
-const podPart = /(?:^|-)pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$/;
+const podPart =
+  /(?:^|-)pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$/;
 const containerPart = /^(?:(?:cri-containerd|crio|docker|libpod)-)?([0-9a-f]{64})(?:\.scope)?$/;
 
 /**

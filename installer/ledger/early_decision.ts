@@ -24,17 +24,15 @@ const grace = 300;
  * Decides about one pod.
  *
  * @param decision What the plugin would decide about it now.
- * @param isKnown Whether the ledger has what was done to it.
  * @param seenFor Milliseconds since it was first seen in this state.
  */
 export function decideEarly(
   { life }: NodePod,
   decision: Decision,
-  isKnown: boolean,
   mode: EarlyMode,
   seenFor: number,
 ): EarlyStep {
-  if (mode === "off" || isKnown || decision.kind === "skip") return "nothing";
+  if (mode === "off" || decision.kind === "skip") return "nothing";
   if (!life.isAlive || life.hostNetwork) return "nothing";
   // Until a container runs nobody knows whether ADD is over: kubelet starts none before.
   if (!life.hasStarted || life.ips.length === 0 || seenFor < grace) return "wait";

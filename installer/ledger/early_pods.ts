@@ -21,6 +21,8 @@ import { proveNamespace, type ProvenNamespace } from "./proof.ts";
 /** Milliseconds between two tries with one pod, doubling up to the longest. */
 const firstPause = 500;
 const longestPause = 60_000;
+/** Milliseconds for which an entry of the ledger counts without a look. */
+const remembered = 60_000;
 
 /** What the search needs. */
 export interface EarlyParts {
@@ -34,7 +36,7 @@ export interface EarlyParts {
   /** All processes of the node. */
   processes(): readonly SeenProcess[];
   /** Device and inode of the namespaces that are the node's, or this program's. */
-  ownNamespaces(): ReadonlySet<string>;
+  ownNamespaces(): ReadonlySet<string> | undefined;
   /** Works inside of the namespace. */
   work(proven: ProvenNamespace, pod: NodePod, decision: Redirect, repair: boolean): EarlyWork;
   counted(result: EarlyWork["kind"] | "failed"): void;
@@ -54,32 +56,49 @@ interface Candidate {
 /** Looks after pods that the ledger does not know. */
 export class EarlyPods {
   readonly #candidates = new Map<string, Candidate>();
+  /** UIDs that the ledger has; asked again now and then, since a sandbox can be made anew. */
+  readonly #known = new Set<string>();
+  #forget = 0;
+  /** Pods outside the mesh; a pod that changes is another object. */
+  readonly #skipped = new WeakSet<NodePod>();
 
   constructor(private readonly parts: EarlyParts) {}
 
-  /** Looks at all pods; cheap while each is known. */
+  /** Looks at all pods; cheap while nothing is new, so that it may be called all the time. */
   tick(): void {
     const { parts } = this;
     if (parts.mode === "off") return;
+    const now = parts.clock();
+    if (now >= this.#forget) {
+      this.#known.clear();
+      this.#forget = now + remembered;
+    }
     const pods = parts.pods();
-    const entries = parts.ledger.read().entries;
-    const uids = new Set<string>();
+    const uids = new Set(pods.map(({ pod }) => pod.uid));
+    for (const uid of this.#candidates.keys()) if (!uids.has(uid)) this.#candidates.delete(uid);
+    let entries: readonly LedgerEntry[] | undefined;
     let processes: readonly SeenProcess[] | undefined;
     for (const pod of pods) {
-      if (entries.some((entry) => isAbout(entry, pod))) continue;
-      const decision = this.#decide(pod);
-      if (decision?.kind !== "redirect") continue;
       const { uid } = pod.pod;
-      uids.add(uid);
+      if (this.#known.has(uid) || this.#skipped.has(pod)) continue;
       const candidate = this.#candidates.get(uid) ?? this.#begin(uid, pod);
-      const now = parts.clock();
       if (candidate === undefined || now < candidate.next) continue;
-      const step = decideEarly(pod, decision, false, parts.mode, now - candidate.since);
+      entries ??= parts.ledger.read().entries;
+      if (entries.some((entry) => isAbout(entry, pod))) {
+        this.#known.add(uid);
+        this.#candidates.delete(uid);
+        continue;
+      }
+      const decision = this.#decide(pod);
+      if (decision?.kind !== "redirect") {
+        this.#skipped.add(pod);
+        continue;
+      }
+      const step = decideEarly(pod, decision, parts.mode, now - candidate.since);
       if (step === "nothing" || step === "wait") continue;
       processes ??= parts.processes();
       this.#try(pod, decision, step === "repair", { candidate, pods, processes });
     }
-    for (const uid of this.#candidates.keys()) if (!uids.has(uid)) this.#candidates.delete(uid);
   }
 
   /** The clock of a candidate begins when its network must have been set up. */
@@ -123,7 +142,8 @@ export class EarlyPods {
         const doubt = done.kind === "doubt" ? done.doubt : "";
         this.#tell(pod, candidate, "NotRepaired", `Pod has no rules and gets none: ${doubt}`);
       } else if (done.kind === "missing") {
-        const text = `Pod started without its rules and its sidecar serves already, so it is left ` +
+        const text =
+          `Pod started without its rules and its sidecar serves already, so it is left ` +
           `as it is: ${driftText(done.differences)}; recreate it`;
         this.#tell(pod, candidate, "NotCaptured", text);
       } else {

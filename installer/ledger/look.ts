@@ -146,7 +146,9 @@ export function workInProven(
   if (`${dev}:${ino}` !== namespace || !isUnchanged(holder, see(holder.pid))) {
     return { kind: "doubt", doubt: "its sandbox has changed meanwhile" };
   }
-  if (isCurrentNetworkNamespace(file)) return { kind: "doubt", doubt: "it is the node's namespace" };
+  if (isCurrentNetworkNamespace(file)) {
+    return { kind: "doubt", doubt: "it is the node's namespace" };
+  }
   return withNetworkNamespace(file, (): EarlyWork => {
     const doubt = addressDoubt(ips, listAddresses().map(({ address }) => address));
     if (doubt !== undefined) return { kind: "doubt", doubt };

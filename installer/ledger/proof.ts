@@ -24,13 +24,14 @@ export type Proof = ProvenNamespace | { readonly doubt: string };
  * @param target The pod.
  * @param pods All pods of the node.
  * @param processes All processes of the node.
- * @param own Device and inode of the namespace that this program and the node have.
+ * @param own Device and inode of the namespaces that this program and the node have; `undefined`
+ * when the node's is not shown.
  */
 export function proveNamespace(
   target: NodePod,
   pods: readonly NodePod[],
   processes: readonly SeenProcess[],
-  own: ReadonlySet<string>,
+  own: ReadonlySet<string> | undefined,
 ): Proof {
   const { pod, life } = target;
   if (life.ips.length === 0) return { doubt: "kubelet has told no address of it" };
@@ -42,24 +43,28 @@ export function proveNamespace(
     return { doubt: `pod ${rival.pod.namespace}/${rival.pod.name} has the same address` };
   }
   // The UID alone: what an annotation calls the pod is its author's word.
-  const isOurs = ({ place }: SeenProcess) =>
-    place.kind === "container" && place.podUid === pod.uid;
+  const isOurs = ({ place }: SeenProcess) => place.kind === "container" && place.podUid === pod.uid;
   const ours = processes.filter(isOurs);
   if (ours.length === 0) return { doubt: "no process of it is seen" };
   const namespaces = new Set(ours.map(({ namespace }) => namespace));
   const [namespace] = namespaces;
-  if (namespace === undefined || processes.some((process) => process.namespace === undefined)) {
-    return { doubt: "the namespaces of some processes are not shown (CAP_SYS_PTRACE)" };
+  const isHidden = (process: SeenProcess) =>
+    process.namespace === undefined && process.place.kind !== "none";
+  if (namespace === undefined || processes.some(isHidden)) {
+    return { doubt: "the namespaces of some pods' processes are not shown (CAP_SYS_PTRACE)" };
+  }
+  if (own === undefined) {
+    return { doubt: "the node's own network namespace is not shown (CAP_SYS_PTRACE, AppArmor)" };
   }
   if (namespaces.size > 1) {
     return { doubt: `its processes are in ${namespaces.size} network namespaces` };
   }
   if (own.has(namespace)) return { doubt: "its processes are in the node's network namespace" };
-  const stranger = processes.find((process) =>
-    process.namespace === namespace && !isOurs(process)
-  );
+  const stranger = processes.find((process) => process.namespace === namespace && !isOurs(process));
   if (stranger !== undefined) {
-    return { doubt: `process ${stranger.pid}, which is not the pod's, is in its network namespace` };
+    return {
+      doubt: `process ${stranger.pid}, which is not the pod's, is in its network namespace`,
+    };
   }
   const holders = ours.filter(({ place }) =>
     place.kind === "container" && !life.containerIds.includes(place.container)
@@ -77,7 +82,8 @@ export function proveNamespace(
 /** Tells whether a process still is what it was in a proof: not another one of that number. */
 export function isUnchanged(before: SeenProcess, now: SeenProcess | undefined): boolean {
   return now !== undefined && now.pid === before.pid && now.start === before.start &&
-    now.namespace === before.namespace && JSON.stringify(now.place) === JSON.stringify(before.place);
+    now.namespace === before.namespace &&
+    JSON.stringify(now.place) === JSON.stringify(before.place);
 }
 
 /**

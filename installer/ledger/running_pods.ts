@@ -1,6 +1,7 @@
 /** The part of the agent that looks after running pods: ledger, drift, and pods that came too early. */
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { bootIdentifier } from "../../src/linux/namespace_identity.ts";
+import { LostNamespaceError } from "../../src/linux/network_namespace.ts";
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import type { Logger } from "../../src/log/log.ts";
 import { decideForPod } from "../../src/pod/decide.ts";
@@ -50,11 +51,12 @@ export class RunningPods {
     this.#sweep = new Sweep(settings.sweepInterval, {
       ledger,
       log,
-      look: (entry) => lookAtSandbox(
-        seenNamespacePath(settings, entry.netns),
-        entry,
-        settings.repair === "repair",
-      ),
+      look: (entry) =>
+        lookAtSandbox(
+          seenNamespacePath(settings, entry.netns),
+          entry,
+          settings.repair === "repair",
+        ),
       checked: (result) => parts.checked(result),
       tell: (entry, event) => void events.tell(podOf(entry), event),
       now: () => Date.now(),
@@ -67,7 +69,7 @@ export class RunningPods {
       pods: () => parts.pods() ?? [],
       decide: ({ pod }) => decisionOf(settings, pod),
       processes: seeProcesses,
-      ownNamespaces: ownNamespaces,
+      ownNamespaces,
       work: (proven, { life }, { config }, repair) => {
         const setting = readPluginEntry(settings.networkConfig).settings.engine;
         return workInProven(proven, life.ips, { setting, config }, repair);
@@ -94,6 +96,11 @@ export class RunningPods {
       this.#early.tick();
       this.#trouble = "";
     } catch (error) {
+      if (error instanceof LostNamespaceError) {
+        // Whatever this process did next would happen to a pod; kubelet starts another.
+        this.parts.log.error(messageOf(error));
+        Deno.exit(1);
+      }
       const message = messageOf(error);
       if (message !== this.#trouble) {
         this.parts.log.warn("Running pods are not looked after", { reason: message });
@@ -144,7 +151,7 @@ function podOf({ podNamespace, podName, podUid }: LedgerEntry) {
 }
 
 /** The node's namespace, as its first process has it, and this program's own. */
-function ownNamespaces(): Set<string> {
-  const [first, own] = [seeProcess(1), seeProcess(Deno.pid)];
-  return new Set([first?.namespace, own?.namespace].filter((name) => name !== undefined));
+function ownNamespaces(): Set<string> | undefined {
+  const [first, own] = [1, Deno.pid].map((pid) => seeProcess(pid)?.namespace);
+  return first === undefined || own === undefined ? undefined : new Set([first, own]);
 }

@@ -67,10 +67,11 @@ export class Sweep {
     const entry = this.#round.shift();
     const seen = entry === undefined ? undefined : this.#lookAt(entry);
     const spent = parts.clock() - started;
-    this.#next = started + Math.max(
-      this.intervalSeconds * 1000 / Math.max(1, this.#lookedAt),
-      spent * share,
-      seen === "unseen" && !this.#sees ? blindPause : 0,
+    // From when it was due, not from now: the ticks are seconds apart, which would add up.
+    this.#next = Math.max(
+      this.#next + this.intervalSeconds * 1000 / Math.max(1, this.#lookedAt),
+      started + spent * share,
+      started + (seen === "unseen" && !this.#sees ? blindPause : 0),
     );
   }
 
