@@ -2,7 +2,7 @@
 import type { Command } from "@commander-js/extra-typings";
 import { messageOf } from "../../src/text/message_of.ts";
 import { makeBundle } from "../doctor/bundle.ts";
-import { type Diagnosis, diagnose } from "../doctor/diagnosis.ts";
+import { diagnose, type Diagnosis } from "../doctor/diagnosis.ts";
 import type { Finding } from "../doctor/finding.ts";
 import { lookAtNode } from "../doctor/look.ts";
 import { lookAtPod } from "../doctor/look_at_pod.ts";
@@ -28,7 +28,7 @@ Examples:
   install-cni doctor                            what is wrong on this node?
   install-cni doctor shop/web-0                 why is this pod meshed, or not?
   install-cni doctor --bundle /tmp/node.tar.gz  also writes what a helper needs, without secrets
-  kubectl -n kube-system exec POD -- install-cni doctor   in the agent's pod
+  kubectl -n kube-system exec POD -- /install-cni doctor   in the agent's pod
 
 Exit code: 0 when nothing is wrong, 1 when something is odd, 2 when pods may not be captured or not
 start. docs/doctor.md has every finding.
@@ -79,7 +79,9 @@ export function register(program: Command): void {
 
 function referenceOf(text: string): { readonly namespace: string; readonly name: string } {
   const [, namespace, name] = /^(?:([^/\s]+)\/)?([^/\s]+)$/.exec(text) ?? [];
-  if (name === undefined) throw new Error(`The pod is ${JSON.stringify(text)}, expected namespace/name`);
+  if (name === undefined) {
+    throw new Error(`The pod is ${JSON.stringify(text)}, expected namespace/name`);
+  }
   return { namespace: namespace ?? "default", name };
 }
 

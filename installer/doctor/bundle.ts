@@ -112,9 +112,7 @@ function podFacts({ object, namespaceLabels, sandboxProblem, node, evidence }: P
   if (!isRecord(object) || isImpossible(object)) return { object: object ?? null };
   const { metadata, spec, status } = object as Record<string, unknown>;
   const ours = (map: unknown) =>
-    isRecord(map)
-      ? Object.fromEntries(Object.entries(map).filter(([key]) => isOurs(key)))
-      : {};
+    isRecord(map) ? Object.fromEntries(Object.entries(map).filter(([key]) => isOurs(key))) : {};
   const names = (list: unknown) =>
     Array.isArray(list) ? list.map((item) => isRecord(item) ? item.name : undefined) : [];
   const fields = isRecord(spec) ? spec : {};

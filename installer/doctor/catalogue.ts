@@ -24,6 +24,10 @@ function note(subject: string, means: string): Declared {
 }
 
 const declared = {
+  "not-installed": failure(
+    "chain",
+    "Nothing of kuma-cni is on this node: the agent has not run here, or has uninstalled",
+  ),
   "mount-moved": failure(
     "folders",
     "What is mounted is no longer the folder at its path: MicroK8s' `current` points elsewhere after a refresh",

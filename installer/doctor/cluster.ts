@@ -2,23 +2,23 @@
 import { doubtsOf } from "../cluster/doubts.ts";
 import { type Finding, found, good, notSeen } from "./finding.ts";
 import { log, restart, restoreRights, setValue } from "./fixes.ts";
-import { isImpossible, type NodeSeen } from "./seen.ts";
-
-/** Milliseconds from which on an answer is slow: a pod waits for it before it starts. */
-const slow = 500;
+import { isImpossible, type NodeSeen, slowMilliseconds } from "./seen.ts";
 
 /** Tells about the token and the API server, as the plugin meets them. */
 export function apiFindings({ api, token, observed, settings }: NodeSeen): Finding[] {
   const now = observed.at;
   const findings: Finding[] = [];
   if (isImpossible(token)) {
-    findings.push(found("kubeconfig-wrong", token.impossible, restart(settings)));
+    // That there is none is told with the other files.
+    if (observed.kubeconfig !== undefined) {
+      findings.push(found("kubeconfig-wrong", token.impossible, restart(settings)));
+    }
   } else {
     const { issued, expires } = token;
     const age = issued === undefined ? "" : `${words(now - issued)} old, `;
-    const rest = expires === undefined ? "does not say when it expires" : `good for ${
-      words(expires - now)
-    }`;
+    const rest = expires === undefined
+      ? "does not say when it expires"
+      : `good for ${words(expires - now)}`;
     findings.push(
       ...(expires !== undefined && expires - now <= 5 * 60_000
         ? tokenDoubts(expires, now, restart(settings))
@@ -29,7 +29,7 @@ export function apiFindings({ api, token, observed, settings }: NodeSeen): Findi
     findings.push(notSeen("api", "Whether the API server answers", api.impossible));
     return findings;
   }
-  const doubts = doubtsOf(api.state, undefined, now, 0);
+  const doubts = doubtsOf(api.state, undefined, Math.max(now, api.state.problemSince ?? 0), 0);
   for (const { code, text } of doubts) {
     findings.push(
       code === "api-forbidden"
@@ -40,7 +40,7 @@ export function apiFindings({ api, token, observed, settings }: NodeSeen): Findi
   if (doubts.length === 0 && api.milliseconds !== undefined) {
     const time = Math.round(api.milliseconds);
     findings.push(
-      time > slow
+      time > slowMilliseconds
         ? found(
           "api-slow",
           `The API server answers in ${time} ms, and a pod that the agent does not know waits for it`,
@@ -85,14 +85,12 @@ function rightsFindings(
 export function agentFindings({ agent, settings }: NodeSeen): Finding[] {
   const { socket, readiness } = agent;
   const findings: Finding[] = [
-    socket === true
-      ? good("agent", "The node agent answers at its socket")
-      : found(
-        "agent-silent",
-        `The node agent does not answer at its socket (${socket}): nothing heals the chain, and each ` +
-          "pod asks the API server",
-        restart(settings),
-      ),
+    socket === true ? good("agent", "The node agent answers at its socket") : found(
+      "agent-silent",
+      `The node agent does not answer at its socket (${socket}): nothing heals the chain, and each ` +
+        "pod asks the API server",
+      restart(settings),
+    ),
   ];
   if (isImpossible(readiness)) {
     findings.push(notSeen("agent", "What the agent says about itself", readiness.impossible));

@@ -7,7 +7,6 @@ import { restart, setValue } from "./fixes.ts";
 import { findingsOf } from "./installed.ts";
 import type { EntrySeen, NodeSeen } from "./seen.ts";
 
-
 /** Plugins of other service meshes, and whose they are. */
 const otherMeshes: Readonly<Record<string, string>> = {
   "istio-cni": "Istio",
@@ -18,12 +17,19 @@ const otherMeshes: Readonly<Record<string, string>> = {
 
 /** Tells about everything that install-cni puts on the host. */
 export function installedFindings(seen: NodeSeen): Finding[] {
-  const { settings, observed, plan } = seen;
+  const { settings, observed, plan, entries, hasProgram } = seen;
+  if (!hasProgram && entries.length === 0 && observed.kubeconfig === undefined) {
+    const text = `Nothing of kuma-cni is in "${settings.mountedNetDir}" and ` +
+      `"${settings.mountedBinDir}": install-cni has not run on this node, or has uninstalled`;
+    const told = plan === undefined ? [] : findingsOf(settings, observed, plan);
+    const waiting = told.filter(({ code }) => code === "waiting");
+    return [found("not-installed", text, restart(settings)), ...waiting];
+  }
   const findings = plan === undefined
     ? withoutSettings(seen)
     : findingsOf(settings, observed, plan);
   const told = new Set(findings.map(({ code }) => code));
-  const more = seen.entries.flatMap(entryFindings).filter(({ code }) => !told.has(code));
+  const more = entries.flatMap(entryFindings).filter(({ code }) => !told.has(code));
   return [...findings, ...more].map((finding) =>
     finding.grade !== "failure" || finding.fix !== undefined
       ? finding
@@ -41,6 +47,9 @@ function withoutSettings({ settings, observed, entries, hasProgram }: NodeSeen):
   const program = hasProgram
     ? []
     : [found("plugin-missing", `"${pathsOf(settings).plugin}" is missing`)];
+  if (observed.kubeconfig === undefined) {
+    program.push(found("kubeconfig-missing", `"${pathsOf(settings).kubeconfig}" is missing`));
+  }
   if (entry === undefined) {
     return [
       ...program,

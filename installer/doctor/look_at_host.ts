@@ -7,7 +7,13 @@ import { readPluginSettings } from "../../src/cni/plugin_settings.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import { type ConfFile, jsonOf } from "../conflist/conf_file.ts";
 import { pluginType } from "../conflist/conflist.ts";
-import { bytesOf, fieldOf, JsonError, type JsonNode, stringFieldOf } from "../conflist/json_edit.ts";
+import {
+  bytesOf,
+  fieldOf,
+  JsonError,
+  type JsonNode,
+  stringFieldOf,
+} from "../conflist/json_edit.ts";
 import { fileSystemOf } from "../host/bin_dir_path.ts";
 import { errorText } from "../host/error_text.ts";
 import type { Operations } from "../host/operations.ts";

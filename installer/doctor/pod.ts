@@ -70,7 +70,10 @@ function lifeOf(seen: PodLifeSeen): Life {
   });
   if (spec.hostNetwork === true) {
     const why = "it uses the host's network, where no CNI plugin is called";
-    return endWith(found("pod-host-network", `hostNetwork is true: ${why}`), `is not meshed: ${why}`);
+    return endWith(
+      found("pod-host-network", `hostNetwork is true: ${why}`),
+      `is not meshed: ${why}`,
+    );
   }
   const settings = entry?.settings;
   const early = decideBeforeLookup(

@@ -22,7 +22,10 @@ export function withoutSecrets(text: string, known: readonly string[]): string {
     if (secret.length >= 8) clean = clean.replaceAll(secret, removed);
   }
   return clean
-    .replace(/-----BEGIN [A-Z ]*PRIVATE KEY-----[^]*?(-----END [A-Z ]*PRIVATE KEY-----|$)/g, removed)
+    .replace(
+      /-----BEGIN [A-Z ]*PRIVATE KEY-----[^]*?(-----END [A-Z ]*PRIVATE KEY-----|$)/g,
+      removed,
+    )
     .replace(/\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?/g, removed)
     .replace(/\b(Bearer|Basic)\s+[\w.~+/=-]{6,}/gi, `$1 ${removed}`)
     .replace(/:\/\/[^\s/@"]+@/g, `://${removed}@`);

@@ -68,6 +68,9 @@ export interface RightSeen {
   readonly allowed: boolean;
 }
 
+/** Milliseconds from which on an answer is slow: a pod waits for it before it starts. */
+export const slowMilliseconds = 500;
+
 /** How the API server answers the plugin's account. */
 export interface ApiSeen {
   readonly server: string;

@@ -43,14 +43,12 @@ export function runtimeFindings({ observed, folders, settings }: NodeSeen): Find
       (runtime.programDirs ?? []).map((folder) => `"${folder}"`).join(", ")
     }`;
   findings.push(
-    runtime.isCertain
-      ? good("runtime", `${nameOf(runtime)} (${runtime.basis})${where}`)
-      : found(
-        "runtime-assumed",
-        `${nameOf(runtime)} (${runtime.basis})${where}`,
-        setValue('"cni.hostFolders={/etc/containerd,/run/containerd}"') +
-          "   # lets install-cni see it",
-      ),
+    runtime.isCertain ? good("runtime", `${nameOf(runtime)} (${runtime.basis})${where}`) : found(
+      "runtime-assumed",
+      `${nameOf(runtime)} (${runtime.basis})${where}`,
+      setValue('"cni.hostFolders={/etc/containerd,/run/containerd}"') +
+        "   # lets install-cni see it",
+    ),
   );
   for (const warning of runtime.warnings) findings.push(found("runtime-odd", warning));
   for (const path of folders.moved) {
