@@ -19,6 +19,9 @@ export class AgentMetrics {
   readonly bytecode: Counter;
   readonly phaseSeconds: Histogram;
   readonly socketErrors: Counter;
+  readonly ledgerErrors: Counter;
+  readonly rulesChecks: Counter;
+  readonly earlyPods: Counter;
   readonly podRequests: Counter;
   readonly watchRestarts: Counter;
 
@@ -64,6 +67,18 @@ export class AgentMetrics {
     this.socketErrors = registry.counter(
       "kuma_cni_agent_socket_errors_total",
       "Connections to the agent's socket that were dropped, by cause",
+    );
+    this.ledgerErrors = registry.counter(
+      "kuma_cni_ledger_errors_total",
+      "Reports of plugin calls that could not be kept in the ledger",
+    );
+    this.rulesChecks = registry.counter(
+      "kuma_cni_rules_checks_total",
+      "Comparisons of a running pod's rules with the ledger, by result",
+    );
+    this.earlyPods = registry.counter(
+      "kuma_cni_early_pods_total",
+      "Looks at meshed pods that the ledger does not know, by result",
     );
     this.podRequests = registry.counter(
       "kuma_cni_agent_pod_requests_total",
