@@ -4,8 +4,17 @@ import { readChanges } from "../installer/host/changes.ts";
 import { pathsOf } from "../installer/settings/paths.ts";
 import { withoutSecretMembers, withoutSecrets } from "../installer/doctor/redact.ts";
 import { DoctorBed, nodeName } from "./support/doctor_bed.ts";
+import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
+import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
+import { putEntry } from "../src/ledger/folder.ts";
+import { networkNamespaceIdentity } from "../src/linux/namespace_identity.ts";
+import { withNetworkNamespace } from "../src/linux/network_namespace.ts";
+import { compileRuleset } from "../src/redirect/compile.ts";
+import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import { primaryList } from "./support/installer_host.ts";
+import { ledgerEntry } from "./support/ledger_entries.ts";
 import "./support/load_libc.ts";
+import { createNamespace } from "./support/topology.ts";
 import { gatewayPod, initContainerPod, injectedPod, plainPod } from "./support/pods.ts";
 
 const chained = "/etc/cni/net.d/10-calico.conflist";
@@ -149,6 +158,32 @@ Deno.test("doctor tells of one pod in one sentence why it is meshed, or is not",
     (await bed.host.run(["doctor", "a/b/c"], bed.environment)).stderr,
     /expected namespace\/name/,
   );
+});
+
+Deno.test("doctor compares the rules of a running pod with the ledger", async () => {
+  using namespace = createNamespace();
+  const pod = injectedPod({ namespace: "demo", name: "app-0", uid: "uid-1", nodeName });
+  await using bed = await DoctorBed.make({ objects: [pod] });
+  // The namespace's file below another root would be another one.
+  Deno.symlinkSync("/run/netns", (Deno.mkdirSync(bed.path("/run")), bed.path("/run/netns")));
+  const identity = withNetworkNamespace(namespace.path, () => {
+    new NftablesEngine().apply(compileRuleset(defaultRedirectConfig, readNamespaceFacts()));
+    return networkNamespaceIdentity();
+  });
+  const entry = ledgerEntry({ netns: namespace.path, namespace: identity });
+  putEntry(pathsOf(bed.settings).stateDir, entry);
+  const ask = () => bed.host.run(["doctor", "demo/app-0"], bed.environment);
+  const good = await ask();
+  equal(good.stdout.split("\n")[0], "demo/app-0 is meshed and captured", good.stdout);
+  match(good.stdout, /^✓ pod +It was captured: its rules were installed \(nftables\) at 20/m);
+  equal((await bed.diagnose()).findings.find(({ subject }) => subject === "pods")?.grade, "ok");
+  withNetworkNamespace(namespace.path, () => new NftablesEngine().remove());
+  const drifted = await ask();
+  equal(drifted.code, 2);
+  match(drifted.stdout, /^demo\/app-0 was captured, but its rules have changed since\n/);
+  // What the ledger knows of an earlier pod of that name is nothing about this one.
+  putEntry(pathsOf(bed.settings).stateDir, { ...entry, podUid: "uid-0" });
+  match((await ask()).stdout, /whether it was captured cannot be seen here/);
 });
 
 /** Texts of a gzipped tar archive, whole. */

@@ -108,6 +108,7 @@ const declared = {
     "pod",
     "It is meshed and was started with a chain without the plugin, so it has no rules",
   ),
+  "pod-drifted": failure("pod", "Its rules are no longer those that the plugin installed"),
   "pod-not-validated": failure(
     "pod",
     "`kuma-validation` finds no rules, so the sandbox was made without the plugin",

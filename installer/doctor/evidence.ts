@@ -1,10 +1,16 @@
-/** What on the node tells whether a running pod got its rules: the chain of its birth, in libcni's cache. */
+/**
+ * What on the node tells whether a running pod got its rules: the ledger, in which the plugin notes what
+ * it did, else the chain that the pod was started with, in libcni's cache.
+ */
 import { isRecord, own } from "../../src/json/record.ts";
+import type { LedgerEntry } from "../../src/ledger/entry.ts";
+import { readEntries } from "../../src/ledger/folder.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import { cacheDirOf } from "../host/namers.ts";
 import type { Operations } from "../host/operations.ts";
 import { mentionOf } from "../runtime/mentions.ts";
 import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
 import type { Impossible } from "./seen.ts";
 
 /** What is known of a pod's sandbox. */
@@ -12,6 +18,10 @@ export interface Evidence {
   readonly captured: boolean;
   /** In words, how that is known. */
   readonly reason: string;
+  /** UID of the pod that it is about, where that is known: a name can be used again. */
+  readonly uid?: string;
+  /** What the plugin noted of it. */
+  readonly entry?: LedgerEntry;
 }
 
 /** Evidence by `namespace/name`. */
@@ -21,7 +31,7 @@ export type EvidenceByPod = ReadonlyMap<string, Evidence>;
 const mostResults = 1000;
 const sizeLimit = 256 * 1024;
 
-/** Reads libcni's cache. Facts: libcni 1.3 `api.go`, `cachedInfo`, kind `cniCacheV1`. */
+/** Reads the ledger and, for pods that are not in it, libcni's cache. Facts: libcni 1.3 `api.go`, `cachedInfo`, kind `cniCacheV1`. */
 export function readEvidence(
   operations: Operations,
   settings: Settings,
@@ -29,20 +39,52 @@ export function readEvidence(
   const cache = cacheDirOf(settings);
   const folders = [`${cache}/results`, `${cache}/cache/results`]
     .filter((folder) => operations.targetStatus(folder)?.kind === "directory");
-  if (folders.length === 0) {
-    return { impossible: `"${cache}" with the runtime's results is not mounted here` };
+  const evidence = new Map(
+    readEntries(pathsOf(settings).stateDir).entries.map((entry) => [
+      `${entry.podNamespace}/${entry.podName}`,
+      ofLedger(entry),
+    ]),
+  );
+  if (folders.length === 0 && evidence.size === 0) {
+    return {
+      impossible:
+        `"${cache}" with the runtime's results is not mounted here, and the ledger is empty`,
+    };
   }
-  const evidence = new Map<string, Evidence>();
   for (const folder of folders) {
     for (const name of (operations.list(folder) ?? []).slice(0, mostResults)) {
       const result = resultOf(operations, `${folder}/${name}`);
       if (result === undefined) continue;
       // A pod behind Multus has several results; one with our entry is enough.
-      if (evidence.get(result.pod)?.captured) continue;
+      const known = evidence.get(result.pod);
+      if (known?.captured || known?.entry !== undefined) continue;
       evidence.set(result.pod, result.evidence);
     }
   }
   return evidence;
+}
+
+function ofLedger(entry: LedgerEntry): Evidence {
+  const { outcome, podUid, time } = entry;
+  const when = new Date(time).toISOString().replace(/\.\d+Z$/, "Z");
+  return {
+    captured: outcome.result === "redirected",
+    reason: outcome.result === "redirected"
+      ? `its rules were installed (${outcome.engine}) at ${when}`
+      : `the plugin skipped it at ${when} (${outcome.reason})`,
+    entry,
+    ...(podUid === undefined ? {} : { uid: podUid }),
+  };
+}
+
+/** Returns what is known of a pod, if it is about this one and not an earlier one of that name. */
+export function evidenceOf(
+  evidence: EvidenceByPod,
+  { namespace, name, uid }: { namespace: string; name: string; uid: string | undefined },
+): Evidence | undefined {
+  const known = evidence.get(`${namespace}/${name}`);
+  const isOther = known?.uid !== undefined && uid !== undefined && known.uid !== uid;
+  return isOther ? undefined : known;
 }
 
 function resultOf(

@@ -11,7 +11,7 @@ import { messageOf } from "../../src/text/message_of.ts";
 import { clientOf, ownPod, probe } from "../cluster/own_pod.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
-import type { EvidenceByPod } from "./evidence.ts";
+import { type EvidenceByPod, evidenceOf } from "./evidence.ts";
 import { impossible } from "./look_at_host.ts";
 import {
   type AgentSeen,
@@ -211,7 +211,7 @@ function podSeen(
   if (isImpossible(evidence)) {
     return { ...identity, meshed: true, captured: undefined, reason: evidence.impossible };
   }
-  const known = evidence.get(`${namespace}/${name}`);
+  const known = evidenceOf(evidence, identity);
   return {
     ...identity,
     meshed: true,

@@ -6,7 +6,9 @@ import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import type { Operations } from "../host/operations.ts";
 import type { NetFile } from "../host/observe.ts";
 import type { Settings } from "../settings/declarations.ts";
-import { readEvidence } from "./evidence.ts";
+import { type Look, lookAtSandbox } from "../ledger/look.ts";
+import { seenNamespacePath } from "../ledger/namespace_path.ts";
+import { type Evidence, evidenceOf, readEvidence } from "./evidence.ts";
 import { apiPatience, openAccess } from "./look_at_cluster.ts";
 import { impossible, lookAtEntries } from "./look_at_host.ts";
 import type { PodLifeSeen } from "./pod.ts";
@@ -26,11 +28,12 @@ export async function lookAtPod(
     name,
     node: settings.nodeName,
     entry: lookAtEntries(files)[0],
-    evidence: isImpossible(evidence) ? evidence : evidence.get(`${namespace}/${name}`),
   };
+  const known = (uid?: string) =>
+    isImpossible(evidence) ? evidence : evidenceOf(evidence, { namespace, name, uid });
   if (isImpossible(access)) {
-    const nothing = { pod: undefined, sandboxProblem: undefined };
-    return { ...about, ...nothing, object: access, namespaceLabels: access };
+    const nothing = { pod: undefined, sandboxProblem: undefined, rules: undefined };
+    return { ...about, ...nothing, evidence: known(), object: access, namespaceLabels: access };
   }
   using _access = access;
   const { client } = access;
@@ -41,7 +44,16 @@ export async function lookAtPod(
     problemIn(client, place, name),
   ]);
   const pod = object === undefined || isImpossible(object) ? undefined : parsePod(object);
-  return { ...about, object, pod, namespaceLabels, sandboxProblem };
+  const own = known(pod?.uid);
+  const rules = own === undefined || isImpossible(own) ? undefined : rulesOf(settings, own);
+  return { ...about, object, pod, namespaceLabels, sandboxProblem, evidence: own, rules };
+}
+
+/** Compares its rules with the ledger's, which takes the right to enter its namespace. */
+function rulesOf(settings: Settings, { entry }: Evidence): Look | undefined {
+  return entry?.outcome.result === "redirected"
+    ? lookAtSandbox(seenNamespacePath(settings, entry.netns), entry, false)
+    : undefined;
 }
 
 /** Gets an object; `undefined`: there is none. */

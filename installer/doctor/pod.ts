@@ -8,6 +8,8 @@ import { quote } from "../../src/text/quote.ts";
 import { conclude, type Diagnosis } from "./diagnosis.ts";
 import type { Evidence } from "./evidence.ts";
 import { type Finding, found, good, notSeen } from "./finding.ts";
+import { driftText } from "../ledger/drift_text.ts";
+import type { Look } from "../ledger/look.ts";
 import { type EntrySeen, type Impossible, isImpossible } from "./seen.ts";
 
 /** What was seen of one pod. */
@@ -26,6 +28,8 @@ export interface PodLifeSeen {
   readonly entry: EntrySeen | undefined;
   /** What the node knows of its sandbox; `undefined`: nothing. */
   readonly evidence: Evidence | undefined | Impossible;
+  /** How its rules compare with what the plugin installed; `undefined`: it is not in the ledger. */
+  readonly rules: Look | undefined;
 }
 
 const label = "kuma.io/sidecar-injection";
@@ -113,8 +117,9 @@ function capturedOr(
   seen: PodLifeSeen,
   object: Record<string, unknown>,
   spec: Record<string, unknown>,
-  findings: readonly Finding[],
+  before: readonly Finding[],
 ): Life {
+  let findings = before;
   const { namespace, name, evidence, node, sandboxProblem } = seen;
   const anew = `kubectl delete pod -n ${namespace} ${name}   # its successor is captured`;
   const endWith = (finding: Finding, end: string): Life => ({
@@ -157,6 +162,19 @@ function capturedOr(
       notSeen("pod", "Whether it was captured", why),
       "is meshed; whether it was captured cannot be seen here",
     );
+  }
+  const { rules } = seen;
+  if (rules?.kind === "drifted") {
+    return endWith(
+      found("pod-drifted", `Its rules have changed since: ${driftText(rules.differences)}`, anew),
+      "was captured, but its rules have changed since",
+    );
+  }
+  if (evidence.captured && rules?.kind === "unseen") {
+    findings = [
+      ...findings,
+      notSeen("pod", "Whether its rules are still as installed", rules.reason),
+    ];
   }
   return evidence.captured
     ? endWith(good("pod", `It was captured: ${evidence.reason}`), "is meshed and captured")
