@@ -1,8 +1,9 @@
 /** The part of the running installer that serves plugin calls, probes and Prometheus. */
-import type { FinishRequest } from "../../src/agent/messages.ts";
+import type { CallOutcome } from "../../src/agent/messages.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { messageOf } from "../../src/text/message_of.ts";
-import type { Sink } from "../../src/log/log.ts";
+import { missingCapabilities } from "../../src/linux/capabilities.ts";
+import type { LogRecord, Sink } from "../../src/log/log.ts";
 import { stderrSink } from "../../src/log/stderr.ts";
 import { ClusterConnection } from "../cluster/cluster_connection.ts";
 import { nodeName } from "../cluster/own_pod.ts";
@@ -11,13 +12,18 @@ import type { Settings } from "../settings/declarations.ts";
 import { buildInfo } from "./build_info.ts";
 import { AgentMetrics } from "./agent_metrics.ts";
 import { ApiHealth } from "./api_health.ts";
+import { CallServer } from "./call_server.ts";
 import { serveHealth } from "./health.ts";
 import { MetricsRegistry } from "./metrics.ts";
 import { PodCache } from "./pod_cache.ts";
-import { SocketServer } from "./socket_server.ts";
+import { type CallAgent, serveCall } from "./served_call.ts";
+import { type PodProvider, SocketServer } from "./socket_server.ts";
 import { WatchLog } from "./watch_log.ts";
 
-/** Serves the agent's socket, and health and metrics when a port is set. */
+/** As when staying fails for another reason; kubelet starts the program again. */
+const exitCodeWhenLost = 5;
+
+/** Serves the agent's sockets, and health and metrics when a port is set. */
 export class AgentService implements Service {
   readonly #sink: Sink;
   readonly metrics = new AgentMetrics(new MetricsRegistry());
@@ -29,8 +35,16 @@ export class AgentService implements Service {
   #health: ApiHealth | undefined;
   #cache: PodCache | undefined;
   #socket: SocketServer | undefined;
+  #calls: CallServer | undefined;
   #http: Deno.HttpServer | undefined;
   #lastSocketTrouble = "";
+  readonly #pods: PodProvider = {
+    cached: (request) => this.#cache?.cached(request),
+    fetch: (request, signal) => {
+      if (this.#cache === undefined) throw new Error("Agent cannot reach the API server yet");
+      return this.#cache.fetch(request, signal);
+    },
+  };
 
   constructor(private readonly settings: Settings) {
     this.#sink = stderrSink(settings.logFormat);
@@ -101,7 +115,7 @@ export class AgentService implements Service {
     this.#serveHealth(context);
   }
 
-  /** Serves the socket again if anything has happened to it; its folder may appear late. */
+  /** Serves the sockets again if anything has happened to it; its folder may appear late. */
   tick(): void {
     const context = this.#context;
     if (context === undefined) return;
@@ -110,26 +124,16 @@ export class AgentService implements Service {
       this.#startCache(context);
       this.#socket ??= new SocketServer(
         `${context.paths.stateDir}/agent.sock`,
+        this.#pods,
         {
-          cached: (request) => this.#cache?.cached(request),
-          fetch: (request, signal) => {
-            if (this.#cache === undefined) throw new Error("Agent cannot reach the API server yet");
-            return this.#cache.fetch(request, signal);
-          },
-        },
-        {
-          finished: (request) => this.#finished(request),
+          finished: ({ records, outcome }) => this.#finished(records, outcome),
           podAnswered: (source) => this.metrics.podRequests.increment({ source }),
-          failed: (cause, error) => {
-            this.metrics.socketErrors.increment({ cause });
-            context.log.debug("Connection to the agent's socket was dropped", {
-              cause,
-              error: messageOf(error),
-            });
-          },
+          failed: (cause, error) => this.#dropped(context, cause, error),
         },
       );
       this.#socket.ensureServing();
+      this.#calls ??= this.#callServer(context);
+      this.#calls.ensureServing();
       this.#lastSocketTrouble = "";
     } catch (error) {
       // The plugin helps itself meanwhile; said once, since this comes back every tick.
@@ -145,15 +149,51 @@ export class AgentService implements Service {
     this.#health?.stop();
     this.#cache?.stop();
     this.#socket?.close();
+    this.#calls?.close();
     this.#connection.close();
     const http = this.#http;
     this.#http = undefined;
     await http?.shutdown();
   }
 
-  #finished(request: FinishRequest): void {
-    for (const record of request.records) this.#sink(record);
-    if (request.outcome !== undefined) this.metrics.recordOutcome(request.outcome);
+  #finished(records: readonly LogRecord[], outcome: CallOutcome | undefined): void {
+    for (const record of records) this.#sink(record);
+    if (outcome !== undefined) this.metrics.recordOutcome(outcome);
+  }
+
+  #dropped({ log }: ServiceContext, cause: string, error: unknown): void {
+    this.metrics.socketErrors.increment({ cause });
+    log.debug("Connection to the agent's socket was dropped", { cause, error: messageOf(error) });
+  }
+
+  #callServer(context: ServiceContext): CallServer {
+    const { log, paths } = context;
+    const { metrics } = this;
+    const missing = missingCapabilities(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]);
+    log.info("Calls of the shim are served", {
+      meshedPods: missing.length === 0 ? "here" : "by the plugin",
+      ...(missing.length === 0 ? {} : { missing }),
+    });
+    const agent: CallAgent = {
+      pods: this.#pods,
+      mayCapture: missing.length === 0,
+      podAnswered: (source) => metrics.podRequests.increment({ source }),
+      finished: (records, outcome) => this.#finished(records, outcome),
+      served: () => metrics.shimCalls.increment({ served: "agent" }),
+      handedBack: (reason, error) => {
+        metrics.shimCalls.increment({ served: "plugin", reason });
+        log.debug("Call is left to the plugin", { reason, error: messageOf(error) });
+      },
+      lost: (error) => {
+        log.error("Cannot go on in a foreign network namespace", { reason: messageOf(error) });
+        Deno.exit(exitCodeWhenLost);
+      },
+    };
+    return new CallServer(
+      `${paths.stateDir}/call.sock`,
+      (request, from) => serveCall(request, from, agent),
+      { failed: (cause, error) => this.#dropped(context, cause, error) },
+    );
   }
 
   #startCache(context: ServiceContext): void {
