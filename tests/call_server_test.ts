@@ -1,5 +1,6 @@
 /** Calls that come over the agent's socket: served by the plugin's own code, or left to it. */
 import assert from "node:assert/strict";
+import { CompiledRules } from "../installer/agent/compiled_rules.ts";
 import { CallServer } from "../installer/agent/call_server.ts";
 import { type CallAgent, type HandBackReason, serveCall } from "../installer/agent/served_call.ts";
 import type { CallOutcome } from "../src/agent/messages.ts";
@@ -42,6 +43,7 @@ class Served implements Disposable {
         cached: ({ name, uid }) => known.find((pod) => pod.name === name && pod.uid === uid),
         fetch: () => this.fetch(),
       },
+      rules: new CompiledRules(),
       get mayCapture() {
         return self.mayCapture;
       },

@@ -20,10 +20,13 @@ import type { LogRecord } from "../../src/log/log.ts";
 import { Call, type CallHost } from "../../src/plugin/call.ts";
 import { verbHandlers } from "../../src/plugin/verbs.ts";
 import { isPodOfUid } from "../../src/pod/lookup.ts";
+import type { RedirectConfig } from "../../src/redirect/config.ts";
+import type { NamespaceFacts, Ruleset } from "../../src/redirect/ruleset.ts";
 import type { ShimRequest } from "../../src/shim/words.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import { VERSION } from "../../src/version.ts";
 import type { ServedCall } from "./call_server.ts";
+import type { CompiledRules } from "./compiled_rules.ts";
 import type { PodProvider } from "./socket_server.ts";
 
 /** Why a call goes back to the plugin. */
@@ -55,6 +58,7 @@ export interface CallOrigin {
 /** What serving needs of the agent. */
 export interface CallAgent {
   readonly pods: PodProvider;
+  readonly rules: CompiledRules;
   /** Whether this program may enter the namespaces of pods and change their rules. */
   readonly mayCapture: boolean;
   podAnswered(source: "cache" | "api" | "error"): void;
@@ -168,6 +172,10 @@ class AgentHost implements CallHost {
       if (error instanceof LostNamespaceError) this.agent.lost(error);
       throw this.note(error instanceof OtherEngineError ? "engine" : "failed", error);
     }
+  }
+
+  compile(config: RedirectConfig, facts: NamespaceFacts): Ruleset {
+    return this.agent.rules.compile(config, facts);
   }
 
   finish(records: readonly LogRecord[], outcome: CallOutcome): void {

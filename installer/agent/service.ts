@@ -13,6 +13,7 @@ import { buildInfo } from "./build_info.ts";
 import { AgentMetrics } from "./agent_metrics.ts";
 import { ApiHealth } from "./api_health.ts";
 import { CallServer } from "./call_server.ts";
+import { CompiledRules } from "./compiled_rules.ts";
 import { serveHealth } from "./health.ts";
 import { MetricsRegistry } from "./metrics.ts";
 import { PodCache } from "./pod_cache.ts";
@@ -176,6 +177,7 @@ export class AgentService implements Service {
     });
     const agent: CallAgent = {
       pods: this.#pods,
+      rules: new CompiledRules(),
       mayCapture: missing.length === 0,
       podAnswered: (source) => metrics.podRequests.increment({ source }),
       finished: (records, outcome) => this.#finished(records, outcome),

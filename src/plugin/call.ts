@@ -9,6 +9,8 @@ import type { WorkOptions } from "../engine/choice/work.ts";
 import type { Pod } from "../kubernetes/pod.ts";
 import { appendToLogFile, stateFolderOf } from "../log/file.ts";
 import { Logger, type LogRecord } from "../log/log.ts";
+import type { RedirectConfig } from "../redirect/config.ts";
+import type { NamespaceFacts, Ruleset } from "../redirect/ruleset.ts";
 import { shorten } from "../text/shorten.ts";
 import { bytecodeState } from "./bytecode.ts";
 
@@ -30,6 +32,8 @@ export interface CallHost {
   pod(reference: PodReference): Promise<Pod>;
   /** Does synchronous work inside of the pod's network namespace, with what the work may use there. */
   inPodNamespace<T>(settings: NetworkSettings, work: (options: WorkOptions) => T): T;
+  /** Compiles the rules, as `compileRuleset` does. */
+  compile(config: RedirectConfig, facts: NamespaceFacts): Ruleset;
   /** Takes over the log records and the outcome. */
   finish(records: readonly LogRecord[], outcome: CallOutcome): void;
 }
