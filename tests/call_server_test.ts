@@ -27,6 +27,7 @@ class Served implements Disposable {
   readonly path = `${this.folder}/call.sock`;
   readonly records: LogRecord[] = [];
   readonly outcomes: CallOutcome[] = [];
+  readonly entries: unknown[] = [];
   readonly failures: string[] = [];
   readonly handedBack: HandBackReason[] = [];
   served = 0;
@@ -48,9 +49,11 @@ class Served implements Disposable {
         return self.mayCapture;
       },
       podAnswered: () => {},
-      finished: (records, outcome) => {
+      stateFolder: this.folder,
+      finished: ({ records, outcome, entry }) => {
         this.records.push(...records);
-        this.outcomes.push(outcome);
+        if (outcome !== undefined) this.outcomes.push(outcome);
+        if (entry !== undefined) this.entries.push(entry);
       },
       served: () => this.served++,
       handedBack: (reason) => this.handedBack.push(reason),

@@ -3,12 +3,13 @@
  * do as well as the plugin it hands back: the plugin then does the whole call, and says itself what
  * is wrong, so that every message exists once.
  */
-import type { CallOutcome } from "../../src/agent/messages.ts";
+import type { CallOutcome, ReceivedFinish } from "../../src/agent/messages.ts";
 import type { PodReference } from "../../src/cni/args.ts";
 import { type ProcessOutput, serve } from "../../src/cni/serve.ts";
 import type { NetworkSettings } from "../../src/cni/settings.ts";
 import { OtherEngineError, type WorkOptions } from "../../src/engine/choice/work.ts";
 import type { Pod } from "../../src/kubernetes/pod.ts";
+import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import type { FileDescriptor } from "../../src/linux/libc.ts";
 import {
   isCurrentNetworkNamespace,
@@ -62,8 +63,10 @@ export interface CallAgent {
   /** Whether this program may enter the namespaces of pods and change their rules. */
   readonly mayCapture: boolean;
   podAnswered(source: "cache" | "api" | "error"): void;
+  /** The project's own folder, as this program sees it. */
+  readonly stateFolder: string;
   /** Takes over what the plugin would tell at its end. */
-  finished(records: readonly LogRecord[], outcome: CallOutcome): void;
+  finished(report: ReceivedFinish): void;
   /** A call was served. */
   served(): void;
   /** A call was handed back. */
@@ -93,11 +96,14 @@ export async function serveCall(
   if (request.input.length > mostInput) {
     host.note("too-large", new Error(`Stdin has ${request.input.length} bytes`));
   } else {
-    output = await serve({
-      variable: (name) => request.environment.get(name),
-      input: () => request.input,
-      about: `kuma-cni ${VERSION}`,
-    }, verbHandlers((request) => call = new Call(request, origin.started, host)));
+    output = await serve(
+      {
+        variable: (name) => request.environment.get(name),
+        input: () => request.input,
+        about: `kuma-cni ${VERSION}`,
+      },
+      verbHandlers((request) => call = new Call(request, origin.started, host), agent.stateFolder),
+    );
   }
   const { handedBack } = host;
   if (handedBack !== undefined || output === undefined) {
@@ -178,8 +184,13 @@ class AgentHost implements CallHost {
     return this.agent.rules.compile(config, facts);
   }
 
-  finish(records: readonly LogRecord[], outcome: CallOutcome): void {
-    this.agent.finished(records, outcome);
+  finish(records: readonly LogRecord[], outcome: CallOutcome, entry?: LedgerEntry): void {
+    this.agent.finished({
+      type: "finish",
+      records,
+      outcome,
+      ...(entry === undefined ? {} : { entry }),
+    });
   }
 
   /** Whether it is this program's own namespace, or the one that the container runtime works in. */

@@ -1,28 +1,24 @@
 /** The part of the running installer that serves plugin calls, probes and Prometheus. */
-import type { CallOutcome } from "../../src/agent/messages.ts";
+import type { ReceivedFinish } from "../../src/agent/messages.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { messageOf } from "../../src/text/message_of.ts";
-import { missingCapabilities } from "../../src/linux/capabilities.ts";
-import type { LogRecord, Sink } from "../../src/log/log.ts";
+import type { Sink } from "../../src/log/log.ts";
 import { stderrSink } from "../../src/log/stderr.ts";
 import { ClusterConnection } from "../cluster/cluster_connection.ts";
 import { nodeName } from "../cluster/own_pod.ts";
+import { Ledger } from "../ledger/ledger.ts";
 import type { Observer, Service, ServiceContext, State } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { buildInfo } from "./build_info.ts";
 import { AgentMetrics } from "./agent_metrics.ts";
 import { ApiHealth } from "./api_health.ts";
-import { CallServer } from "./call_server.ts";
-import { CompiledRules } from "./compiled_rules.ts";
+import type { CallServer } from "./call_server.ts";
+import { callServerOf } from "./call_service.ts";
 import { serveHealth } from "./health.ts";
 import { MetricsRegistry } from "./metrics.ts";
 import { PodCache } from "./pod_cache.ts";
-import { type CallAgent, serveCall } from "./served_call.ts";
 import { type PodProvider, SocketServer } from "./socket_server.ts";
 import { WatchLog } from "./watch_log.ts";
-
-/** As when staying fails for another reason; kubelet starts the program again. */
-const exitCodeWhenLost = 5;
 
 /** Serves the agent's sockets, and health and metrics when a port is set. */
 export class AgentService implements Service {
@@ -127,13 +123,18 @@ export class AgentService implements Service {
         `${context.paths.stateDir}/agent.sock`,
         this.#pods,
         {
-          finished: ({ records, outcome }) => this.#finished(records, outcome),
+          finished: (report) => this.#finished(report),
           podAnswered: (source) => this.metrics.podRequests.increment({ source }),
           failed: (cause, error) => this.#dropped(context, cause, error),
         },
       );
       this.#socket.ensureServing();
-      this.#calls ??= this.#callServer(context);
+      this.#calls ??= callServerOf(context, {
+        pods: this.#pods,
+        metrics: this.metrics,
+        finished: (report) => this.#finished(report),
+        failed: (cause, error) => this.#dropped(context, cause, error),
+      });
       this.#calls.ensureServing();
       this.#lastSocketTrouble = "";
     } catch (error) {
@@ -157,9 +158,10 @@ export class AgentService implements Service {
     await http?.shutdown();
   }
 
-  #finished(records: readonly LogRecord[], outcome: CallOutcome | undefined): void {
-    for (const record of records) this.#sink(record);
-    if (outcome !== undefined) this.metrics.recordOutcome(outcome);
+  #finished(request: ReceivedFinish): void {
+    for (const record of request.records) this.#sink(record);
+    if (request.outcome !== undefined) this.metrics.recordOutcome(request.outcome);
+    if (request.entry !== undefined) this.#record(request.entry);
   }
 
   #dropped({ log }: ServiceContext, cause: string, error: unknown): void {
@@ -167,35 +169,18 @@ export class AgentService implements Service {
     log.debug("Connection to the agent's socket was dropped", { cause, error: messageOf(error) });
   }
 
-  #callServer(context: ServiceContext): CallServer {
-    const { log, paths } = context;
-    const { metrics } = this;
-    const missing = missingCapabilities(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]);
-    log.info("Calls of the shim are served", {
-      meshedPods: missing.length === 0 ? "here" : "by the plugin",
-      ...(missing.length === 0 ? {} : { missing }),
-    });
-    const agent: CallAgent = {
-      pods: this.#pods,
-      rules: new CompiledRules(),
-      mayCapture: missing.length === 0,
-      podAnswered: (source) => metrics.podRequests.increment({ source }),
-      finished: (records, outcome) => this.#finished(records, outcome),
-      served: () => metrics.shimCalls.increment({ served: "agent" }),
-      handedBack: (reason, error) => {
-        metrics.shimCalls.increment({ served: "plugin", reason });
-        log.debug("Call is left to the plugin", { reason, error: messageOf(error) });
-      },
-      lost: (error) => {
-        log.error("Cannot go on in a foreign network namespace", { reason: messageOf(error) });
-        Deno.exit(exitCodeWhenLost);
-      },
-    };
-    return new CallServer(
-      `${paths.stateDir}/call.sock`,
-      (request, from) => serveCall(request, from, agent),
-      { failed: (cause, error) => this.#dropped(context, cause, error) },
-    );
+  /** A report that is lost leaves its pod unknown to the ledger, which is no reason to fail a pod. */
+  #record(report: unknown): void {
+    const context = this.#context;
+    if (context === undefined) return;
+    try {
+      new Ledger(context.paths.stateDir).record(report);
+    } catch (error) {
+      this.metrics.ledgerErrors.increment();
+      context.log.debug("Report of a plugin call is not in the ledger", {
+        reason: messageOf(error),
+      });
+    }
   }
 
   #startCache(context: ServiceContext): void {

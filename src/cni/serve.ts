@@ -19,11 +19,13 @@ export interface CniRequest {
 /** What a verb does; it resolves on success and throws on failure. */
 export type Handler = (request: CniRequest) => Promise<void> | void;
 
-/** What the verbs do that can do something; DEL and GC always succeed without anybody's help. */
+/** What the verbs do. */
 export interface Handlers {
   add: Handler;
   check: Handler;
   status: Handler;
+  /** DEL and GC: notes about what goes; they succeed whatever comes of it. */
+  forget?: Handler;
 }
 
 /** Everything that the process has to put out, in one piece. */
@@ -98,6 +100,14 @@ async function perform(request: CniRequest, handlers: Handlers): Promise<Uint8Ar
       break;
     case "STATUS":
       await handlers.status(request);
+      break;
+    case "DEL":
+    case "GC":
+      try {
+        await handlers.forget?.(request);
+      } catch {
+        // A DEL that fails keeps a pod from going.
+      }
       break;
   }
   return new Uint8Array();

@@ -8,6 +8,7 @@ import {
   type WorkOptions,
 } from "../engine/choice/work.ts";
 import { LinuxError } from "../linux/errno.ts";
+import { networkNamespaceIdentity } from "../linux/namespace_identity.ts";
 import {
   isCurrentNetworkNamespace,
   LostNamespaceError,
@@ -36,10 +37,14 @@ export function capture(call: Call, config: RedirectConfig): void {
   const applied = inPodNamespace(
     call,
     config,
-    (compile, options) => applyWithSelectedEngine(call.settings.engine, compile, options),
+    (compile, options) => ({
+      ...applyWithSelectedEngine(call.settings.engine, compile, options),
+      namespace: networkNamespaceIdentity(),
+    }),
   );
-  const { engine, reason, replaced, families, ruleCount } = applied;
+  const { engine, reason, replaced, families, ruleCount, namespace } = applied;
   call.result = { result: "redirected", engine };
+  call.done = { result: "redirected", engine, namespace, config };
   call.log.info("Pod's traffic is redirected to its sidecar", {
     engine,
     reason,

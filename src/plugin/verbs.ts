@@ -1,5 +1,6 @@
 /**
- * What ADD, CHECK and STATUS do; DEL and GC need nothing done, since rules go with the namespace.
+ * What ADD, CHECK and STATUS do. DEL and GC need nothing done to rules, which go with the namespace:
+ * they only let the ledger forget (`forget.ts`).
  *
  * The code behind a look-up and behind the engines is loaded only when it is needed: reading it costs
  * some milliseconds, and most pods of many nodes are decided about without.
@@ -14,12 +15,20 @@ import type { Call } from "./call.ts";
  * Returns what the verbs do.
  *
  * @param configure Makes the call of a request.
+ * @param stateFolder The project's own folder; by default the host's, as the configuration names it.
  */
-export function verbHandlers(configure: (request: CniRequest) => Call): Handlers {
+export function verbHandlers(
+  configure: (request: CniRequest) => Call,
+  stateFolder?: string,
+): Handlers {
   return {
     add: (request) => add(configure(request)),
     check: (request) => check(configure(request)),
     status: (request) => status(() => configure(request)),
+    forget: async (request) => {
+      const { forget } = await import("./forget.ts");
+      await forget(request, stateFolder);
+    },
   };
 }
 
@@ -81,6 +90,7 @@ async function decide(call: Call): Promise<Decision> {
   }
   if (decision.kind === "skip") {
     call.result = { result: "skipped", reason: decision.code };
+    call.done = { result: "skipped", reason: decision.code };
     call.log.info(`Pod is skipped: ${decision.reason}`, { code: decision.code });
   }
   return decision;
