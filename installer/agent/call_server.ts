@@ -62,6 +62,7 @@ export class CallServer {
   /** Connections whose call is being served. */
   readonly #serving = new Set<CallConnection>();
   #poll: EventPoll | undefined;
+  #running: Promise<void> | undefined;
   #listener: FileDescriptor | undefined;
   #identity: string | undefined;
 
@@ -108,19 +109,24 @@ export class CallServer {
     this.#identity = socketIdentity(this.path);
     if (this.#poll === undefined) {
       this.#poll = new EventPoll();
-      void this.#run(this.#poll);
+      this.#running = this.#run(this.#poll);
     }
     this.#poll.add(listener.number, "input");
   }
 
-  /** Stops serving and removes the socket; whoever waits for an answer gets none. */
-  close(): void {
+  /**
+   * Stops serving and removes the socket; whoever waits for an answer gets none.
+   *
+   * @returns when no thread waits any more.
+   */
+  async close(): Promise<void> {
     const ours = this.isServing();
     this.#closeListener();
     for (const connection of this.#connections.values()) this.#drop(connection);
     this.#poll?.close();
     this.#poll = undefined;
     if (ours) removeIfPresent(this.path);
+    await this.#running;
   }
 
   #closeListener(): void {

@@ -151,7 +151,7 @@ export class AgentService implements Service {
     this.#health?.stop();
     this.#cache?.stop();
     this.#socket?.close();
-    this.#calls?.close();
+    await this.#calls?.close();
     this.#connection.close();
     const http = this.#http;
     this.#http = undefined;

@@ -174,8 +174,17 @@ function probes(delay: number, port: number): Tree {
 /** The API server refuses a privileged container that must not gain privileges. */
 function containerSecurity(values: Values): Tree {
   const { allowPrivilegeEscalation, ...others } = values.get("cni.containerSecurityContext");
+  const added = values.get("cni.shim.capabilities") && others.privileged !== true
+    ? { capabilities: withShimCapabilities((others.capabilities ?? {}) as Tree) }
+    : {};
   const isLeftOut = allowPrivilegeEscalation === undefined || others.privileged === true;
-  return isLeftOut ? others : { allowPrivilegeEscalation, ...others };
+  return { ...(isLeftOut ? {} : { allowPrivilegeEscalation }), ...others, ...added };
+}
+
+/** Not "CAP_SYS_ADMIN": the API server refuses that spelling without privilege escalation. */
+function withShimCapabilities(capabilities: Tree): Tree {
+  const given = (capabilities.add ?? []) as readonly string[];
+  return { ...capabilities, add: [...new Set([...given, "NET_ADMIN", "SYS_ADMIN"])] };
 }
 
 function unlessEmpty(field: string, value: string | Tree | Readonly<Record<string, string>>): Tree {

@@ -2,7 +2,14 @@
  * The shim's end of the agent's socket for calls, inside of the test: whole requests, and whatever a
  * broken or hostile one could send.
  */
-import { FileDescriptor, libc, loadFunctions, openForReading } from "../../src/linux/libc.ts";
+import { EAGAIN } from "../../src/linux/errno.ts";
+import {
+  FileDescriptor,
+  lastErrno,
+  libc,
+  loadFunctions,
+  openForReading,
+} from "../../src/linux/libc.ts";
 import { formatRequest, parseAnswer, type ShimAnswer } from "../../src/shim/words.ts";
 
 const calls = loadFunctions({
@@ -11,11 +18,6 @@ const calls = loadFunctions({
 
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
-
-/** Loads what is loaded once for the process, so that no test is blamed for it. */
-export function loadShimClient(): void {
-  libc();
-}
 
 /** A connection to the agent. */
 export class ShimClient implements Disposable {
@@ -36,7 +38,7 @@ export class ShimClient implements Disposable {
 
   /** Sends bytes, with open files if any; tells how many bytes were taken. */
   send(bytes: Uint8Array<ArrayBuffer>, ...files: readonly FileDescriptor[]): number {
-    const control = new Uint8Array(new ArrayBuffer(16 + 8 * files.length));
+    const control = new Uint8Array(new ArrayBuffer(16 + 8 * Math.ceil(files.length / 2)));
     const view = new DataView(control.buffer);
     view.setBigUint64(0, BigInt(16 + 4 * files.length), true);
     view.setInt32(8, 1, true);
@@ -56,6 +58,17 @@ export class ShimClient implements Disposable {
     header[8] = BigInt(bytes.length);
     const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
     return Number(calls.sendmsg(this.#socket.number, message, flags));
+  }
+
+  /** Sends all bytes, as the agent reads them, until it closes the connection. */
+  async sendAll(bytes: Uint8Array<ArrayBuffer>, ...files: FileDescriptor[]): Promise<void> {
+    let sent = this.send(bytes, ...files);
+    while (sent >= 0 && sent < bytes.length) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      const more = this.send(bytes.slice(sent));
+      if (more < 0 && lastErrno() !== EAGAIN) return;
+      sent += Math.max(0, more);
+    }
   }
 
   /** Receives until the agent closes the connection; the bytes of the answer. */
@@ -92,7 +105,7 @@ export async function callAgent(path: string, call: ShimCall): Promise<ShimAnswe
   const { CNI_NETNS: netns = "" } = call.environment;
   using cleanup = new DisposableStack();
   const files = netns === "" ? [] : [cleanup.use(openForReading(netns))];
-  client.send(requestOf(call, files.length > 0), ...files);
+  await client.sendAll(requestOf(call, files.length > 0), ...files);
   return parseAnswer(await client.receiveAll());
 }
 
