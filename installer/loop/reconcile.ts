@@ -74,6 +74,9 @@ export class Reconciler {
       sourceDir,
       binDir: settings.mountedBinDir,
       hostBinDir: this.paths.hostBinDir,
+      ...(settings.shim
+        ? { shim: { hostSocket: this.paths.hostCallSocket, netDir: settings.mountedNetDir } }
+        : {}),
     });
   }
 
@@ -120,6 +123,7 @@ export class Reconciler {
   async pass(since: number = this.now()): Promise<Pass> {
     const done: Cause[] = [];
     this.#settled = undefined;
+    await this.plugin.prepare();
     for (let conflicts = 0;;) {
       // Taken before looking, so that a change during the look makes it differ afterwards.
       const fingerprint = this.#fingerprint();

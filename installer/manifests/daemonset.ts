@@ -133,6 +133,7 @@ function environment(values: Values, { cni }: Names): Tree[] {
     ...unlessDefault("CNI_LOG_FORMAT", logFormat === "text", logFormat),
     ...unlessDefault("CNI_RUNTIME", runtime === "auto", runtime),
     ...unlessDefault("CNI_CONF_NAME_IS_LOADED", !values.get("cni.confNameIsLoaded"), "true"),
+    ...unlessDefault("SHIM", values.get("cni.shim.enabled"), "false"),
     ...unlessDefault("KUMA_CNI_UNINSTALL", !values.get("cni.uninstall.onStop"), "true"),
     ...unlessDefault(
       "KUMA_CNI_UNINSTALL_WHEN_REFUSED",

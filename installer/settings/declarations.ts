@@ -202,6 +202,16 @@ export const declarations = {
     help: "Whether to uninstall when stopped; false: only when the DaemonSet is being removed",
     mattersTo: ["install"],
   },
+  /** Whether runtimes start the shim. */
+  shim: {
+    variable: "SHIM",
+    kind: "boolean",
+    default: "true",
+    help:
+      "Whether runtimes start the shim, which has this program answer calls and starts the plugin " +
+      "only when that fails; false: they start the plugin each time",
+    mattersTo: ["install", "check"],
+  },
   /** Whether a refusal counts as removal. */
   uninstallWhenRefused: {
     variable: "KUMA_CNI_UNINSTALL_WHEN_REFUSED",
