@@ -32,6 +32,7 @@ class Served implements AsyncDisposable {
   readonly entries: unknown[] = [];
   readonly failures: string[] = [];
   readonly handedBack: HandBackReason[] = [];
+  readonly rules = new CompiledRules();
   served = 0;
   mayCapture = true;
   fetch: (request: PodRequest, signal: AbortSignal) => Promise<Pod> = () =>
@@ -40,17 +41,24 @@ class Served implements AsyncDisposable {
 
   constructor(limits: ConstructorParameters<typeof CallServer>[3] = {}) {
     Deno.chmodSync(this.folder, 0o700);
+    this.server = new CallServer(
+      this.path,
+      (request, from) => serveCall(request, from, this.#agent()),
+      { failed: (cause) => this.failures.push(cause) },
+      limits,
+    );
+    this.server.ensureServing();
+  }
+
+  #agent(): CallAgent {
     const known = [meshed, plain].map((pod) => parsePod(pod));
-    const self = this;
-    const agent: CallAgent = {
+    return {
       pods: {
         cached: ({ name, uid }) => known.find((pod) => pod.name === name && pod.uid === uid),
         fetch: (request, signal) => this.fetch(request, signal),
       },
-      rules: new CompiledRules(),
-      get mayCapture() {
-        return self.mayCapture;
-      },
+      rules: this.rules,
+      mayCapture: this.mayCapture,
       podAnswered: () => {},
       stateFolder: this.folder,
       finished: ({ records, outcome, entry }) => {
@@ -64,13 +72,6 @@ class Served implements AsyncDisposable {
         throw error;
       },
     };
-    this.server = new CallServer(
-      this.path,
-      (request, from) => serveCall(request, from, agent),
-      { failed: (cause) => this.failures.push(cause) },
-      limits,
-    );
-    this.server.ensureServing();
   }
 
   /** Waits until nothing is held any more; what a test leaves behind shows here. */
@@ -336,7 +337,7 @@ Deno.test("who has given up is not served: nothing is written beside the plugin'
   assert.equal(takeRules(netns.path), false);
 });
 
-Deno.test("the agent and the plugin's own process at the same time leave the same rules", async () => {
+Deno.test("several calls for one namespace at the same time leave the same rules as one", async () => {
   await using served = new Served();
   using netns = createNamespace();
   const answers = await Promise.all(

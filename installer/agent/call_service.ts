@@ -32,7 +32,7 @@ export function callServerOf(
     ...(missing.length === 0 ? {} : { missing }),
   });
   return new CallServer(
-    `${paths.stateDir}/call.sock`,
+    paths.callSocket,
     (request, from) =>
       serveCall(request, from, {
         pods,

@@ -129,13 +129,8 @@ export class AgentService implements Service {
         },
       );
       this.#socket.ensureServing();
-      this.#calls ??= callServerOf(context, {
-        pods: this.#pods,
-        metrics: this.metrics,
-        finished: (report) => this.#finished(report),
-        failed: (cause, error) => this.#dropped(context, cause, error),
-      });
-      this.#calls.ensureServing();
+      if (this.settings.shim) this.#calls ??= this.#callServer(context);
+      this.#calls?.ensureServing();
       this.#lastSocketTrouble = "";
     } catch (error) {
       // The plugin helps itself meanwhile; said once, since this comes back every tick.
@@ -156,6 +151,15 @@ export class AgentService implements Service {
     const http = this.#http;
     this.#http = undefined;
     await http?.shutdown();
+  }
+
+  #callServer(context: ServiceContext): CallServer {
+    return callServerOf(context, {
+      pods: this.#pods,
+      metrics: this.metrics,
+      finished: (report) => this.#finished(report),
+      failed: (cause, error) => this.#dropped(context, cause, error),
+    });
   }
 
   #finished(request: ReceivedFinish): void {

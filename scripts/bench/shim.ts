@@ -3,7 +3,6 @@
  * full plugin: alone, many at once, and beside programs that take all of the processors. Also what
  * the agent costs after very many calls.
  */
-import { placePaths } from "../../src/shim/places.ts";
 import { ApiServer } from "../../tests/support/api_server.ts";
 import { TestNode } from "../../tests/support/node.ts";
 import { injectedPod, plainPod, type PodObject } from "../../tests/support/pods.ts";
@@ -13,12 +12,12 @@ import {
   networkConfigText,
   newContainerId,
 } from "../../tests/support/runtime.ts";
+import { pluginBehind } from "../../tests/support/shim.ts";
 import { createNamespace, type NamedNamespace } from "../../tests/support/topology.ts";
 import { build, type Built } from "../build.ts";
-import { compileShim, type ShimArchitecture } from "../shim.ts";
 import { compileEmptyProgram } from "./lib/empty_program.ts";
 import { memoryOf } from "./lib/memory.ts";
-import { measurePeakMemory, measureProcess, type ProcessOptions } from "./lib/process.ts";
+import { measureProcess, type ProcessOptions } from "./lib/process.ts";
 import { printTable, quantile } from "./lib/table.ts";
 
 const podCount = 250;
@@ -57,8 +56,8 @@ export async function bench(): Promise<void> {
     const bed: Bed = {
       folder,
       node,
-      plugin: `${node.binDir}/kuma-cni`,
-      shim: await shimFor(folder, node),
+      shim: `${node.binDir}/kuma-cni`,
+      plugin: fullPluginOf(node),
       empty: await compileEmptyProgram(folder),
       meshed: pods[0]!,
       outside: pods[1]!,
@@ -92,17 +91,15 @@ async function startNode(api: ApiServer, [plugin, installer]: readonly Built[]):
   return node;
 }
 
-/** A shim of its own, so that the plugin can be called directly in the same run. */
-async function shimFor(folder: string, node: TestNode): Promise<string> {
-  const path = `${folder}/shim`;
-  if (!(await compileShim(Deno.build.arch as ShimArchitecture, path, console.log))) {
-    throw new Error("Cannot measure the shim without a C compiler");
+function fullPluginOf({ binDir }: TestNode): string {
+  const shim = `${binDir}/kuma-cni`;
+  const plugin = pluginBehind(shim, binDir);
+  if (plugin === undefined || plugin === shim) {
+    throw new Error(
+      "Cannot measure the shim: the build has left it out, since there is no C compiler",
+    );
   }
-  const bytes = await Deno.readFile(path);
-  const paths = { socket: node.callSocket, program: `${node.binDir}/kuma-cni` };
-  for (const { offset, bytes: place } of placePaths(bytes, paths)) bytes.set(place, offset);
-  await Deno.writeFile(path, bytes, { mode: 0o755 });
-  return path;
+  return plugin;
 }
 
 function call(
@@ -214,9 +211,6 @@ async function measureCalls(bed: Bed): Promise<void> {
       ...rows,
     ],
   );
-  using netns = createNamespace();
-  const peak = await measurePeakMemory(call(bed, shim, "ADD", meshed, netns));
-  console.log(`  peak memory of the shim ${(peak / 1024).toFixed(2)} MiB (target <= 1)`);
 }
 
 async function measureAtOnce(bed: Bed): Promise<void> {
