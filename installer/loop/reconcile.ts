@@ -178,6 +178,9 @@ export class Reconciler {
         if (this.plugin.doubt !== undefined) {
           this.#troubles.tell("warn", `The plugin was not started on trial: ${this.plugin.doubt}`);
         }
+        if (this.plugin.shim?.kind === "plugin" && this.plugin.shim.isTrouble) {
+          this.#troubles.tell("warn", `Each call starts the plugin: ${this.plugin.shim.reason}`);
+        }
         return "done";
       case "remove":
         return removeFile(operations, `${settings.mountedNetDir}/${step.name}`, step.expected);
