@@ -275,7 +275,7 @@ function modificationTime(path: string): number {
 
 const help = `Usage: deno task build [OPTION]...
 
-Builds dist/kuma-cni and dist/install-cni.
+Builds dist/kuma-cni and dist/install-cni, and with a C compiler dist/kuma-cni.shim.
 
   --target TRIPLE     x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; by default the
                       machine's own. The npm registry has no denort for aarch64: there the build
@@ -288,6 +288,8 @@ Builds dist/kuma-cni and dist/install-cni.
                       hash in scripts/denort.ts vouches
 
 Environment:
+  CC                  C compiler of the shim; by default cc, gcc or clang, for another architecture
+                      than the machine's aarch64-linux-gnu-gcc and the like
   DENORT_BIN          denort to compile with, for example of a newer Deno (docs/upgrading-deno.md)
   DENORT_BASE_URL     a mirror of the Deno project's downloads, with their checksums
   DENO_TLS_CA_STORE   "system" where TLS is intercepted by a local certificate authority

@@ -27,17 +27,11 @@ export type PluginState =
 /** Of what a content is made: its size, and what changes when it does. */
 type ContentStatus = Pick<FileStatus, "size" | "identity" | "changed">;
 
-/** The shim is there and does not start, so that the plugin has to be what runtimes start. */
-class ShimStartError extends Error {
-  override readonly name = "ShimStartError";
-}
-
 /** Installs, inspects and removes the plugin's files. */
 export class PluginFiles {
   readonly #hashes = new Map<string, { identity: string; hash: string }>();
   #planned: readonly PlannedFile[] | undefined;
   #choice: ShimChoice | undefined;
-  #shimRefusal: string | undefined;
   #doubt: string | undefined;
 
   /** @param start Starts a program that was just copied. */
@@ -45,7 +39,7 @@ export class PluginFiles {
     private readonly operations: Operations,
     private readonly places: PluginPlaces,
     private readonly start: typeof startProgram = startProgram,
-    private readonly startShimAlone: typeof startShim = startShim,
+    private readonly tryShim: typeof startShim = startShim,
   ) {}
 
   /** Whether runtimes start the shim, or why not; `undefined` before the first look. */
@@ -92,24 +86,13 @@ export class PluginFiles {
   }
 
   /**
-   * Copies what is missing or different, libraries first, what runtimes start last. Each program is
-   * started once before it gets its name; a shim that does not start is left out.
+   * Copies what is missing or different, libraries first, what runtimes start last. The plugin is
+   * started once before it gets its name.
    *
    * @throws when a file cannot be written, or reads back differently, or when the program does not
    * start; the old file is then in place.
    */
   async install(): Promise<void> {
-    try {
-      await this.#installAll();
-    } catch (error) {
-      if (!(error instanceof ShimStartError)) throw error;
-      this.#shimRefusal = error.message;
-      this.#planned = undefined;
-      await this.#installAll();
-    }
-  }
-
-  async #installAll(): Promise<void> {
     for (const file of await this.#plan()) {
       const status = this.operations.status(file.target);
       if (status !== undefined && await this.#isCurrent(file, status)) continue;
@@ -205,7 +188,7 @@ export class PluginFiles {
     if (this.#planned !== undefined) return this.#planned;
     const { operations, places } = this;
     const files = planPluginFiles(operations, places);
-    const choice = chooseShim(operations, places, this.#shimRefusal);
+    const choice = chooseShim(operations, places, this.tryShim);
     this.#choice = choice;
     if (choice.kind === "plugin") return this.#planned = files;
     const plugin = files.find(({ role }) => role === "plugin")!;
@@ -267,7 +250,7 @@ export class PluginFiles {
     const temporary = temporaryName(planned.target);
     try {
       const wanted = await this.#write(planned, temporary);
-      if (planned.role !== "library") this.#tryStart(planned, temporary);
+      if (planned.role === "plugin") this.#tryStart(planned, temporary);
       if (await readContent({ source: temporary, isOurs: true }) !== wanted) {
         throw new Error(
           `Cannot copy "${planned.source}" to "${planned.target}": it reads back wrong`,
@@ -308,19 +291,16 @@ export class PluginFiles {
    *
    * @throws when it does not start.
    */
-  #tryStart({ source, patch, trial, role }: PlannedFile, temporary: string): void {
-    if (role === "plugin") this.#doubt = undefined;
+  #tryStart({ source, patch, trial }: PlannedFile, temporary: string): void {
+    this.#doubt = undefined;
     if (patch !== undefined && trial === undefined) {
       this.#doubt = "the path of its folder is too long here";
       return;
     }
     if (trial !== undefined) this.operations.overwrite(temporary, trial.offset, trial.bytes);
-    const result = role === "shim"
-      ? this.startShimAlone(temporary)
-      : this.start(temporary, patch !== undefined);
+    const result = this.start(temporary, patch !== undefined);
     if (result.kind === "failed") {
-      const text = `"${source}" does not start from "${this.places.binDir}": ${result.reason}`;
-      throw role === "shim" ? new ShimStartError(text) : new Error(text);
+      throw new Error(`"${source}" does not start from "${this.places.binDir}": ${result.reason}`);
     }
     if (result.kind === "doubt") this.#doubt = result.reason;
     if (patch !== undefined) this.operations.overwrite(temporary, patch.offset, patch.bytes);

@@ -2,12 +2,13 @@
  * Where the files go when runtimes start the shim: it gets the plugin's name, and the plugin a folder
  * of its own that is named after its content, so that calls in flight find theirs.
  */
-import { emptyPlaces, misfitOf, type PlacedPath, placePaths } from "../../src/shim/places.ts";
+import { misfitOf, withPaths } from "../../src/shim/places.ts";
 import { pluginType } from "../conflist/conflist.ts";
 import { folderOf } from "./host_files.ts";
 import { libraryFolder } from "./interpreter.ts";
 import type { Operations } from "./operations.ts";
 import type { PlannedFile, PluginPlaces } from "./plugin_plan.ts";
+import type { startShim } from "./program_start.ts";
 
 /** What the shim needs to know of the host. */
 export interface ShimPlaces {
@@ -30,12 +31,12 @@ export type ShimChoice =
 /**
  * Chooses. What speaks against the shim is never an error: the plugin is complete without it.
  *
- * @param refusal Why it did not start, when it was tried.
+ * @param start Starts the image's own shim once, which knows nobody yet.
  */
 export function chooseShim(
   operations: Operations,
   { sourceDir, binDir, hostBinDir, shim }: PluginPlaces,
-  refusal?: string,
+  start: typeof startShim,
 ): ShimChoice {
   const trouble = (reason: string): ShimChoice => ({ kind: "plugin", reason, isTrouble: true });
   if (shim === undefined) return { kind: "plugin", reason: "it is switched off", isTrouble: false };
@@ -46,14 +47,17 @@ export function chooseShim(
   if (bytes === undefined) {
     return { kind: "plugin", reason: "the image was built without it", isTrouble: false };
   }
-  if (refusal !== undefined) return trouble(refusal);
   for (const folder of [binDir, shim.netDir]) {
     const open = openFolderAbove(operations, folder);
     if (open !== undefined) return trouble(`everybody can write to "${open}", where it would look`);
   }
   const longest = `${hostBinDir}/${libraryFolder}/${"0".repeat(nameLength)}/${pluginType}`;
   const misfit = misfitOf({ socket: shim.hostSocket, program: longest });
-  return misfit === undefined ? { kind: "shim", source, bytes } : trouble(misfit);
+  if (misfit !== undefined) return trouble(misfit);
+  const started = start(source);
+  return started.kind === "failed"
+    ? trouble(`"${source}" does not start: ${started.reason}`)
+    : { kind: "shim", source, bytes };
 }
 
 /** Letters of a hash that make a folder's name. */
@@ -81,20 +85,9 @@ export function withShim(
       target: `${binDir}/${pluginType}`,
       mode: 0o755,
       role: "shim",
-      patch: filled(bytes, placePaths(bytes, paths)),
-      trial: filled(bytes, emptyPlaces(bytes)),
+      patch: { offset: 0, bytes: withPaths(bytes, paths) },
     },
   ];
-}
-
-/** The whole shim with something in its places; it is small. */
-function filled(
-  shim: Uint8Array,
-  places: readonly PlacedPath[],
-): { offset: number; bytes: Uint8Array } {
-  const bytes = shim.slice();
-  for (const place of places) bytes.set(place.bytes, place.offset);
-  return { offset: 0, bytes };
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The shim, compiled, and those whom it speaks to: an agent that is played, a plugin that reports. */
 import { ok } from "node:assert/strict";
 import { compileShim, type ShimArchitecture, shimSizeLimit } from "../../scripts/shim.ts";
-import { placePaths } from "../../src/shim/places.ts";
+import { withPaths } from "../../src/shim/places.ts";
 
 /**
  * Follows a shim to its plugin.
@@ -85,10 +85,8 @@ export class ShimBed implements Disposable {
 
   constructor(shim: Uint8Array) {
     Deno.writeTextFileSync(this.plugin, reporter, { mode: 0o755 });
-    const bytes = shim.slice();
     const paths = { socket: this.socket, program: this.plugin };
-    for (const place of placePaths(bytes, paths)) bytes.set(place.bytes, place.offset);
-    Deno.writeFileSync(this.shim, bytes, { mode: 0o755 });
+    Deno.writeFileSync(this.shim, withPaths(shim, paths), { mode: 0o755 });
   }
 
   [Symbol.dispose](): void {
