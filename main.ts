@@ -7,7 +7,7 @@ import { readInput } from "./src/cni/stdin.ts";
 import { ignoreFileSizeSignal, wasClosed, writeFully } from "./src/linux/output.ts";
 import { waitUntilReadable } from "./src/linux/poll.ts";
 import { Call } from "./src/plugin/call.ts";
-import { add, check, status } from "./src/plugin/verbs.ts";
+import { verbHandlers } from "./src/plugin/verbs.ts";
 import { VERSION, versionLine } from "./src/version.ts";
 
 const HELP = `kuma-cni ${VERSION}: CNI plugin that captures the traffic of a Kuma mesh's pods
@@ -65,11 +65,7 @@ async function main(): Promise<void> {
           read: (buffer) => Deno.stdin.readSync(buffer),
         }),
       about: `kuma-cni ${VERSION}`,
-    }, {
-      add: (request) => add(configure(request)),
-      check: (request) => check(configure(request)),
-      status: (request) => status(() => configure(request)),
-    }),
+    }, verbHandlers(configure)),
   );
 }
 

@@ -3,7 +3,7 @@ import type { IpFamily } from "../ip/address.ts";
 import type { Ruleset } from "../redirect/ruleset.ts";
 
 /** Name of an engine. */
-export type EngineName = "nftables" | "iptables";
+export type EngineName = "nftables" | "iptables" | "ebpf";
 
 /** One difference between what should be installed and what is. */
 export interface Difference {

@@ -80,11 +80,16 @@ export function legacyTableNames(family: "ipv4" | "ipv6"): string[] {
 /**
  * Reads the tables that exist in the thread's network namespace.
  *
+ * @param found called before the first one is read
  * @throws {LinuxError} when the kernel refuses, or `EMSGSIZE` when a table has more than 8 MiB
  */
-export function readLegacyTables(family: "ipv4" | "ipv6"): LegacyTable[] {
+export function readLegacyTables(
+  family: "ipv4" | "ipv6",
+  found: () => void = () => {},
+): LegacyTable[] {
   const names = legacyTableNames(family);
   if (names.length === 0) return [];
+  found();
   const domain = family === "ipv4" ? AF_INET : AF_INET6;
   using socket = new FileDescriptor(
     checked(

@@ -3,7 +3,7 @@
  * asynchronous I/O would run on threads that stayed behind. Facts: setns(2), namespaces(7).
  */
 import { EINVAL, LinuxError } from "./errno.ts";
-import { checked, lastErrno, libc, openForReading } from "./libc.ts";
+import { checked, FileDescriptor, lastErrno, libc, openForReading } from "./libc.ts";
 
 const CLONE_NEWNET = 0x40000000;
 const OWN_NAMESPACE = "/proc/thread-self/ns/net";
@@ -19,20 +19,21 @@ export class LostNamespaceError extends LinuxError {
 let lost = false;
 
 /**
- * Does `work` inside the network namespace at `path` and returns home, also when it throws.
+ * Does `work` inside another network namespace and returns home, also when it throws.
  *
  * Only synchronous work is possible; children that `work` starts with a synchronous
  * `Deno.Command` are inside, too. Needs `CAP_SYS_ADMIN` over the namespace and `--allow-ffi`,
  * `--allow-read`.
  *
- * @param path File of the namespace, for example `/run/netns/x` or `/proc/1/ns/net`.
+ * @param namespace Its file, for example `/run/netns/x` or `/proc/1/ns/net`, or that file opened.
  * @returns What `work` returned.
  * @throws {LinuxError} when the namespace cannot be entered: missing, no permission, or not a network
  * namespace.
  * @throws {TypeError} when `work` returns a promise.
  * @throws {LostNamespaceError} when the thread cannot return; end the process then.
  */
-export function withNetworkNamespace<T>(path: string, work: () => T): T {
+export function withNetworkNamespace<T>(namespace: string | FileDescriptor, work: () => T): T {
+  const path = pathOf(namespace);
   if (lost) {
     throw new LostNamespaceError(
       `Cannot enter network namespace ${JSON.stringify(path)} from a thread that is in a wrong one`,
@@ -40,7 +41,8 @@ export function withNetworkNamespace<T>(path: string, work: () => T): T {
     );
   }
   using home = openForReading(OWN_NAMESPACE);
-  enter(path);
+  if (namespace instanceof FileDescriptor) enter(namespace, path);
+  else enterByPath(path);
   let result: T;
   try {
     result = work();
@@ -57,8 +59,17 @@ export function withNetworkNamespace<T>(path: string, work: () => T): T {
   return result;
 }
 
-function enter(path: string): void {
+/** What stands for an open file wherever a path is taken; here it leads to the same namespace. */
+function pathOf(namespace: string | FileDescriptor): string {
+  return typeof namespace === "string" ? namespace : `/proc/self/fd/${namespace.number}`;
+}
+
+function enterByPath(path: string): void {
   using target = openNamespace(path);
+  enter(target, path);
+}
+
+function enter(target: FileDescriptor, path: string): void {
   if (libc().setns(target.number, CLONE_NEWNET) !== -1) return;
   const errno = lastErrno();
   const attempt = `Cannot enter network namespace ${JSON.stringify(path)}`;
@@ -114,11 +125,20 @@ function whatItIs(path: string): string {
 }
 
 /**
- * Tells whether the calling thread is in the network namespace at `path`.
+ * Tells whether the calling thread is in a network namespace, given as for
+ * {@linkcode withNetworkNamespace}.
  *
- * @throws {Deno.errors.NotFound} and other file errors when `path` cannot be examined.
+ * @throws {Deno.errors.NotFound} and other file errors when its file cannot be examined.
  */
-export function isCurrentNetworkNamespace(path: string): boolean {
-  const [own, other] = [Deno.statSync(OWN_NAMESPACE), Deno.statSync(path)];
-  return own.dev === other.dev && own.ino === other.ino;
+export function isCurrentNetworkNamespace(namespace: string | FileDescriptor): boolean {
+  return isSameNamespace(OWN_NAMESPACE, namespace);
+}
+
+/** Tells whether two files are those of one namespace; throws as {@linkcode isCurrentNetworkNamespace}. */
+export function isSameNamespace(
+  one: string | FileDescriptor,
+  another: string | FileDescriptor,
+): boolean {
+  const [a, b] = [Deno.statSync(pathOf(one)), Deno.statSync(pathOf(another))];
+  return a.dev === b.dev && a.ino === b.ino;
 }

@@ -1,10 +1,12 @@
 /** What one call of the plugin carries along: settings, log records, phases, the agent's connection. */
 import { AgentClient } from "../agent/client.ts";
 import type { CallOutcome } from "../agent/messages.ts";
-import { type CniArgs, parseCniArgs } from "../cni/args.ts";
+import { type CniArgs, parseCniArgs, type PodReference } from "../cni/args.ts";
 import type { CniError } from "../cni/errors.ts";
 import type { CniRequest } from "../cni/serve.ts";
 import { type NetworkSettings, readSettings } from "../cni/settings.ts";
+import type { WorkOptions } from "../engine/choice/work.ts";
+import type { Pod } from "../kubernetes/pod.ts";
 import { appendToLogFile, stateFolderOf } from "../log/file.ts";
 import { Logger, type LogRecord } from "../log/log.ts";
 import { shorten } from "../text/shorten.ts";
@@ -16,6 +18,20 @@ export type Result = Pick<CallOutcome, "result" | "reason" | "engine">;
 /** A field of all records; what a caller hands over can be as long as the kernel lets it. */
 function shown(name: string, value: string | undefined): Record<string, string> {
   return value === undefined || value === "" ? {} : { [name]: shorten(value, 256) };
+}
+
+/**
+ * A program that serves a call in the place of the plugin's own process: it has the pods already, was
+ * handed the namespace as an open file, and writes the log itself. A part that cannot do what is
+ * asked of it throws, and whoever serves throws the whole call away then.
+ */
+export interface CallHost {
+  /** Finds the pod. */
+  pod(reference: PodReference): Promise<Pod>;
+  /** Does synchronous work inside of the pod's network namespace, with what the work may use there. */
+  inPodNamespace<T>(settings: NetworkSettings, work: (options: WorkOptions) => T): T;
+  /** Takes over the log records and the outcome. */
+  finish(records: readonly LogRecord[], outcome: CallOutcome): void;
 }
 
 /** One ADD, CHECK or STATUS. */
@@ -31,10 +47,15 @@ export class Call {
   #agent: Promise<AgentClient | undefined> | undefined;
 
   /**
-   * @param started When the process began, on the clock of `performance.now()`.
+   * @param started When the call began, on the clock of `performance.now()`.
+   * @param host Who serves it, when that is not a process of its own.
    * @throws {CniError} code 4 or 7 when `CNI_ARGS` or a setting is wrong.
    */
-  constructor(readonly request: CniRequest, started: number = performance.now()) {
+  constructor(
+    readonly request: CniRequest,
+    started: number = performance.now(),
+    readonly host?: CallHost,
+  ) {
     this.#started = started;
     this.settings = readSettings(request.config.values);
     this.args = parseCniArgs(request.environment.args);
@@ -91,6 +112,7 @@ export class Call {
         ...(error.details === "" ? {} : { details: error.details }),
       });
     }
+    if (this.host !== undefined) return this.host.finish(this.#records, this.#outcome(error));
     const bytecode = bytecodeState();
     // Refused bytecode changes nothing but the time that each pod waits, which nobody else would see.
     if (bytecode !== undefined) this.log.debug("V8's bytecode of the build", { bytecode });

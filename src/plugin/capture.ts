@@ -1,7 +1,12 @@
 /** Works with the rules inside of the pod's network namespace. */
 import { CniError, CniErrorCode } from "../cni/errors.ts";
 import { type Difference, EngineError } from "../engine/engine.ts";
-import { applyWithSelectedEngine, type Compile, verifyRules } from "../engine/choice/work.ts";
+import {
+  applyWithSelectedEngine,
+  type Compile,
+  verifyRules,
+  type WorkOptions,
+} from "../engine/choice/work.ts";
 import { LinuxError } from "../linux/errno.ts";
 import {
   isCurrentNetworkNamespace,
@@ -31,7 +36,7 @@ export function capture(call: Call, config: RedirectConfig): void {
   const applied = inPodNamespace(
     call,
     config,
-    (compile) => applyWithSelectedEngine(call.settings.engine, compile),
+    (compile, options) => applyWithSelectedEngine(call.settings.engine, compile, options),
   );
   const { engine, reason, replaced, families, ruleCount } = applied;
   call.result = { result: "redirected", engine };
@@ -55,7 +60,7 @@ export function verify(call: Call, config: RedirectConfig): void {
   const { differences } = inPodNamespace(
     call,
     config,
-    (compile) => verifyRules(call.settings.engine, compile, "any engine"),
+    (compile, options) => verifyRules(call.settings.engine, compile, "any engine", options),
   );
   if (differences.length === 0) return call.log.debug("Rules are as they should be");
   const count = differences.length === 1 ? "1 difference" : `${differences.length} differences`;
@@ -70,9 +75,13 @@ export function verify(call: Call, config: RedirectConfig): void {
 function inPodNamespace<T>(
   call: Call,
   config: RedirectConfig,
-  work: (compile: Compile) => T,
+  work: (compile: Compile, options?: WorkOptions) => T,
 ): T {
   const { netns, allowOwnNamespace } = call.request.environment;
+  const compile: Compile = (facts) => compileRuleset(config, facts);
+  if (call.host !== undefined) {
+    return call.host.inPodNamespace(call.settings, (options) => work(compile, options));
+  }
   let entered = false;
   try {
     if (!allowOwnNamespace && isOwnNamespace(netns)) {
@@ -80,7 +89,7 @@ function inPodNamespace<T>(
     }
     return withNetworkNamespace(netns, () => {
       entered = true;
-      return work((facts) => compileRuleset(config, facts));
+      return work(compile);
     });
   } catch (error) {
     throw entered

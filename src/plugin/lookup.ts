@@ -52,6 +52,7 @@ export async function decideByLookup(call: Call): Promise<Decision> {
 async function lookUp(call: Call): Promise<Pod> {
   const { kubeconfig, lookupTimeoutSeconds } = call.settings;
   const reference = podReferenceOf(call.args);
+  if (call.host !== undefined) return await call.host.pod(reference);
   const agent = await call.agent();
   const sources: PodSource[] = [];
   if (agent !== undefined) {

@@ -5,9 +5,23 @@
  * some milliseconds, and most pods of many nodes are decided about without.
  */
 import { CniError, CniErrorCode, describeChain } from "../cni/errors.ts";
+import type { CniRequest, Handlers } from "../cni/serve.ts";
 import { decideBeforeLookup } from "../pod/decide_early.ts";
 import type { Decision } from "../pod/decision.ts";
 import type { Call } from "./call.ts";
+
+/**
+ * Returns what the verbs do.
+ *
+ * @param configure Makes the call of a request.
+ */
+export function verbHandlers(configure: (request: CniRequest) => Call): Handlers {
+  return {
+    add: (request) => add(configure(request)),
+    check: (request) => check(configure(request)),
+    status: (request) => status(() => configure(request)),
+  };
+}
 
 /**
  * ADD: captures the pod's traffic, or passes the pod through when it is not meshed.

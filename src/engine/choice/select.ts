@@ -7,7 +7,7 @@ import { hasDockerOutput, type Survey, tablesWithForeignRules } from "../iptable
 import { NftablesEngine } from "../nftables/nftables_engine.ts";
 
 /** The setting `engine` of the network configuration. */
-export type EngineSetting = "auto" | EngineName;
+export type EngineSetting = "auto" | Exclude<EngineName, "ebpf">;
 
 /** An engine and why it was chosen. */
 export interface EngineSelection {

@@ -26,6 +26,22 @@ export interface SelectedApplyResult extends ApplyResult {
   readonly replaced: readonly EngineName[];
 }
 
+/** What the work may use, and how long it waits; only tests set anything of the iptables engine. */
+export interface WorkOptions extends IptablesEngineOptions {
+  /**
+   * Only the engine "nftables" may be used, and no program be started: the work is refused with
+   * {@linkcode OtherEngineError} before anything is changed when that is not enough.
+   */
+  readonly onlyNftables?: boolean;
+  /** Longest wait for another process that works on the same namespace. */
+  readonly lockPatienceMs?: number;
+}
+
+/** The work needs an engine, or tools, that it may not use. */
+export class OtherEngineError extends Error {
+  override readonly name = "OtherEngineError";
+}
+
 /** Compiles the rules for a namespace. */
 export type Compile = (facts: NamespaceFacts) => Ruleset;
 
@@ -34,25 +50,26 @@ export type Compile = (facts: NamespaceFacts) => Ruleset;
  * so that there is no moment without rules.
  *
  * @param setting from the network configuration
- * @param options for the iptables engine; only tests need any
  * @throws {EngineError} when the rules cannot be applied, or when earlier rules of another engine
  * cannot be removed; the new rules are in force then, so that no traffic leaves the mesh
  * @throws {LinuxError} when the namespace cannot be examined, or another process works on it
+ * @throws {OtherEngineError} when that would take what may not be used
  */
 export function applyWithSelectedEngine(
   setting: EngineSetting,
   compile: Compile,
-  options: IptablesEngineOptions = {},
+  options: WorkOptions = {},
 ): SelectedApplyResult {
   return withNetworkNamespaceLock((lock) => {
-    const survey = look();
+    const survey = look(options);
     const ruleset = compile(readNamespaceFacts(survey));
     const families = ruleset.families.map(({ family }) => family);
     const chosen = selectEngine(setting, survey, families, { ...options, lock });
+    requireAllowed(chosen.engine, options);
     const result = chosen.engine.apply(ruleset);
     const removed = mayHaveRules(chosen.other, survey) && removeOther(chosen.other, chosen.engine);
     return { ...result, reason: chosen.reason, replaced: removed ? [chosen.other.name] : [] };
-  });
+  }, options.lockPatienceMs);
 }
 
 /** What stands in a namespace compared with what should. */
@@ -73,11 +90,13 @@ export function verifyRules(
   setting: EngineSetting,
   compile: Compile,
   accept: "any engine" | "the chosen engine",
+  options: WorkOptions = {},
 ): RulesCheck {
-  const survey = look();
+  const survey = look(options);
   const ruleset = compile(readNamespaceFacts(survey));
   const families = ruleset.families.map(({ family }) => family);
   const { engine, other } = selectEngine(setting, survey, families);
+  requireAllowed(engine, options);
   const differences = engine.verify(ruleset);
   if (differences.length === 0 || accept === "the chosen engine") {
     return { engine: engine.name, differences };
@@ -130,9 +149,18 @@ export function removeAllRules(options: IptablesEngineOptions = {}): EngineName[
   });
 }
 
-function look(): Survey {
+function requireAllowed({ name }: Engine, { onlyNftables }: WorkOptions): void {
+  if (onlyNftables && name !== "nftables") {
+    throw new OtherEngineError(`The engine "${name}" would be needed`);
+  }
+}
+
+/** Tables of iptables are not even read when nothing could be done about them: they may be large. */
+function look({ onlyNftables = false }: WorkOptions = {}): Survey {
   try {
-    return surveyNamespace();
+    return surveyNamespace(() => {
+      if (onlyNftables) throw new OtherEngineError("The namespace has tables of iptables");
+    });
   } catch (error) {
     if (!(error instanceof LinuxError)) throw error;
     throw new EngineError(

@@ -77,10 +77,11 @@ const PROTOCOL_FAMILY: Readonly<Record<IpFamily, number>> = {
  * Reads what nf_tables holds in the thread's network namespace, with one request when nobody has used
  * iptables in it.
  *
+ * @param found called before tables of iptables are read
  * @returns `undefined` when the kernel does not have nf_tables
  * @throws {LinuxError} when the kernel refuses
  */
-export function readNftTables(): NftSurvey | undefined {
+export function readNftTables(found: () => void = () => {}): NftSurvey | undefined {
   using socket = new NetlinkSocket(NETLINK_NETFILTER);
   try {
     const tables = dump(socket, NFPROTO_UNSPEC, NFT_MSG.getTable).map(({ family, attributes }) => ({
@@ -93,7 +94,9 @@ export function readNftTables(): NftSurvey | undefined {
           table.family === PROTOCOL_FAMILY[family] && TABLE_NAMES.includes(table.name)
         ).map(({ name }) => name);
         // Nearly every pod ends here: nobody has used iptables in it.
-        return names.length === 0 ? [] : readFamily(socket, family, names);
+        if (names.length === 0) return [];
+        found();
+        return readFamily(socket, family, names);
       }),
       native: tables.some(({ name }) => name === NFT_TABLE),
     };

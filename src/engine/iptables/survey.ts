@@ -16,13 +16,17 @@ export interface Survey {
   readonly legacy: Readonly<Record<IpFamily, readonly LegacyTable[]>>;
 }
 
-/** Looks at the thread's network namespace; starts no process. */
-export function surveyNamespace(): Survey {
-  const nft = readNftTables();
+/**
+ * Looks at the thread's network namespace; starts no process.
+ *
+ * @param found called before tables of iptables are read, of which most namespaces have none
+ */
+export function surveyNamespace(found: () => void = () => {}): Survey {
+  const nft = readNftTables(found);
   return {
     nft: nft?.tables,
     native: nft?.native ?? false,
-    legacy: { ipv4: readLegacyTables("ipv4"), ipv6: readLegacyTables("ipv6") },
+    legacy: { ipv4: readLegacyTables("ipv4", found), ipv6: readLegacyTables("ipv6", found) },
   };
 }
 

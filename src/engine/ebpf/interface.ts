@@ -1,0 +1,96 @@
+/**
+ * What the eBPF engine offers to those who choose an engine and look after pods' lives. The engine
+ * itself is loaded only where somebody asks for it: `await import("./ebpf_engine.ts")`.
+ */
+
+import type { Ruleset } from "../../redirect/ruleset.ts";
+import type { Engine } from "../engine.ts";
+
+/** How a pod's incoming connections reach the sidecar. */
+export type InboundWay = "sk_lookup" | "nftables";
+
+/** Where an engine works. The network namespace is the one that the calling thread is in. */
+export interface EbpfEngineOptions {
+  /** Folder of the pod's own cgroup in a cgroup2 file system. */
+  readonly cgroup: string;
+  /**
+   * Folder in a BPF file system that holds the pins of this sandbox alone, see `pinFolderOf`. It is
+   * made when needed. Without it incoming connections are redirected by nftables.
+   */
+  readonly pinFolder?: string;
+  /** Only tests and measurements need any; the kernel's and the node's abilities decide unless told. */
+  readonly inbound?: InboundWay;
+}
+
+/** What this kernel lets this process do. */
+export interface EbpfAbility {
+  /** Programs for outgoing traffic can be loaded. */
+  readonly outbound: boolean;
+  /** A program for incoming connections can be loaded; without it nftables redirects them. */
+  readonly skLookup: boolean;
+  /** `getpeername(2)` can be answered with the address that a program asked for. */
+  readonly getPeerName: boolean;
+  /** Why something of the above is not there, one sentence each. */
+  readonly reasons: readonly string[];
+}
+
+/** What happened in a pod so far, as its programs counted it. */
+export interface EbpfCounters {
+  /** TCP connections that were sent to the sidecar's outbound listener. */
+  readonly outbound: bigint;
+  /** TCP connections that were sent to the sidecar's inbound listener. */
+  readonly inbound: bigint;
+  /** DNS questions that were sent to the sidecar. */
+  readonly dns: bigint;
+  /** Incoming connections that were refused since the sidecar did not listen. */
+  readonly refused: bigint;
+  /** Connections whose original destination could not be kept; the sidecar does not get to know it. */
+  readonly lost: bigint;
+  /** Each program, with what the kernel counts where `kernel.bpf_stats_enabled` is set. */
+  readonly programs: readonly EbpfProgramCounters[];
+}
+
+/** One program in the kernel. */
+export interface EbpfProgramCounters {
+  readonly name: string;
+  readonly id: number;
+  readonly runs: bigint;
+  readonly nanoseconds: bigint;
+}
+
+/** A pin that {@linkcode EbpfModule.sweepPins} looked at. */
+export interface SweptPin {
+  /** Name of the pin folder, which is the sandbox's container ID. */
+  readonly containerId: string;
+  readonly removed: boolean;
+  /** Why it stays or went. */
+  readonly reason: string;
+}
+
+/** The exports of `./ebpf_engine.ts`. All are synchronous and need `--allow-ffi`. */
+export interface EbpfModule {
+  readonly EbpfEngine: new (options: EbpfEngineOptions) => Engine;
+  /**
+   * Tells what of a ruleset this engine cannot do: the reasons, one sentence each, or nothing. Such a
+   * ruleset makes `apply` and `verify` throw an `EngineError` with the same words.
+   */
+  cannot(ruleset: Ruleset): readonly string[];
+  /** Loads each kind of program, attaches none, and tells what the kernel said. */
+  probe(): EbpfAbility;
+  /** The folder of a sandbox's pins: `<bpffs>/kuma-cni/<container ID>`. */
+  pinFolderOf(bpffs: string, containerId: string): string;
+  /**
+   * Removes a sandbox's pins; its programs go with the cgroup. Not there is fine.
+   *
+   * @returns whether there was any
+   */
+  unpin(pinFolder: string): boolean;
+  /**
+   * Removes the pins whose network namespace is gone, and those of containers that nobody knows.
+   *
+   * @param known told of a container ID whether it still exists; only namespaces count when absent
+   */
+  sweepPins(bpffs: string, known?: (containerId: string) => boolean): readonly SweptPin[];
+  /** Reads what the programs of a pod's cgroup have counted; nothing when there are none of ours. */
+  readCounters(cgroup: string): EbpfCounters | undefined;
+}
