@@ -19,11 +19,13 @@ export interface CniRequest {
 /** What a verb does; it resolves on success and throws on failure. */
 export type Handler = (request: CniRequest) => Promise<void> | void;
 
-/** What the verbs do that can do something; DEL and GC always succeed without anybody's help. */
+/** What the verbs do. */
 export interface Handlers {
   add: Handler;
   check: Handler;
   status: Handler;
+  /** DEL and GC, which succeed whatever becomes of it. */
+  cleanUp: Handler;
 }
 
 /** Everything that the process has to put out, in one piece. */
@@ -47,8 +49,8 @@ export interface Caller {
 /**
  * Serves one call. Never throws: whatever goes wrong becomes an error object.
  *
- * DEL succeeds for every well-formed call whatever the plugin's own settings say: there is nothing
- * to take back, since the rules go with the namespace, and a DEL that fails keeps a pod from going.
+ * DEL succeeds for every well-formed call whatever the plugin's own settings say: the rules go with
+ * the namespace, what else there is gets swept later, and a DEL that fails keeps a pod from going.
  */
 export async function serve(caller: Caller, handlers: Handlers): Promise<ProcessOutput> {
   let cniVersion: string | undefined;
@@ -98,6 +100,14 @@ async function perform(request: CniRequest, handlers: Handlers): Promise<Uint8Ar
       break;
     case "STATUS":
       await handlers.status(request);
+      break;
+    case "DEL":
+    case "GC":
+      try {
+        await handlers.cleanUp(request);
+      } catch {
+        // The node agent and the next GC come by again.
+      }
       break;
   }
   return new Uint8Array();

@@ -6,6 +6,7 @@
  * `cgroups(7)` the hierarchies, `proc(5)` the files. kubelet makes a pod's cgroup before it asks the
  * runtime for the sandbox, so that it is there when the plugin is called.
  */
+import { parseMounts } from "./mounts.ts";
 
 /** What can be seen of the machine. */
 export interface CgroupView {
@@ -55,7 +56,8 @@ export function findPodCgroup(
   if (!/^[A-Za-z0-9][A-Za-z0-9-]{7,63}$/.test(uid)) {
     return none("no-pod-cgroup", "the pod's UID cannot be part of a cgroup's name");
   }
-  const mounts = cgroup2Mounts(view.mounts);
+  const mounts = parseMounts(view.mounts).filter(({ type }) => type === "cgroup2")
+    .map(({ point }) => point);
   const eligible = root === undefined ? mounts : mountsAt(mounts, root);
   if (eligible.length === 0) {
     return none(
@@ -144,21 +146,6 @@ function search(view: CgroupView, mounts: readonly string[], uid: string): PodCg
 function isPodName(name: string): boolean {
   return /^(.+-)?pod([0-9a-f]{32}|[0-9a-f]{8}([-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(\.slice)?$/
     .test(name);
-}
-
-/** Mount points of cgroup2 in the order of mounting. */
-function cgroup2Mounts(mountinfo: string): string[] {
-  return mountinfo.split("\n").flatMap((line) => {
-    const [before, after] = line.split(" - ");
-    const point = before?.split(" ")[4];
-    if (point === undefined || after?.split(" ")[0] !== "cgroup2") return [];
-    return [unescape(point)];
-  });
-}
-
-/** The kernel writes blanks and backslashes of a path as `\040`. */
-function unescape(path: string): string {
-  return path.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
 }
 
 /** A folder inside of a cgroup2 file system will do as well. */

@@ -1,14 +1,17 @@
 /**
- * What ADD, CHECK and STATUS do; DEL and GC need nothing done, since rules go with the namespace.
+ * What the verbs do. DEL and GC need nothing done for rules, which go with the namespace: they remove
+ * what the engine `ebpf` has pinned.
  *
  * The code behind a look-up and behind the engines is loaded only when it is needed: reading it costs
  * some milliseconds, and most pods of many nodes are decided about without.
  */
 import { CniError, CniErrorCode, describeChain } from "../cni/errors.ts";
 import type { CniRequest, Handlers } from "../cni/serve.ts";
+import { readBpffsPath } from "../cni/settings.ts";
 import { decideBeforeLookup } from "../pod/decide_early.ts";
 import type { Decision } from "../pod/decision.ts";
 import type { Call } from "./call.ts";
+import { BPFFS, sweepPins, unpinSandbox } from "./pins.ts";
 
 /**
  * Returns what the verbs do.
@@ -20,6 +23,7 @@ export function verbHandlers(configure: (request: CniRequest) => Call): Handlers
     add: (request) => add(configure(request)),
     check: (request) => check(configure(request)),
     status: (request) => status(() => configure(request)),
+    cleanUp: (request) => cleanUp(request),
   };
 }
 
@@ -34,7 +38,7 @@ export async function add(call: Call): Promise<void> {
     const decision = await decide(call);
     if (decision.kind === "skip") return;
     const { capture } = await import("./capture.ts");
-    await call.phase("apply", () => capture(call, decision.config));
+    await call.phase("apply", () => capture(call, decision));
   });
 }
 
@@ -48,7 +52,7 @@ export async function check(call: Call): Promise<void> {
     const decision = await decide(call);
     if (decision.kind === "skip") return;
     const { verify } = await import("./capture.ts");
-    await call.phase("verify", () => verify(call, decision.config));
+    await call.phase("verify", () => verify(call, decision));
   });
 }
 
@@ -66,6 +70,13 @@ export function status(configure: () => Call): void {
     if (!(error instanceof CniError) || error.code !== CniErrorCode.InvalidConfig) throw error;
     throw new CniError(CniErrorCode.NotAvailable, error.message, error.details, { cause: error });
   }
+}
+
+/** DEL and GC: removes pins, and answers nothing; whoever calls takes no failure for one. */
+async function cleanUp({ environment: { verb, containerId }, config }: CniRequest): Promise<void> {
+  const bpffs = readBpffsPath(config.values) ?? BPFFS;
+  if (verb === "DEL") await unpinSandbox(bpffs, containerId);
+  else await sweepPins(bpffs);
 }
 
 /** Finds out what is to be done with the pod, asking others only if need be. */
