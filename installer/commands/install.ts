@@ -3,6 +3,7 @@ import type { Command } from "@commander-js/extra-typings";
 import { messageOf } from "../../src/text/message_of.ts";
 import { buildInfo } from "../agent/build_info.ts";
 import { MemoryService } from "../agent/memory.ts";
+import { PinSweep } from "../agent/pin_sweep.ts";
 import { nearestName } from "../../src/text/nearest.ts";
 import { quote } from "../../src/text/quote.ts";
 import { AgentService } from "../agent/service.ts";
@@ -61,6 +62,7 @@ async function install(command: Command): Promise<void> {
   const services = [
     new AgentService(settings),
     new MemoryService(),
+    ...(settings.mountedBpffs === "" ? [] : [pinSweepOf(settings)]),
     ...(settings.removeOwnTaint ? [ownTaintOf(settings)] : []),
   ];
   const agent = new ReconcileLoop(settings, new Operations(), sourceDir, log, { services });
@@ -111,6 +113,10 @@ async function install(command: Command): Promise<void> {
     fail(exitCodes.stay, messageOf(error));
   }
   Deno.exit(0);
+}
+
+function pinSweepOf({ mountedBpffs }: Settings): PinSweep {
+  return new PinSweep(mountedBpffs, () => import("../../src/engine/ebpf/ebpf_engine.ts"));
 }
 
 function ownTaintOf(settings: Settings): OwnTaint {

@@ -10,7 +10,7 @@ import { BPFFS, hasPins } from "./pins.ts";
  * Returns the engine for the call's pod when it is asked for, or when it has been used on this node:
  * a cgroup outlives the pod's sandboxes, so that programs of an earlier one may be there.
  *
- * @throws {OtherEngineError} when the call is served by a program that cannot use this engine.
+ * @throws when the call is served by a program that cannot use this engine.
  */
 export async function ebpfForPod(call: Call, decision: Redirect): Promise<EbpfForPod | undefined> {
   const { settings, request: { environment } } = call;
@@ -25,7 +25,11 @@ export async function ebpfForPod(call: Call, decision: Redirect): Promise<EbpfFo
   }
   const bpffs = settings.ebpfBpffsPath ?? BPFFS;
   if (!wanted && !hasPins(bpffs)) return undefined;
-  if (call.host !== undefined) throw new OtherEngineError('The engine "ebpf" would be needed');
+  if (call.host !== undefined) {
+    return call.host.inPodNamespace(settings, () => {
+      throw new OtherEngineError('The engine "ebpf" would be needed');
+    });
+  }
   const [{ EbpfForPod }, engine] = await Promise.all([
     import("../engine/choice/ebpf.ts"),
     import("../engine/ebpf/ebpf_engine.ts"),
@@ -34,7 +38,9 @@ export async function ebpfForPod(call: Call, decision: Redirect): Promise<EbpfFo
   const podUid = call.args.podUid ?? decision.kubeletUid;
   return new EbpfForPod(engine, {
     wanted,
-    because: decision.ebpf === "enabled" ? "the pod asks for it" : "the network configuration says so",
+    because: decision.ebpf === "enabled"
+      ? "the pod asks for it"
+      : "the network configuration says so",
     strict: settings.ebpfStrict,
     containerId: environment.containerId,
     bpffs,
