@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type SocketLimits, SocketServer } from "../installer/agent/socket_server.ts";
 import { AgentClient, AgentPodError, AgentUnavailableError } from "../src/agent/client.ts";
-import type { FinishRequest, PodRequest } from "../src/agent/messages.ts";
+import type { PodRequest, ReceivedFinish } from "../src/agent/messages.ts";
 import type { Pod } from "../src/kubernetes/pod.ts";
 
 const pod: Pod = {
@@ -16,7 +16,7 @@ const pod: Pod = {
 /** A served socket in a folder of its own. */
 class Served implements Disposable {
   readonly folder = Deno.makeTempDirSync({ prefix: "kuma-test-agent-" });
-  readonly finished: FinishRequest[] = [];
+  readonly finished: ReceivedFinish[] = [];
   readonly failures: string[] = [];
   readonly server: SocketServer;
   fetch: (request: PodRequest) => Promise<Pod> = () => Promise.reject(new Error("No such pod"));

@@ -33,7 +33,7 @@ async function play(
     variable: (name) => environment[name],
     input: () => Promise.resolve(typeof stdin === "string" ? encoder.encode(stdin) : stdin),
     about: "kuma-cni 1.2.3",
-  }, { add: note("ADD"), check: note("CHECK"), status: note("STATUS"), cleanUp() {}, ...handlers });
+  }, { add: note("ADD"), check: note("CHECK"), status: note("STATUS"), ...handlers });
   return { ...answer, text: decoder.decode(answer.stdout), calls };
 }
 
@@ -131,7 +131,7 @@ Deno.test("VERSION lists all versions without reading stdin", async () => {
     variable: (name) => name === "CNI_COMMAND" ? "VERSION" : undefined,
     input: () => Promise.reject(new Error("read")),
     about: "",
-  }, { add() {}, check() {}, status() {}, cleanUp() {} });
+  }, { add() {}, check() {}, status() {} });
   assert.equal(
     decoder.decode(answer.stdout).trim(),
     '{"cniVersion":"1.1.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}',
@@ -429,9 +429,7 @@ Deno.test("Settings are read from where runtimes and installers write them", () 
       cni_bin_dir: "/opt/cni/bin",
     },
     engine: "iptables",
-    ebpfStrict: false,
-    ebpfBpffsPath: undefined,
-    ebpfCgroupPath: undefined,
+    ebpf: { strict: true, bpffs_path: "/b", cgroup_path: "/c" },
     redirect_rules_version: 3,
     agent: { socket: "/etc/cni/net.d/kuma-cni.d/agent.sock" },
     lookup_timeout_seconds: 2.5,
@@ -447,6 +445,9 @@ Deno.test("Settings are read from where runtimes and installers write them", () 
     cniBinDir: "/opt/cni/bin",
     clusterDns: [],
     engine: "iptables",
+    ebpfStrict: true,
+    ebpfBpffsPath: "/b",
+    ebpfCgroupPath: "/c",
     redirectRulesVersion: "3",
     agentSocket: "/etc/cni/net.d/kuma-cni.d/agent.sock",
     lookupTimeoutSeconds: 2.5,
@@ -476,7 +477,7 @@ Deno.test("DEL and GC clean up, and succeed whatever becomes of it", async () =>
   for (const verb of ["DEL", "GC"]) {
     const cleaned: string[] = [];
     const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: verb }, config("1.1.0"), {
-      cleanUp: ({ environment }) => {
+      forget: ({ environment }) => {
         cleaned.push(`${environment.verb} ${environment.containerId}`);
         throw new Error("no such luck");
       },

@@ -8,7 +8,7 @@ import { EPERM, LinuxError } from "../src/linux/errno.ts";
 import { readEbpfWish } from "../src/pod/ebpf_wish.ts";
 import type { Ruleset } from "../src/redirect/ruleset.ts";
 import "./support/load_libc.ts";
-import { makePodCgroup } from "./support/pod_cgroup.ts";
+import { makeKubeletCgroup } from "./support/kubelet_cgroup.ts";
 
 const NOTHING: Ruleset = { families: [], comments: false, ipv6PassthroughAddress: false };
 const A = "kuma.io/transparent-proxying-ebpf";
@@ -97,7 +97,7 @@ function moduleWith(apply: () => void): EbpfModule & { asked: unknown[] } {
 }
 
 Deno.test("engine ebpf: applied at the pod's cgroup; any failure is a fall-back, or an error where strict", () => {
-  using pod = makePodCgroup();
+  using pod = makeKubeletCgroup();
   const request: EbpfRequest = {
     wanted: true,
     because: "the test says so",

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { SocketServer } from "../installer/agent/socket_server.ts";
-import type { FinishRequest } from "../src/agent/messages.ts";
+import type { ReceivedFinish } from "../src/agent/messages.ts";
 import { CniErrorCode } from "../src/cni/errors.ts";
 import { serve } from "../src/cni/serve.ts";
 import { parsePod } from "../src/kubernetes/pod.ts";
@@ -55,7 +55,7 @@ interface DamagedCall {
 interface Ending {
   readonly exitCode: number;
   readonly stdout: string;
-  readonly outcome?: FinishRequest["outcome"];
+  readonly outcome?: ReceivedFinish["outcome"];
 }
 
 /** A pod's namespace, and a node agent that has the damaged pod. */
@@ -64,7 +64,7 @@ class Stage implements Disposable {
   readonly folder = Deno.makeTempDirSync({ prefix: "kuma-test-mutation-" });
   readonly server: SocketServer;
   pod: Uint8Array<ArrayBuffer> = new Uint8Array();
-  finished: FinishRequest | undefined;
+  finished: ReceivedFinish | undefined;
 
   constructor() {
     Deno.chmodSync(this.folder, 0o700);
@@ -222,7 +222,7 @@ async function runAll(
     const what = `seed ${seed + index}, ${JSON.stringify(call.env.CNI_COMMAND?.slice(0, 20))}`;
     const milliseconds = performance.now() - started;
     assert.ok(milliseconds < 8000, `${what} took ${milliseconds} ms`);
-    const outcome = stage.finished as FinishRequest | undefined;
+    const outcome = stage.finished as ReceivedFinish | undefined;
     assertInvariants(
       call,
       { ...ending, ...(outcome?.outcome === undefined ? {} : { outcome: outcome.outcome }) },

@@ -20,6 +20,7 @@ export class AgentMetrics {
   readonly bytecode: Counter;
   readonly phaseSeconds: Histogram;
   readonly socketErrors: Counter;
+  readonly ledgerErrors: Counter;
   readonly podRequests: Counter;
   readonly watchRestarts: Counter;
 
@@ -69,6 +70,10 @@ export class AgentMetrics {
     this.socketErrors = registry.counter(
       "kuma_cni_agent_socket_errors_total",
       "Connections to the agent's socket that were dropped, by cause",
+    );
+    this.ledgerErrors = registry.counter(
+      "kuma_cni_ledger_errors_total",
+      "Reports of plugin calls that could not be kept in the ledger",
     );
     this.podRequests = registry.counter(
       "kuma_cni_agent_pod_requests_total",

@@ -1,11 +1,12 @@
 /** The part of the running installer that serves plugin calls, probes and Prometheus. */
-import type { FinishRequest } from "../../src/agent/messages.ts";
+import type { ReceivedFinish } from "../../src/agent/messages.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import type { Sink } from "../../src/log/log.ts";
 import { stderrSink } from "../../src/log/stderr.ts";
 import { ClusterConnection } from "../cluster/cluster_connection.ts";
 import { nodeName } from "../cluster/own_pod.ts";
+import { Ledger } from "../ledger/ledger.ts";
 import type { Observer, Service, ServiceContext, State } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { buildInfo } from "./build_info.ts";
@@ -151,9 +152,24 @@ export class AgentService implements Service {
     await http?.shutdown();
   }
 
-  #finished(request: FinishRequest): void {
+  #finished(request: ReceivedFinish): void {
     for (const record of request.records) this.#sink(record);
     if (request.outcome !== undefined) this.metrics.recordOutcome(request.outcome);
+    if (request.entry !== undefined) this.#record(request.entry);
+  }
+
+  /** A report that is lost leaves its pod unknown to the ledger, which is no reason to fail a pod. */
+  #record(report: unknown): void {
+    const context = this.#context;
+    if (context === undefined) return;
+    try {
+      new Ledger(context.paths.stateDir).record(report);
+    } catch (error) {
+      this.metrics.ledgerErrors.increment();
+      context.log.debug("Report of a plugin call is not in the ledger", {
+        reason: messageOf(error),
+      });
+    }
   }
 
   #startCache(context: ServiceContext): void {

@@ -5,9 +5,9 @@
 import { LineStream } from "../../src/agent/lines.ts";
 import {
   type AgentResponse,
-  type FinishRequest,
   parseRequest,
   type PodRequest,
+  type ReceivedFinish,
 } from "../../src/agent/messages.ts";
 import type { Pod } from "../../src/kubernetes/pod.ts";
 import { messageOf } from "../../src/text/message_of.ts";
@@ -25,7 +25,7 @@ export interface PodProvider {
 /** What the server tells its owner. */
 export interface SocketObserver {
   /** A plugin call has ended; its records and outcome are here. */
-  finished(request: FinishRequest): void;
+  finished(request: ReceivedFinish): void;
   /** A pod was asked for; `source` says who answered. */
   podAnswered(source: "cache" | "api" | "error"): void;
   /** A connection was dropped, or the socket could not be served. */

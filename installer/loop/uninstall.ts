@@ -251,6 +251,10 @@ function removeStateDir(operations: Operations, path: string, kept?: string): vo
   if (status.kind !== "directory") return operations.remove(path);
   const names = operations.list(path) ?? [];
   for (const name of names.filter((name) => name !== lockName && name !== kept)) {
+    const inside = operations.status(`${path}/${name}`)?.kind === "directory"
+      ? operations.list(`${path}/${name}`) ?? []
+      : [];
+    for (const entry of inside) operations.remove(`${path}/${name}/${entry}`);
     operations.remove(`${path}/${name}`);
   }
   if (names.includes(lockName)) operations.remove(`${path}/${lockName}`);

@@ -1,4 +1,5 @@
 /** The plugin's end of the agent's socket. Whatever the agent does, no wait is longer than bounded. */
+import type { LedgerEntry } from "../ledger/entry.ts";
 import type { LogRecord } from "../log/log.ts";
 import type { Pod } from "../kubernetes/pod.ts";
 import { LineStream } from "./lines.ts";
@@ -91,17 +92,22 @@ export class AgentClient {
   }
 
   /**
-   * Hands over the log records and the outcome of this call.
+   * Hands over the log records and the outcome of this call, and what it did to the sandbox.
    *
    * @returns Whether the agent has taken them; when not, they belong into the fallback log file.
    */
-  async finish(records: readonly LogRecord[], outcome?: CallOutcome): Promise<boolean> {
+  async finish(
+    records: readonly LogRecord[],
+    outcome?: CallOutcome,
+    entry?: LedgerEntry,
+  ): Promise<boolean> {
     if (this.#silent) return false;
     try {
       const response = await this.#exchange({
         type: "finish",
         records,
         ...(outcome === undefined ? {} : { outcome }),
+        ...(entry === undefined ? {} : { entry }),
       });
       return response.type === "finished";
     } catch {

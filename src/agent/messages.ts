@@ -3,6 +3,7 @@
  * object per line, one connection per plugin call. The plugin asks for a pod (ADD, CHECK), and at
  * its end hands over its log records and its outcome; the agent answers each request.
  */
+import type { LedgerEntry } from "../ledger/entry.ts";
 import type { LogRecord, Severity } from "../log/log.ts";
 import type { Pod, PodDns } from "../kubernetes/pod.ts";
 
@@ -37,10 +38,20 @@ export interface FinishRequest {
   readonly type: "finish";
   readonly records: readonly LogRecord[];
   readonly outcome?: CallOutcome;
+  /** What was done to the sandbox, for the ledger, whose reader checks it. */
+  readonly entry?: LedgerEntry;
+}
+
+/** The plugin's last words as they came: the entry is what anybody has sent. */
+export interface ReceivedFinish extends Omit<FinishRequest, "entry"> {
+  readonly entry?: unknown;
 }
 
 /** What a plugin may send. */
 export type AgentRequest = PodRequest | FinishRequest;
+
+/** What an agent may receive. */
+export type ReceivedRequest = PodRequest | ReceivedFinish;
 
 /** The agent has to ask the API server first: the plugin may wait longer than for a silent agent. */
 export interface PendingResponse {
@@ -76,7 +87,7 @@ export type AgentResponse = PendingResponse | PodResponse | PodErrorResponse | F
  *
  * @throws {TypeError} when it is not one of the requests.
  */
-export function parseRequest(line: string): AgentRequest {
+export function parseRequest(line: string): ReceivedRequest {
   const value = parseObject(line);
   if (value.type === "pod") {
     return {
@@ -93,6 +104,7 @@ export function parseRequest(line: string): AgentRequest {
       type: "finish",
       records: value.records.map(parseRecord),
       ...(outcome === undefined ? {} : { outcome }),
+      ...(value.entry === undefined ? {} : { entry: value.entry }),
     };
   }
   throw new TypeError(`Unknown request type ${JSON.stringify(value.type)}`);

@@ -24,8 +24,8 @@ export interface Handlers {
   add: Handler;
   check: Handler;
   status: Handler;
-  /** DEL and GC, which succeed whatever becomes of it. */
-  cleanUp: Handler;
+  /** DEL and GC: notes and pins of what goes; they succeed whatever comes of it. */
+  forget?: Handler;
 }
 
 /** Everything that the process has to put out, in one piece. */
@@ -104,9 +104,9 @@ async function perform(request: CniRequest, handlers: Handlers): Promise<Uint8Ar
     case "DEL":
     case "GC":
       try {
-        await handlers.cleanUp(request);
+        await handlers.forget?.(request);
       } catch {
-        // The node agent and the next GC come by again.
+        // A DEL that fails keeps a pod from going.
       }
       break;
   }

@@ -33,6 +33,7 @@ export const ENFILE = 23;
 export const EMFILE = 24;
 export const ERESTART = 85;
 export const EMSGSIZE = 90;
+export const ENOPROTOOPT = 92;
 export const EPROTONOSUPPORT = 93;
 export const EOPNOTSUPP = 95;
 export const EAFNOSUPPORT = 97;

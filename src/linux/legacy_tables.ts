@@ -7,7 +7,7 @@
  */
 import { EMSGSIZE, LinuxError } from "./errno.ts";
 import { readKernelFile } from "./kernel_file.ts";
-import { checked, FileDescriptor, libc as commonLibc, loadFunctions } from "./libc.ts";
+import { checked, FileDescriptor, libc } from "./libc.ts";
 import { readU16, readU32 } from "./netlink_message.ts";
 
 /** One table of the calling thread's network namespace. */
@@ -27,16 +27,6 @@ export interface LegacyRule {
   readonly target: string | undefined;
   /** The rule as the kernel holds it: conditions and their texts, then the target. */
   readonly bytes: Uint8Array;
-}
-
-const symbols = {
-  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
-} as const;
-
-let library: Deno.DynamicLibrary<typeof symbols>["symbols"] | undefined;
-
-function libc(): Deno.DynamicLibrary<typeof symbols>["symbols"] {
-  return library ??= loadFunctions(symbols);
 }
 
 const AF_INET = 2;
@@ -94,7 +84,7 @@ export function readLegacyTables(
   using socket = new FileDescriptor(
     checked(
       "Cannot create a socket to read legacy iptables tables",
-      () => commonLibc().socket(domain, SOCK_RAW_CLOEXEC, IPPROTO_RAW),
+      () => libc().socket(domain, SOCK_RAW_CLOEXEC, IPPROTO_RAW),
     ),
   );
   return names.map((name) => readTable(socket.number, family, name));

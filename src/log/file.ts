@@ -50,7 +50,7 @@ export function appendToLogFile(
 ): boolean {
   if (records.length === 0) return true;
   try {
-    if (!isOurFolder(folder)) return false;
+    if (!isOwnFolder(folder)) return false;
     const path = `${folder}/${LOG_FILE}`;
     const size = sizeOfLog(path);
     if (size === undefined) return false;
@@ -64,8 +64,13 @@ export function appendToLogFile(
   }
 }
 
-/** Whether nobody but the owner of the network configurations can place anything in the folder. */
-function isOurFolder(folder: string): boolean {
+/**
+ * Tells whether nobody but the owner of the network configurations can place anything in the
+ * project's own folder, which is made when it is missing.
+ *
+ * @throws {Deno.errors} when it cannot be looked at or made.
+ */
+export function isOwnFolder(folder: string): boolean {
   const parent = Deno.statSync(parentOf(folder) ?? "/");
   if (!parent.isDirectory || ((parent.mode ?? 0) & 0o002) !== 0) return false;
   let found: Deno.FileInfo;

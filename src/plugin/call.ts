@@ -7,9 +7,11 @@ import type { CniRequest } from "../cni/serve.ts";
 import { type NetworkSettings, readSettings } from "../cni/settings.ts";
 import type { WorkOptions } from "../engine/choice/work.ts";
 import type { Pod } from "../kubernetes/pod.ts";
-import { appendToLogFile, stateFolderOf } from "../log/file.ts";
+import type { LedgerEntry } from "../ledger/entry.ts";
+import { appendToLogFile, isOwnFolder, stateFolderOf } from "../log/file.ts";
 import { Logger, type LogRecord } from "../log/log.ts";
 import { shorten } from "../text/shorten.ts";
+import { VERSION } from "../version.ts";
 import { bytecodeState } from "./bytecode.ts";
 
 /** How the call ended, in the agent's words, without what is known only at the end. */
@@ -30,8 +32,8 @@ export interface CallHost {
   pod(reference: PodReference): Promise<Pod>;
   /** Does synchronous work inside of the pod's network namespace, with what the work may use there. */
   inPodNamespace<T>(settings: NetworkSettings, work: (options: WorkOptions) => T): T;
-  /** Takes over the log records and the outcome. */
-  finish(records: readonly LogRecord[], outcome: CallOutcome): void;
+  /** Takes over the log records, the outcome, and what ADD did to the sandbox, for the ledger. */
+  finish(records: readonly LogRecord[], outcome: CallOutcome, entry?: LedgerEntry): void;
 }
 
 /** One ADD, CHECK or STATUS. */
@@ -41,6 +43,8 @@ export class Call {
   readonly log: Logger;
   /** Set by the verb; a call that failed needs none. */
   result: Result = { result: "done" };
+  /** What ADD did to the sandbox, for the ledger. */
+  done: LedgerEntry["outcome"] | undefined;
   readonly #records: LogRecord[] = [];
   readonly #phases: Record<string, number> = {};
   readonly #started: number;
@@ -100,8 +104,8 @@ export class Call {
   }
 
   /**
-   * Hands log records and outcome over to the agent, else the records to the log file. Never throws,
-   * since logging must not fail a pod.
+   * Hands log records, outcome and what was done over to the agent, else the records to the log file
+   * and what was done to the ledger's folder. Never throws, since logging must not fail a pod.
    *
    * @param error Why the call failed, if it did.
    */
@@ -112,20 +116,44 @@ export class Call {
         ...(error.details === "" ? {} : { details: error.details }),
       });
     }
-    if (this.host !== undefined) return this.host.finish(this.#records, this.#outcome(error));
+    const entry = error === undefined ? this.#entry() : undefined;
+    if (this.host !== undefined) {
+      return this.host.finish(this.#records, this.#outcome(error), entry);
+    }
     const bytecode = bytecodeState();
     // Refused bytecode changes nothing but the time that each pod waits, which nobody else would see.
     if (bytecode !== undefined) this.log.debug("V8's bytecode of the build", { bytecode });
     try {
       const agent = await this.agent();
-      const taken = await agent?.finish(this.#records, this.#outcome(error));
+      const taken = await agent?.finish(this.#records, this.#outcome(error), entry);
       agent?.close();
       if (taken === true) return;
     } catch {
       // The file below takes the records.
     }
     const folder = stateFolderOf(this.settings.kubeconfig, this.settings.agentSocket);
-    if (folder !== undefined) appendToLogFile(folder, this.#records);
+    if (folder === undefined) return;
+    appendToLogFile(folder, this.#records);
+    // Without it the agent would not know of the pod when it is back.
+    if (entry?.outcome.result === "redirected") await keepEntry(folder, entry);
+  }
+
+  #entry(): LedgerEntry | undefined {
+    const { done, args, request } = this;
+    if (done === undefined) return undefined;
+    const { containerId, interfaceName, netns } = request.environment;
+    return {
+      sandbox: containerId,
+      interfaceName,
+      network: request.config.name,
+      podNamespace: args.podNamespace ?? "",
+      podName: args.podName ?? "",
+      ...(args.podUid === undefined ? {} : { podUid: args.podUid }),
+      netns,
+      time: Date.now(),
+      version: VERSION,
+      outcome: done,
+    };
   }
 
   #outcome(error: CniError | undefined): CallOutcome {
@@ -137,5 +165,15 @@ export class Call {
     };
     if (error === undefined) return { ...known, ...this.result };
     return { ...known, result: "failed", reason: String(error.code) };
+  }
+}
+
+async function keepEntry(folder: string, entry: LedgerEntry): Promise<void> {
+  try {
+    if (!isOwnFolder(folder)) return;
+    const { putEntry } = await import("../ledger/folder.ts");
+    putEntry(folder, entry);
+  } catch {
+    // Unknown to the ledger is not unmeshed: the agent looks at the namespace itself, where it may.
   }
 }

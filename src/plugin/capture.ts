@@ -10,6 +10,7 @@ import {
   type WorkOptions,
 } from "../engine/choice/work.ts";
 import { LinuxError } from "../linux/errno.ts";
+import { networkNamespaceIdentity } from "../linux/namespace_identity.ts";
 import {
   isCurrentNetworkNamespace,
   LostNamespaceError,
@@ -40,15 +41,18 @@ export async function capture(call: Call, decision: Redirect): Promise<void> {
   const applied = inPodNamespace(
     call,
     decision,
-    (compile, options) =>
-      applyWithSelectedEngine(netfilterSetting(call), compile, withEbpf(options, ebpf)),
+    (compile, options) => ({
+      ...applyWithSelectedEngine(netfilterSetting(call), compile, withEbpf(options, ebpf)),
+      namespace: networkNamespaceIdentity(),
+    }),
   );
-  const { engine, reason, replaced, families, ruleCount, fallback } = applied;
+  const { engine, reason, replaced, families, ruleCount, fallback, namespace } = applied;
   call.result = {
     result: "redirected",
     engine,
     ...(fallback === undefined ? {} : { fallback: fallback.code }),
   };
+  call.done = { result: "redirected", engine, namespace, config: decision.config };
   if (fallback !== undefined) {
     call.log.warn(`Engine "ebpf" cannot be used for this pod: ${fallback.reason}`, {
       code: fallback.code,

@@ -1,29 +1,42 @@
 /**
- * What the verbs do. DEL and GC need nothing done for rules, which go with the namespace: they remove
- * what the engine `ebpf` has pinned.
+ * What the verbs do. DEL and GC need nothing done to rules, which go with the namespace: they let the
+ * ledger forget (`forget.ts`), and remove what the engine `ebpf` has pinned (`pins.ts`).
  *
  * The code behind a look-up and behind the engines is loaded only when it is needed: reading it costs
  * some milliseconds, and most pods of many nodes are decided about without.
  */
 import { CniError, CniErrorCode, describeChain } from "../cni/errors.ts";
 import type { CniRequest, Handlers } from "../cni/serve.ts";
-import { readBpffsPath } from "../cni/settings.ts";
 import { decideBeforeLookup } from "../pod/decide_early.ts";
 import type { Decision } from "../pod/decision.ts";
 import type { Call } from "./call.ts";
-import { BPFFS, sweepPins, unpinSandbox } from "./pins.ts";
+import { removePinsOfHost } from "./pins.ts";
 
 /**
  * Returns what the verbs do.
  *
  * @param configure Makes the call of a request.
+ * @param stateFolder The project's own folder; by default the host's, as the configuration names it.
+ * @param removePins What DEL and GC do about pins; a program that does not see the host's BPF file
+ * system has another way.
  */
-export function verbHandlers(configure: (request: CniRequest) => Call): Handlers {
+export function verbHandlers(
+  configure: (request: CniRequest) => Call,
+  stateFolder?: string,
+  removePins: (request: CniRequest) => Promise<void> = removePinsOfHost,
+): Handlers {
   return {
     add: (request) => add(configure(request)),
     check: (request) => check(configure(request)),
     status: (request) => status(() => configure(request)),
-    cleanUp: (request) => cleanUp(request),
+    forget: async (request) => {
+      try {
+        await removePins(request);
+      } finally {
+        const { forget } = await import("./forget.ts");
+        await forget(request, stateFolder);
+      }
+    },
   };
 }
 
@@ -72,13 +85,6 @@ export function status(configure: () => Call): void {
   }
 }
 
-/** DEL and GC: removes pins, and answers nothing; whoever calls takes no failure for one. */
-async function cleanUp({ environment: { verb, containerId }, config }: CniRequest): Promise<void> {
-  const bpffs = readBpffsPath(config.values) ?? BPFFS;
-  if (verb === "DEL") await unpinSandbox(bpffs, containerId);
-  else await sweepPins(bpffs);
-}
-
 /** Finds out what is to be done with the pod, asking others only if need be. */
 async function decide(call: Call): Promise<Decision> {
   let decision: Decision | undefined = decideBeforeLookup(
@@ -92,6 +98,7 @@ async function decide(call: Call): Promise<Decision> {
   }
   if (decision.kind === "skip") {
     call.result = { result: "skipped", reason: decision.code };
+    call.done = { result: "skipped", reason: decision.code };
     call.log.info(`Pod is skipped: ${decision.reason}`, { code: decision.code });
   }
   return decision;

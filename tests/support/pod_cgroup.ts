@@ -1,48 +1,92 @@
-/** A real cgroup of a pod, below a folder of the test's own. */
-import { parseMounts } from "../../src/linux/mounts.ts";
-import { readKernelFile } from "../../src/linux/kernel_file.ts";
+/**
+ * A cgroup of version 2 that stands for a pod's, and a BPF file system: what the eBPF engine works
+ * on. A socket belongs for life to the cgroup in which it was created, so one thread can hold sockets
+ * inside and outside.
+ */
+import { checked, cString } from "../../src/linux/libc.ts";
+import { uniqueName } from "./topology.ts";
 
-/** A pod's cgroup, until disposed of. */
-export interface PodCgroupBed extends Disposable {
-  readonly uid: string;
-  /** Folder that holds the pod's alone, as an administrator's `cgroup_path`. */
-  readonly root: string;
-  /** The pod's cgroup. */
+const libc = Deno.dlopen("libc.so.6", {
+  mount: { parameters: ["buffer", "buffer", "buffer", "usize", "pointer"], result: "i32" },
+  umount2: { parameters: ["buffer", "i32"], result: "i32" },
+  syscall: { parameters: ["isize", "u32", "u32", "u32"], result: "isize" },
+}).symbols;
+
+const MNT_DETACH = 2;
+
+/** Folder of the cgroups of version 2, also where version 1 has the controllers. */
+export function unifiedCgroups(): string {
+  const found = Deno.readTextFileSync("/proc/self/mounts").split("\n")
+    .map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2")?.[1];
+  if (found === undefined) throw new Error("This machine has no cgroups of version 2");
+  return found;
+}
+
+/** The cgroup of a pod; dispose of it to remove it. */
+export class PodCgroup implements Disposable {
   readonly path: string;
-  /** A container's cgroup in it. */
-  readonly container: string;
-}
+  readonly #home: string;
 
-/** Where cgroup2 is mounted on this machine. */
-export function cgroup2Mount(): string {
-  const mounts = parseMounts(readKernelFile("/proc/self/mountinfo"));
-  const found = mounts.find(({ type }) => type === "cgroup2");
-  if (found === undefined) throw new Error("This machine has no cgroup2 file system");
-  return found.point;
-}
-
-/** Makes cgroups as kubelet with systemd's driver does. */
-export function makePodCgroup(uid: string = crypto.randomUUID()): PodCgroupBed {
-  const root = `${cgroup2Mount()}/kuma-cni-test-${crypto.randomUUID().slice(0, 8)}`;
-  const slices = [
-    `${root}/kubepods.slice`,
-    `${root}/kubepods.slice/kubepods-burstable.slice`,
-  ];
-  const path = `${slices[1]}/kubepods-burstable-pod${uid.replaceAll("-", "_")}.slice`;
-  const container = `${path}/cri-containerd-test.scope`;
-  const folders = [root, ...slices, path, container];
-  const remove = () => {
-    for (const folder of folders.toReversed()) {
-      try {
-        Deno.removeSync(folder);
-      } catch { /* Not made, or a process of the test's is still in it. */ }
-    }
-  };
-  try {
-    for (const folder of folders) Deno.mkdirSync(folder);
-  } catch (error) {
-    remove();
-    throw error;
+  /** @param parent folder of another cgroup; the root unless told */
+  constructor(parent: string = unifiedCgroups()) {
+    const own = /^0::(.*)$/m.exec(Deno.readTextFileSync("/proc/self/cgroup"))?.[1] ?? "/";
+    this.#home = `${unifiedCgroups()}${own}`;
+    this.path = `${parent}/${uniqueName("kuma-pod-")}`;
+    Deno.mkdirSync(this.path);
   }
-  return { uid, root, path, container, [Symbol.dispose]: remove };
+
+  /** Does synchronous work with the whole process in the cgroup. */
+  run<T>(work: () => T): T {
+    this.#move(this.path);
+    try {
+      return work();
+    } finally {
+      this.#move(this.#home);
+    }
+  }
+
+  #move(folder: string): void {
+    Deno.writeTextFileSync(`${folder}/cgroup.procs`, `${Deno.pid}`);
+  }
+
+  [Symbol.dispose](): void {
+    Deno.removeSync(this.path);
+  }
+}
+
+/** A mounted BPF file system; disposing of it removes all that is pinned there. */
+export class BpfFileSystem implements Disposable {
+  readonly path: string;
+
+  constructor() {
+    this.path = Deno.makeTempDirSync({ prefix: "kuma-test-bpffs-" });
+    const [path, type] = [cString(this.path), cString("bpf")];
+    checked("Cannot mount a BPF file system", () => libc.mount(type, path, type, 0n, null));
+  }
+
+  [Symbol.dispose](): void {
+    libc.umount2(cString(this.path), MNT_DETACH);
+    Deno.removeSync(this.path);
+  }
+}
+
+const SETRESUID = { x86_64: 117n, aarch64: 147n }[Deno.build.arch];
+const UNCHANGED = 0xffffffff;
+
+/**
+ * Runs `work` with another real user, which is what programs of the kernel ask for; the effective
+ * user stays root. Only this thread changes: the C library's own function would change all.
+ */
+export function withRealUser<T>(uid: number, work: () => T): T {
+  const set = (id: number) =>
+    checked(
+      `Cannot become user ${id}`,
+      () => Number(libc.syscall(SETRESUID, id, UNCHANGED, UNCHANGED)),
+    );
+  set(uid);
+  try {
+    return work();
+  } finally {
+    set(0);
+  }
 }

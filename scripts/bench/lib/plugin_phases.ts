@@ -1,6 +1,6 @@
 /** How long the parts of a call of the compiled plugin take, as it tells the node agent. */
 import { SocketServer } from "../../../installer/agent/socket_server.ts";
-import type { FinishRequest } from "../../../src/agent/messages.ts";
+import type { ReceivedFinish } from "../../../src/agent/messages.ts";
 import { parsePod } from "../../../src/kubernetes/pod.ts";
 import { createNamespace } from "../../../tests/support/topology.ts";
 import { injectedPod } from "../../../tests/support/pods.ts";
@@ -40,12 +40,12 @@ export async function toldBy(
     readonly annotations: Readonly<Record<string, string>>;
     readonly logLevel: "info" | "debug";
   },
-): Promise<FinishRequest[]> {
+): Promise<ReceivedFinish[]> {
   const folder = await Deno.makeTempDir({ prefix: "kuma-bench-" });
   await Deno.chmod(folder, 0o700);
   const socket = `${folder}/agent.sock`;
   const known = parsePod(injectedPod({ ...pod, annotations }));
-  const told: FinishRequest[] = [];
+  const told: ReceivedFinish[] = [];
   const server = new SocketServer(
     socket,
     { cached: () => known, fetch: () => Promise.reject(new Error("There is no API server")) },

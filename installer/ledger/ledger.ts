@@ -1,0 +1,62 @@
+/**
+ * The agent's hand on the ledger: takes what plugin calls report, and lets go of what is over. The
+ * folder on the host is the ledger; nothing of it is kept in memory.
+ */
+import type { LedgerEntry } from "../../src/ledger/entry.ts";
+import { parseEntry } from "../../src/ledger/entry.ts";
+import {
+  type LedgerContent,
+  namesInLedger,
+  putEntry,
+  readEntries,
+  removeEntry,
+  removeNamed,
+} from "../../src/ledger/folder.ts";
+import { type LedgerView, overEntries } from "./over.ts";
+
+/** The ledger of one node. */
+export class Ledger {
+  /** @param stateFolder The project's own folder, as this process sees it. */
+  constructor(private readonly stateFolder: string) {}
+
+  /** What is in it now. */
+  read(): LedgerContent {
+    return readEntries(this.stateFolder);
+  }
+
+  /**
+   * Takes over what a plugin call reports.
+   *
+   * @param report As it came over the socket.
+   * @throws {TypeError} when it is no report.
+   * @throws {Error} when it cannot be written.
+   */
+  record(report: unknown): void {
+    this.put(parseEntry(report));
+  }
+
+  /** Writes an entry of this program's own. */
+  put(entry: LedgerEntry): void {
+    putEntry(this.stateFolder, entry);
+  }
+
+  /** Removes an entry. */
+  remove(entry: LedgerEntry): void {
+    removeEntry(this.stateFolder, entry);
+  }
+
+  /**
+   * Removes what is over, and files that hold no entry: of a DEL that never came, of an earlier boot,
+   * or of a call that was cut off.
+   *
+   * @returns How many files are gone.
+   */
+  clean(view: LedgerView): number {
+    const { entries, unreadable } = this.read();
+    const over = overEntries(entries, view);
+    for (const entry of over) this.remove(entry);
+    const begun = namesInLedger(this.stateFolder).filter((name) => name.startsWith("."));
+    for (const name of [...unreadable, ...begun]) removeNamed(this.stateFolder, name);
+    return over.length + unreadable.length + begun.length;
+  }
+}

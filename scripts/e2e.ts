@@ -1,0 +1,127 @@
+/**
+ * Runs the end-to-end tests: both programs under the runtimes and the Kubernetes of today. What they
+ * are made of is fetched and built once (`scripts/e2e/parts.ts`).
+ */
+import { parseArgs } from "node:util";
+import { messageOf } from "../src/text/message_of.ts";
+import { build, root } from "./build.ts";
+import { cache } from "./e2e/cache.ts";
+import { checksOf, sectionOf, withSection } from "./e2e/verification.ts";
+import { installMissingPackages } from "./packages.ts";
+import { supervise } from "./supervise.ts";
+
+/** Longest time for one tier; the first run of the cluster's builds Kubernetes twice. */
+const tierLimit = 75 * 60_000;
+const verification = `${root}/docs/verification.md`;
+
+function tierNames(): string[] {
+  return [...Deno.readDirSync(`${root}/tests/e2e`)].map(({ name }) => name)
+    .filter((name) => name.endsWith("_test.ts")).map((name) => name.replace(/_test\.ts$/, ""))
+    .sort();
+}
+
+const help = `Usage: deno task e2e [--write] [--filter TEXT] [TIER...]
+
+Runs the tests of each tier in tests/e2e as root, all of them unless told: ${
+  tierNames().join(", ")
+}.
+Programs of others, pinned by version and hash, are fetched or built once and kept in
+${cache} (KUMA_CNI_E2E_CACHE names another folder). A first run of "cluster" builds
+Kubernetes twice, 5 to 9 minutes each on two cores. All that the tests make goes with them, also
+when they are interrupted or killed.
+
+  --write         put versions, results and times into docs/verification.md
+  --filter TEXT   only tests whose name has TEXT; nothing is written then
+`;
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: Deno.args,
+    options: {
+      write: { type: "boolean" },
+      filter: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
+    allowPositionals: true,
+  });
+  if (values.help) {
+    console.log(help);
+    return 0;
+  }
+  const known = tierNames();
+  for (const name of positionals) {
+    if (known.includes(name)) continue;
+    throw new TypeError(`No tier has the name "${name}"; there are ${known.join(", ")}`);
+  }
+  if (Deno.uid() !== 0) {
+    throw new Error("The end-to-end tests make network namespaces: run the same command as root");
+  }
+  await installMissingPackages(`${root}/scripts/debian_packages.txt`);
+  await installMissingPackages(`${root}/scripts/e2e/debian_packages.txt`);
+  await build();
+  let passed = 0, failed = 0;
+  for (const tier of positionals.length > 0 ? positionals : known) {
+    const started = performance.now();
+    const checks = await run(tier, values.filter);
+    const seconds = (performance.now() - started) / 1000;
+    const bad = checks.filter((check) => !check.passed);
+    console.log(`\n${tier}: ${checks.length} checks in ${seconds.toFixed(0)} s`);
+    for (const { name, milliseconds, ...check } of checks) {
+      const result = check.passed ? "ok    " : "FAILED";
+      console.log(`  ${result} ${(milliseconds / 1000).toFixed(1).padStart(6)} s  ${name}`);
+    }
+    passed += checks.length - bad.length;
+    failed += bad.length;
+    if (values.write && values.filter === undefined) {
+      const text = await Deno.readTextFile(verification);
+      const facts = await factsOf(tier);
+      await Deno.writeTextFile(
+        verification,
+        withSection(text, tier, sectionOf({ checks, seconds, facts })),
+      );
+    }
+  }
+  console.log(`${passed} passed, ${failed} failed`);
+  return failed > 0 || passed === 0 ? 1 : 0;
+}
+
+async function run(tier: string, filter: string | undefined) {
+  const report = await Deno.makeTempFile({ prefix: "kuma-e2e-", suffix: ".xml" });
+  await Deno.writeTextFile(factsFile(tier), "");
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["test", "--allow-all", "--no-check", `--junit-path=${report}`]
+      .concat(filter === undefined ? [] : [`--filter=${filter}`], `tests/e2e/${tier}_test.ts`),
+    cwd: root,
+    env: { KUMA_CNI_E2E_FACTS: factsFile(tier) },
+    stdin: "null",
+  }).spawn();
+  const timer = setTimeout(() => {
+    console.error(`${tier} did not end within ${tierLimit / 60_000} minutes`);
+    child.kill("SIGKILL");
+  }, tierLimit);
+  const { success } = await child.status;
+  clearTimeout(timer);
+  return checksOf(await Deno.readTextFile(report), success);
+}
+
+/** Where a tier's tests say what they have run on, a line each. */
+function factsFile(tier: string): string {
+  return `${Deno.env.get("TMPDIR") || "/tmp"}/kuma-e2e-${tier}-${Deno.pid}.facts`;
+}
+
+async function factsOf(tier: string): Promise<string[]> {
+  const text = await Deno.readTextFile(factsFile(tier));
+  return [...new Set(text.split("\n").filter((line) => line !== ""))];
+}
+
+if (import.meta.main) {
+  await supervise(import.meta.url, async () => {
+    try {
+      return await main();
+    } catch (error) {
+      console.error(messageOf(error));
+      console.log("0 passed, 1 failed");
+      return 1;
+    }
+  });
+}
