@@ -97,20 +97,20 @@ function moduleWith(apply: () => void): EbpfModule & { asked: unknown[] } {
 }
 
 Deno.test("engine ebpf: applied at the pod's cgroup; any failure is a fall-back, or an error where strict", () => {
-  using pod = makeKubeletCgroup();
+  using kubelet = makeKubeletCgroup();
   const request: EbpfRequest = {
     wanted: true,
     because: "the test says so",
     strict: false,
-    podUid: pod.uid,
+    podUid: kubelet.uid,
     containerId: "c1",
     // Nothing is mounted there, so that nothing may be pinned.
-    bpffs: pod.path,
-    cgroupRoot: pod.root,
+    bpffs: kubelet.root,
+    cgroupRoot: kubelet.root,
   };
   const good = moduleWith(() => {});
   assert.equal(new EbpfForPod(good, request).apply(NOTHING).result?.engine, "ebpf");
-  assert.deepEqual(good.asked, [{ cgroup: pod.path }]);
+  assert.deepEqual(good.asked, [{ cgroup: kubelet.pod.path }]);
 
   const failures: readonly [code: string, error: EngineError][] = [
     ["refused", new EngineError("no", "ebpf", { cause: new LinuxError("Cannot attach", EPERM) })],

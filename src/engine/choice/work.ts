@@ -136,9 +136,9 @@ export function verifyRules(
   const survey = look(options);
   const ruleset = compile(readNamespaceFacts(survey));
   const families = ruleset.families.map(({ family }) => family);
-  const ebpf = options.ebpf?.request.wanted ? options.ebpf.choose(ruleset) : undefined;
+  const ebpf = options.ebpf?.choose(ruleset);
   const programs = ebpf === undefined || "code" in ebpf ? undefined : ebpf;
-  if (programs !== undefined) {
+  if (programs !== undefined && options.ebpf?.request.wanted) {
     const differences = differencesOf(programs, ruleset);
     // A pod may have got other rules when it started, and keeps them as long as it runs.
     const decided = differences !== undefined &&
@@ -151,13 +151,14 @@ export function verifyRules(
   if (differences.length === 0 || accept === "the chosen engine") {
     return { engine: engine.name, differences };
   }
-  const others = differencesOf(other, ruleset);
-  // Rules that are there, though not quite right, say more than those of an engine that has none.
-  const better = others !== undefined && (others.length === 0 ||
-    (holdsRules(other) && !holdsRules(engine)));
-  return better
-    ? { engine: other.name, differences: others }
-    : { engine: engine.name, differences };
+  for (const one of programs === undefined ? [other] : [other, programs]) {
+    const others = differencesOf(one, ruleset);
+    // Rules that are there, though not quite right, say more than those of an engine that has none.
+    const better = others !== undefined && (others.length === 0 ||
+      (holdsRules(one) && !holdsRules(engine)));
+    if (better) return { engine: one.name, differences: others };
+  }
+  return { engine: engine.name, differences };
 }
 
 /** Lists what is there of any engine, and of the reference implementation. */
