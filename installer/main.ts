@@ -4,6 +4,7 @@ import { versionLine } from "../src/version.ts";
 import { register as registerCheck } from "./commands/check.ts";
 import { register as registerCompletion } from "./commands/completion.ts";
 import { register as registerController } from "./commands/controller.ts";
+import { register as registerDoctor } from "./commands/doctor.ts";
 import { register as registerEngine } from "./commands/engine.ts";
 import { register as registerExplain } from "./commands/explain.ts";
 import { layOutHelp } from "./commands/help.ts";
@@ -22,6 +23,7 @@ export function commandLine(): Command {
   layOutHelp(program);
   registerInstall(program);
   registerCheck(program);
+  registerDoctor(program);
   registerPlan(program);
   registerUninstall(program);
   registerSystemdUnit(program);

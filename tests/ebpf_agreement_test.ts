@@ -6,11 +6,11 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
 import { EbpfEngine } from "../src/engine/ebpf/ebpf_engine.ts";
+import { rulesOfEbpf } from "../src/engine/ebpf/explain.ts";
 import type { InboundWay } from "../src/engine/ebpf/interface.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import type { RedirectConfig } from "../src/redirect/config.ts";
 import { evaluate, type Packet } from "../src/redirect/evaluate.ts";
-import type { Ruleset } from "../src/redirect/ruleset.ts";
 import {
   agreementLaboratory,
   type Attempt,
@@ -63,17 +63,6 @@ function possible(config: RedirectConfig): RedirectConfig {
   };
 }
 
-/** Nothing is translated, so that nothing depends on zones of connection tracking. */
-function withoutZones(ruleset: Ruleset): Ruleset {
-  return {
-    ...ruleset,
-    families: ruleset.families.map((rules) => ({
-      ...rules,
-      tables: rules.tables.filter(({ name }) => name !== "raw"),
-    })),
-  };
-}
-
 /** Each stands in docs/differences.md. */
 function isKnownDifference(probe: SourcedProbe): boolean {
   const forwarded = probe.through !== undefined && !endsInPod(probe);
@@ -91,7 +80,7 @@ function agree(pods: Pods, inbound: InboundWay, attempt: Attempt): void {
     engine.apply(ruleset);
     assert.deepEqual(engine.verify(ruleset), []);
     flushConntrack();
-    return withoutZones(ruleset);
+    return rulesOfEbpf(ruleset);
   });
   lab.listenAgain();
   const walk = (packet: Packet) => evaluate(ruleset, packet);

@@ -21,6 +21,8 @@ export class AgentMetrics {
   readonly phaseSeconds: Histogram;
   readonly socketErrors: Counter;
   readonly ledgerErrors: Counter;
+  readonly rulesChecks: Counter;
+  readonly earlyPods: Counter;
   readonly podRequests: Counter;
   readonly watchRestarts: Counter;
 
@@ -74,6 +76,14 @@ export class AgentMetrics {
     this.ledgerErrors = registry.counter(
       "kuma_cni_ledger_errors_total",
       "Reports of plugin calls that could not be kept in the ledger",
+    );
+    this.rulesChecks = registry.counter(
+      "kuma_cni_rules_checks_total",
+      "Comparisons of a running pod's rules with the ledger, by result",
+    );
+    this.earlyPods = registry.counter(
+      "kuma_cni_early_pods_total",
+      "Looks at meshed pods that the ledger does not know, by result",
     );
     this.podRequests = registry.counter(
       "kuma_cni_agent_pod_requests_total",

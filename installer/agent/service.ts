@@ -6,7 +6,7 @@ import type { Sink } from "../../src/log/log.ts";
 import { stderrSink } from "../../src/log/stderr.ts";
 import { ClusterConnection } from "../cluster/cluster_connection.ts";
 import { nodeName } from "../cluster/own_pod.ts";
-import { Ledger } from "../ledger/ledger.ts";
+import { RunningPods } from "../ledger/running_pods.ts";
 import type { Observer, Service, ServiceContext, State } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { buildInfo } from "./build_info.ts";
@@ -17,6 +17,9 @@ import { MetricsRegistry } from "./metrics.ts";
 import { PodCache } from "./pod_cache.ts";
 import { SocketServer } from "./socket_server.ts";
 import { WatchLog } from "./watch_log.ts";
+
+/** Milliseconds from a change of a pod to the look at it. */
+const lookAfter = 350;
 
 /** Serves the agent's socket, and health and metrics when a port is set. */
 export class AgentService implements Service {
@@ -32,6 +35,8 @@ export class AgentService implements Service {
   #socket: SocketServer | undefined;
   #http: Deno.HttpServer | undefined;
   #lastSocketTrouble = "";
+  #running: RunningPods | undefined;
+  #soon: ReturnType<typeof setTimeout> | undefined;
 
   constructor(private readonly settings: Settings) {
     this.#sink = stderrSink(settings.logFormat);
@@ -95,6 +100,11 @@ export class AgentService implements Service {
       () => this.#cache?.ageSeconds,
     );
     registry.gauge(
+      "kuma_cni_drifted_pods",
+      "Running pods whose rules differ from the ledger, as far as it was looked",
+      () => this.#running?.drifted ?? 0,
+    );
+    registry.gauge(
       "process_resident_memory_bytes",
       "Resident memory size in bytes",
       () => Deno.memoryUsage().rss,
@@ -107,6 +117,7 @@ export class AgentService implements Service {
     const context = this.#context;
     if (context === undefined) return;
     this.#health?.tick();
+    this.#runningPods(context).tick();
     try {
       this.#startCache(context);
       this.#socket ??= new SocketServer(
@@ -143,6 +154,7 @@ export class AgentService implements Service {
   }
 
   async stop(): Promise<void> {
+    clearTimeout(this.#soon);
     this.#health?.stop();
     this.#cache?.stop();
     this.#socket?.close();
@@ -163,13 +175,34 @@ export class AgentService implements Service {
     const context = this.#context;
     if (context === undefined) return;
     try {
-      new Ledger(context.paths.stateDir).record(report);
+      this.#runningPods(context).ledger.record(report);
     } catch (error) {
       this.metrics.ledgerErrors.increment();
       context.log.debug("Report of a plugin call is not in the ledger", {
         reason: messageOf(error),
       });
     }
+  }
+
+  #runningPods(context: ServiceContext): RunningPods {
+    return this.#running ??= new RunningPods({
+      settings: this.settings,
+      stateFolder: context.paths.stateDir,
+      log: context.log,
+      client: () => this.#connection.client(),
+      pods: () => this.#cache?.all(),
+      checked: (result) => this.metrics.rulesChecks.increment({ result }),
+      early: (result) => this.metrics.earlyPods.increment({ result }),
+    });
+  }
+
+  /** A pod that started without its rules waits for them; several changes are one look. */
+  #lookSoon(): void {
+    if (this.settings.repairEarlyPods === "off") return;
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      this.#running?.tick();
+    }, lookAfter);
   }
 
   #startCache(context: ServiceContext): void {
@@ -179,6 +212,7 @@ export class AgentService implements Service {
     const cache = new PodCache(connect, (signal) => nodeName(this.settings, connect(), signal), {
       observer: {
         synchronized: (pods) => log.synchronized(pods),
+        changed: () => this.#lookSoon(),
         interrupted: (error, retryMilliseconds) => {
           this.metrics.watchRestarts.increment();
           log.interrupted(error, retryMilliseconds);

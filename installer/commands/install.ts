@@ -2,6 +2,7 @@
 import type { Command } from "@commander-js/extra-typings";
 import { messageOf } from "../../src/text/message_of.ts";
 import { buildInfo } from "../agent/build_info.ts";
+import { ChangeMemory } from "../loop/change_memory.ts";
 import { MemoryService } from "../agent/memory.ts";
 import { PinSweep } from "../agent/pin_sweep.ts";
 import { nearestName } from "../../src/text/nearest.ts";
@@ -59,13 +60,15 @@ async function install(command: Command): Promise<void> {
     Deno.exit(code);
   };
   const sourceDir = sourceDirOf(settings);
+  const operations = new Operations();
   const services = [
     new AgentService(settings),
+    new ChangeMemory(operations),
     new MemoryService(),
     ...(settings.mountedBpffs === "" ? [] : [pinSweepOf(settings)]),
     ...(settings.removeOwnTaint ? [ownTaintOf(settings)] : []),
   ];
-  const agent = new ReconcileLoop(settings, new Operations(), sourceDir, log, { services });
+  const agent = new ReconcileLoop(settings, operations, sourceDir, log, { services });
   // As process 1 of a container the default of these signals would be to ignore them.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
     Deno.addSignalListener(signal, () => agent.stop());

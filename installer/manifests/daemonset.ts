@@ -145,6 +145,7 @@ function environment(values: Values, { cni }: Names): Tree[] {
     ...unlessDefault("CNI_LOG_FORMAT", logFormat === "text", logFormat),
     ...unlessDefault("CNI_RUNTIME", runtime === "auto", runtime),
     ...unlessDefault("CNI_CONF_NAME_IS_LOADED", !values.get("cni.confNameIsLoaded"), "true"),
+    ...unlessDefault("SHIM", values.get("cni.shim.enabled"), "false"),
     ...unlessDefault("MOUNTED_BPFFS", !usesEbpf(values), MOUNTED_BPFFS),
     ...unlessDefault("KUMA_CNI_UNINSTALL", !values.get("cni.uninstall.onStop"), "true"),
     ...unlessDefault(

@@ -286,6 +286,12 @@ export const valueDeclarations = {
     "Whether it may get DaemonSets, to tell a removal for good from a restart",
     "ClusterRole: daemonsets get",
   ),
+  "cni.shim.enabled": value(
+    truth,
+    true,
+    "Whether runtimes start the shim, which has the agent answer calls; false: the plugin each time",
+    "DaemonSet: SHIM",
+  ),
   "cni.uninstall.onStop": value(
     truth,
     false,

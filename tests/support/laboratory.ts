@@ -191,12 +191,12 @@ export class Laboratory implements Disposable {
 
   /** Ends all listeners and starts them anew, as sidecar and application do after the rules are there. */
   listenAgain(): void {
-    this.#close();
+    this.stopListening();
     this.#listen(this.#options);
   }
 
   /** Ends all listeners. */
-  #close(): void {
+  stopListening(): void {
     for (const { socket } of [...this.#tcp.splice(0), ...this.#udp.splice(0)]) socket.close();
   }
 
@@ -204,6 +204,13 @@ export class Laboratory implements Disposable {
   #asPod<T>(work: () => T): T {
     const { cgroup } = this.#options;
     return cgroup === undefined ? work() : cgroup.run(work);
+  }
+
+  /** Takes the connection that a client of the caller's has made, and tells where it has come to. */
+  take(client: TcpSocket, timeoutMs = 200): Landing {
+    const accepted = this.#accept(timeoutMs);
+    if (accepted === undefined) return { end: "lost", answered: false };
+    return describeConnection(client, accepted, timeoutMs);
   }
 
   /** Does what asks the kernel for the calling thread's user, not for the socket's. */
@@ -371,7 +378,7 @@ export class Laboratory implements Disposable {
 
   /** Closes all sockets and deletes the namespaces. */
   [Symbol.dispose](): void {
-    this.#close();
+    this.stopListening();
     for (const namespace of [this.#pod, this.#peer, ...this.#guests.values()]) {
       namespace[Symbol.dispose]();
     }
