@@ -433,6 +433,18 @@ test("a configuration changes under a running pod, listeners stay known", () => 
   assert.equal(pod.objects().programs.length, programs.length - 4);
 });
 
+test("another folder of pins takes over, and one program decides", () => {
+  using pod = new TestPod();
+  pod.capture();
+  const other = pod.engine({ pinFolder: pinFolderOf(pod.bpffs.path, "sandbox-2") });
+  pod.lab.inPod(() => other.apply(pod.ruleset()));
+  assert.equal(pod.objects().programs.length, PROGRAM_NAMES.length + 1);
+  assert.equal(pod.inbound(8080), "pod:15006");
+  assert.deepEqual(pod.lab.inPod(() => other.verify(pod.ruleset())), []);
+  assert.equal(unpin(pod.pinFolder), true);
+  assert.equal(pod.inbound(8080), "pod:15006");
+});
+
 test("two pods with the same addresses do not know of each other", () => {
   using first = new TestPod();
   using second = new TestPod();
