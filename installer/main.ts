@@ -11,6 +11,7 @@ import { layOutHelp } from "./commands/help.ts";
 import { register as registerInstall } from "./commands/install.ts";
 import { register as registerManifests } from "./commands/manifests.ts";
 import { register as registerPlan } from "./commands/plan.ts";
+import { register as registerPods } from "./commands/pods.ts";
 import { register as registerRules } from "./commands/rules.ts";
 import { register as registerSystemdUnit } from "./commands/systemd_unit.ts";
 import { register as registerUninstall } from "./commands/uninstall.ts";
@@ -25,6 +26,7 @@ export function commandLine(): Command {
   registerCheck(program);
   registerDoctor(program);
   registerPlan(program);
+  registerPods(program);
   registerUninstall(program);
   registerSystemdUnit(program);
   registerRules(program);
