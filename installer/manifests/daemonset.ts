@@ -1,5 +1,6 @@
 /** The DaemonSet that runs install-cni on the nodes. */
 import type { KubernetesObject, Names } from "./objects.ts";
+import { mayEnterPods } from "./rights.ts";
 import type { Tree } from "./tree.ts";
 import type { Values } from "./values.ts";
 
@@ -45,6 +46,8 @@ export function daemonSet(values: Values, names: Names, facts: DaemonSetFacts): 
 function podSpec(values: Values, names: Names, facts: DaemonSetFacts): Tree {
   return {
     serviceAccountName: names.cni,
+    // Whose a network namespace is only its processes prove.
+    ...(values.get("cni.repair.earlyPods") === "off" ? {} : { hostPID: true }),
     automountServiceAccountToken: true,
     ...unlessEmpty("priorityClassName", values.get("cni.priorityClassName")),
     ...unlessEmpty("nodeSelector", values.get("cni.nodeSelector")),
@@ -69,6 +72,9 @@ function podSpec(values: Values, names: Names, facts: DaemonSetFacts): Tree {
         hostPath: { path: values.get("cni.netDir"), type: netDirType(values) },
       },
       { name: "tmp", emptyDir: {} },
+      ...(mayEnterPods(values)
+        ? [{ name: "netns", hostPath: { path: "/run/netns", type: "DirectoryOrCreate" } }]
+        : []),
       ...values.get("cni.hostFolders").map((path, i) => ({
         name: `host-folder-${i}`,
         hostPath: { path, type: "Directory" },
@@ -102,6 +108,15 @@ function container(values: Values, names: Names, facts: DaemonSetFacts): Tree {
       { name: "cni-bin-dir", mountPath: "/host/opt/cni/bin" },
       { name: "cni-net-dir", mountPath: "/host/etc/cni/net.d" },
       { name: "tmp", mountPath: "/tmp" },
+      // The runtime mounts each pod's namespace there while this container runs.
+      ...(mayEnterPods(values)
+        ? [{
+          name: "netns",
+          mountPath: "/host/run/netns",
+          readOnly: true,
+          mountPropagation: "HostToContainer",
+        }]
+        : []),
       ...values.get("cni.hostFolders").map((path, i) => ({
         name: `host-folder-${i}`,
         mountPath: `/host${path}`,
@@ -115,6 +130,9 @@ function environment(values: Values, { cni }: Names): Tree[] {
   const port = values.get("cni.healthPort");
   const runtime = values.get("cni.runtime");
   const logFormat = values.get("cni.logFormat");
+  const sweep = values.get("cni.repair.sweepSeconds");
+  const drift = values.get("cni.repair.drift");
+  const earlyPods = values.get("cni.repair.earlyPods");
   const field = (name: string, fieldPath: string) => ({
     name,
     valueFrom: { fieldRef: { apiVersion: "v1", fieldPath } },
@@ -140,6 +158,9 @@ function environment(values: Values, { cni }: Names): Tree[] {
       !values.get("cni.uninstall.whenRefused"),
       "true",
     ),
+    ...unlessDefault("SWEEP_INTERVAL", sweep === 600, String(sweep)),
+    ...unlessDefault("REPAIR", drift === "report", drift),
+    ...unlessDefault("REPAIR_EARLY_PODS", earlyPods === "off", earlyPods),
     field("POD_NAME", "metadata.name"),
     field("POD_NAMESPACE", "metadata.namespace"),
     field("NODE_NAME", "spec.nodeName"),
@@ -175,8 +196,25 @@ function probes(delay: number, port: number): Tree {
 /** The API server refuses a privileged container that must not gain privileges. */
 function containerSecurity(values: Values): Tree {
   const { allowPrivilegeEscalation, ...others } = values.get("cni.containerSecurityContext");
+  const needed = neededCapabilities(values);
+  const added = needed.length > 0 && others.privileged !== true
+    ? { capabilities: withCapabilities((others.capabilities ?? {}) as Tree, needed) }
+    : {};
   const isLeftOut = allowPrivilegeEscalation === undefined || others.privileged === true;
-  return isLeftOut ? others : { allowPrivilegeEscalation, ...others };
+  return { ...(isLeftOut ? {} : { allowPrivilegeEscalation }), ...others, ...added };
+}
+
+/** Not "CAP_SYS_ADMIN": the API server refuses that spelling without privilege escalation. */
+function neededCapabilities(values: Values): readonly string[] {
+  return [
+    ...(mayEnterPods(values) ? ["NET_ADMIN", "SYS_ADMIN"] : []),
+    ...(values.get("cni.repair.earlyPods") === "off" ? [] : ["SYS_PTRACE"]),
+  ];
+}
+
+function withCapabilities(capabilities: Tree, needed: readonly string[]): Tree {
+  const given = (capabilities.add ?? []) as readonly string[];
+  return { ...capabilities, add: [...new Set([...given, ...needed])] };
 }
 
 function unlessEmpty(field: string, value: string | Tree | Readonly<Record<string, string>>): Tree {
