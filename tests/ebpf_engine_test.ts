@@ -153,12 +153,15 @@ async function assertGone({ programs, maps }: { programs: number[]; maps: number
   assert.deepEqual(left(), []);
 }
 
-/** Libraries are loaded when they are first needed, which Deno's tests take for a leak. */
-function test(name: string, fn: () => void | Promise<void>): void {
-  Deno.test({ name: `eBPF engine: ${name}`, sanitizeResources: false, fn });
+// Loaded now: Deno's tests take a library that a test loads for a leak.
+{
+  using pod = new TestPod();
+  pod.capture();
+  pod.lab.inPod(() => pod.engine({ inbound: "nftables" }).apply(pod.ruleset()));
+  sweepPins(pod.bpffs.path);
 }
 
-test("applied twice is the same, CHECK notices what is gone or changed, apply heals", () => {
+Deno.test("eBPF engine: applied twice is the same, CHECK notices what is gone or changed, apply heals", () => {
   using pod = new TestPod();
   const [engine, ruleset] = [pod.engine(), pod.ruleset()];
   const differences = (of = ruleset) => pod.lab.inPod(() => engine.verify(of));
@@ -191,7 +194,7 @@ test("applied twice is the same, CHECK notices what is gone or changed, apply he
   assert.deepEqual(pod.lab.inPod(() => engine.verify(NOTHING)), []);
 });
 
-test("captures the traffic of the vectors' pods as the rules say", () => {
+Deno.test("eBPF engine: captures the traffic of the vectors' pods as the rules say", () => {
   using pod = new TestPod();
   pod.capture();
   const { ipv4, ipv6 } = PEER;
@@ -225,7 +228,7 @@ test("captures the traffic of the vectors' pods as the rules say", () => {
   assert.deepEqual([question.place, question.at?.port, question.answered], ["pod", 15053, true]);
 });
 
-test("both ends see the addresses that they would see without redirection", () => {
+Deno.test("eBPF engine: both ends see the addresses that they would see without redirection", () => {
   using pod = new TestPod();
   pod.capture();
   for (const family of ["ipv4", "ipv6"] as const) {
@@ -245,7 +248,7 @@ test("both ends see the addresses that they would see without redirection", () =
   }
 });
 
-test("follows IPv4 in IPv6 sockets, MPTCP, data with the SYN, and sockets that connect again", () => {
+Deno.test("eBPF engine: follows IPv4 in IPv6 sockets, MPTCP, data with the SYN, and sockets that connect again", () => {
   using pod = new TestPod();
   pod.capture();
   const to = { address: PEER.ipv4, port: 80 };
@@ -283,7 +286,7 @@ test("follows IPv4 in IPv6 sockets, MPTCP, data with the SYN, and sockets that c
   }
 });
 
-test("listeners that share a port share the connections", () => {
+Deno.test("eBPF engine: listeners that share a port share the connections", () => {
   using pod = new TestPod();
   pod.capture();
   pod.lab.stopListening();
@@ -309,7 +312,7 @@ test("listeners that share a port share the connections", () => {
   assert.notEqual(listeners[3]!.accept(), undefined);
 });
 
-test("the check of the init container kuma-validation passes", () => {
+Deno.test("eBPF engine: the check of the init container kuma-validation passes", () => {
   using pod = new TestPod();
   pod.capture();
   pod.lab.stopListening();
@@ -322,7 +325,7 @@ test("the check of the init container kuma-validation passes", () => {
   assert.deepEqual(validate(), []);
 });
 
-test("fails closed: without a listening sidecar nothing reaches the application", () => {
+Deno.test("eBPF engine: fails closed: without a listening sidecar nothing reaches the application", () => {
   using pod = new TestPod();
   const ruleset = pod.ruleset();
   pod.lab.inPod(() => pod.engine().apply(ruleset));
@@ -335,7 +338,7 @@ test("fails closed: without a listening sidecar nothing reaches the application"
   assert.deepEqual([counters.inbound, counters.refused, counters.lost], [1n, 1n, 0n]);
 });
 
-test("the sidecar stops and starts: refused meanwhile, found again afterwards", () => {
+Deno.test("eBPF engine: the sidecar stops and starts: refused meanwhile, found again afterwards", () => {
   using pod = new TestPod();
   pod.capture();
   for (let round = 0; round < 3; round++) {
@@ -349,7 +352,7 @@ test("the sidecar stops and starts: refused meanwhile, found again afterwards", 
   assert.equal(pod.outbound(APP, PEER.ipv6), "pod:15001");
 });
 
-test("failed connections leave no entry behind", () => {
+Deno.test("eBPF engine: failed connections leave no entry behind", () => {
   using pod = new TestPod();
   pod.capture();
   pod.lab.stopListening();
@@ -364,7 +367,7 @@ test("failed connections leave no entry behind", () => {
   assert.equal(pod.inFlight(), 0);
 });
 
-test("nothing is left of an apply that fails", () => {
+Deno.test("eBPF engine: nothing is left of an apply that fails", () => {
   using pod = new TestPod();
   const before = pod.hasPassthroughAddress();
   const pinFolder = "/proc/self/kuma-cni/not-a-bpffs";
@@ -378,7 +381,7 @@ test("nothing is left of an apply that fails", () => {
   assert.deepEqual([pod.nftables(), pod.hasPassthroughAddress()], [0, before]);
 });
 
-test("without a BPF file system nftables redirects what comes in", () => {
+Deno.test("eBPF engine: without a BPF file system nftables redirects what comes in", () => {
   using pod = new TestPod();
   const engine = pod.engine({ pinFolder: "/proc/self/kuma-cni/not-a-bpffs" });
   const ruleset = pod.ruleset();
@@ -398,7 +401,7 @@ test("without a BPF file system nftables redirects what comes in", () => {
   assert.deepEqual(pod.lab.inPod(() => pod.engine().verify(ruleset)), []);
 });
 
-test("takes over from nftables, and nftables from it", () => {
+Deno.test("eBPF engine: takes over from nftables, and nftables from it", () => {
   using pod = new TestPod();
   const [nftables, ruleset] = [new NftablesEngine(), pod.ruleset()];
   pod.lab.inPod(() => nftables.apply(ruleset));
@@ -414,7 +417,7 @@ test("takes over from nftables, and nftables from it", () => {
   assert.equal(pod.inbound(8080), "pod:15006");
 });
 
-test("a configuration changes under a running pod, listeners stay known", () => {
+Deno.test("eBPF engine: a configuration changes under a running pod, listeners stay known", () => {
   using pod = new TestPod();
   pod.capture();
   const changed = {
@@ -433,7 +436,7 @@ test("a configuration changes under a running pod, listeners stay known", () => 
   assert.equal(pod.objects().programs.length, programs.length - 4);
 });
 
-test("another folder of pins takes over, and one program decides", () => {
+Deno.test("eBPF engine: another folder of pins takes over, and one program decides", () => {
   using pod = new TestPod();
   pod.capture();
   const other = pod.engine({ pinFolder: pinFolderOf(pod.bpffs.path, "sandbox-2") });
@@ -445,7 +448,7 @@ test("another folder of pins takes over, and one program decides", () => {
   assert.equal(pod.inbound(8080), "pod:15006");
 });
 
-test("two pods with the same addresses do not know of each other", () => {
+Deno.test("eBPF engine: two pods with the same addresses do not know of each other", () => {
   using first = new TestPod();
   using second = new TestPod();
   first.capture();
@@ -459,7 +462,7 @@ test("two pods with the same addresses do not know of each other", () => {
   assert.deepEqual([first, second].map((pod) => pod.inbound(8080)), ["pod:8080", "pod:15006"]);
 });
 
-test("lives beside a program at the parent that allows others, and says so when it does not", () => {
+Deno.test("eBPF engine: lives beside a program at the parent that allows others, and says so when it does not", () => {
   for (const multi of [true, false]) {
     using parent = new PodCgroup();
     using _ = multi ? attachBeside(parent.path) : attachAlone(parent.path);
@@ -480,7 +483,7 @@ test("lives beside a program at the parent that allows others, and says so when 
   }
 });
 
-test("a pod that is deleted under load leaves no program, map or pin", async () => {
+Deno.test("eBPF engine: a pod that is deleted under load leaves no program, map or pin", async () => {
   using bpffs = new BpfFileSystem();
   const pinFolder = pinFolderOf(bpffs.path, "sandbox-2");
   let objects: { programs: number[]; maps: number[] };
@@ -504,7 +507,7 @@ test("a pod that is deleted under load leaves no program, map or pin", async () 
   await assertGone(objects);
 });
 
-test("pins of a sandbox that nobody knows go, and IDs name no other folder", () => {
+Deno.test("eBPF engine: pins of a sandbox that nobody knows go, and IDs name no other folder", () => {
   using pod = new TestPod();
   pod.capture();
   assert.deepEqual(
@@ -515,7 +518,7 @@ test("pins of a sandbox that nobody knows go, and IDs name no other folder", () 
   assert.throws(() => pinFolderOf("/sys/fs/bpf", "../x"), TypeError);
 });
 
-test("a new sandbox in the pod's cgroup starts anew", () => {
+Deno.test("eBPF engine: a new sandbox in the pod's cgroup starts anew", () => {
   using first = new TestPod();
   first.capture();
   const before = first.objects();
@@ -528,7 +531,7 @@ test("a new sandbox in the pod's cgroup starts anew", () => {
   assert.ok([...installed.mapIds].every((id) => !before.maps.includes(id)), "listeners of another");
 });
 
-test("16 threads: the sidecar is told each original destination", () => {
+Deno.test("eBPF engine: 16 threads: the sidecar is told each original destination", () => {
   using pod = new TestPod();
   pod.capture();
   pod.lab.stopListening();
@@ -548,7 +551,7 @@ test("16 threads: the sidecar is told each original destination", () => {
   assert.equal(readCounters(pod.cgroup.path)?.lost, 0n);
 });
 
-test("cgroups of this test lie below those of version 2", () => {
+Deno.test("eBPF engine: cgroups of this test lie below those of version 2", () => {
   using cgroup = new PodCgroup();
   assert.ok(cgroup.path.startsWith(unifiedCgroups()));
   assert.equal(readCounters(cgroup.path), undefined);

@@ -16,6 +16,7 @@ export class AgentMetrics {
   readonly calls: Counter;
   readonly failures: Counter;
   readonly skips: Counter;
+  readonly ebpfFallbacks: Counter;
   readonly bytecode: Counter;
   readonly phaseSeconds: Histogram;
   readonly socketErrors: Counter;
@@ -54,6 +55,10 @@ export class AgentMetrics {
     this.skips = registry.counter(
       "kuma_cni_skipped_pods_total",
       "Pods that were skipped, by reason",
+    );
+    this.ebpfFallbacks = registry.counter(
+      "kuma_cni_ebpf_fallbacks_total",
+      "Pods that were to be redirected by the engine ebpf and got other rules, by reason",
     );
     this.bytecode = registry.counter(
       "kuma_cni_plugin_bytecode_total",
@@ -99,6 +104,9 @@ export class AgentMetrics {
     }
     if (outcome.result === "skipped") {
       this.skips.increment({ reason: labelValue(outcome.reason ?? "unknown") });
+    }
+    if (outcome.fallback !== undefined) {
+      this.ebpfFallbacks.increment({ reason: labelValue(outcome.fallback) });
     }
     if (outcome.bytecode !== undefined) {
       this.bytecode.increment({ state: labelValue(outcome.bytecode) });

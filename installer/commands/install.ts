@@ -4,6 +4,7 @@ import { messageOf } from "../../src/text/message_of.ts";
 import { buildInfo } from "../agent/build_info.ts";
 import { ChangeMemory } from "../loop/change_memory.ts";
 import { MemoryService } from "../agent/memory.ts";
+import { PinSweep } from "../agent/pin_sweep.ts";
 import { nearestName } from "../../src/text/nearest.ts";
 import { quote } from "../../src/text/quote.ts";
 import { AgentService } from "../agent/service.ts";
@@ -64,6 +65,7 @@ async function install(command: Command): Promise<void> {
     new AgentService(settings),
     new ChangeMemory(operations),
     new MemoryService(),
+    ...(settings.mountedBpffs === "" ? [] : [pinSweepOf(settings)]),
     ...(settings.removeOwnTaint ? [ownTaintOf(settings)] : []),
   ];
   const agent = new ReconcileLoop(settings, operations, sourceDir, log, { services });
@@ -114,6 +116,10 @@ async function install(command: Command): Promise<void> {
     fail(exitCodes.stay, messageOf(error));
   }
   Deno.exit(0);
+}
+
+function pinSweepOf({ mountedBpffs }: Settings): PinSweep {
+  return new PinSweep(mountedBpffs, () => import("../../src/engine/ebpf/ebpf_engine.ts"));
 }
 
 function ownTaintOf(settings: Settings): OwnTaint {

@@ -1,5 +1,6 @@
 /** The DaemonSet that runs install-cni on the nodes. */
 import type { KubernetesObject, Names } from "./objects.ts";
+import { usesEbpf } from "./network_config.ts";
 import { mayEnterPods } from "./rights.ts";
 import type { Tree } from "./tree.ts";
 import type { Values } from "./values.ts";
@@ -10,6 +11,9 @@ export interface DaemonSetFacts {
   /** Hash of the plugin's configuration: pods are replaced when it changes. */
   readonly checksum: string;
 }
+
+/** Profiles of AppArmor deny writing below the container's own /sys. */
+const MOUNTED_BPFFS = "/host/sys/fs/bpf";
 
 /** Makes the DaemonSet; its name and its selector may never change. */
 export function daemonSet(values: Values, names: Names, facts: DaemonSetFacts): KubernetesObject {
@@ -75,6 +79,12 @@ function podSpec(values: Values, names: Names, facts: DaemonSetFacts): Tree {
       ...(mayEnterPods(values)
         ? [{ name: "netns", hostPath: { path: "/run/netns", type: "DirectoryOrCreate" } }]
         : []),
+      ...(usesEbpf(values)
+        ? [{
+          name: "bpffs",
+          hostPath: { path: values.get("experimental.ebpf.bpffsPath"), type: "Directory" },
+        }]
+        : []),
       ...values.get("cni.hostFolders").map((path, i) => ({
         name: `host-folder-${i}`,
         hostPath: { path, type: "Directory" },
@@ -117,6 +127,7 @@ function container(values: Values, names: Names, facts: DaemonSetFacts): Tree {
           mountPropagation: "HostToContainer",
         }]
         : []),
+      ...(usesEbpf(values) ? [{ name: "bpffs", mountPath: MOUNTED_BPFFS }] : []),
       ...values.get("cni.hostFolders").map((path, i) => ({
         name: `host-folder-${i}`,
         mountPath: `/host${path}`,
@@ -152,6 +163,7 @@ function environment(values: Values, { cni }: Names): Tree[] {
     ...unlessDefault("CNI_RUNTIME", runtime === "auto", runtime),
     ...unlessDefault("CNI_CONF_NAME_IS_LOADED", !values.get("cni.confNameIsLoaded"), "true"),
     ...unlessDefault("SHIM", values.get("cni.shim.enabled"), "false"),
+    ...unlessDefault("MOUNTED_BPFFS", !usesEbpf(values), MOUNTED_BPFFS),
     ...unlessDefault("KUMA_CNI_UNINSTALL", !values.get("cni.uninstall.onStop"), "true"),
     ...unlessDefault(
       "KUMA_CNI_UNINSTALL_WHEN_REFUSED",
@@ -209,6 +221,8 @@ function neededCapabilities(values: Values): readonly string[] {
   return [
     ...(mayEnterPods(values) ? ["NET_ADMIN", "SYS_ADMIN"] : []),
     ...(values.get("cni.repair.earlyPods") === "off" ? [] : ["SYS_PTRACE"]),
+    // Kernels before 6.4 let nobody else look at a pin where unprivileged programs are switched off.
+    ...(usesEbpf(values) ? ["BPF"] : []),
   ];
 }
 

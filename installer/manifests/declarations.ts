@@ -139,10 +139,22 @@ export const valueDeclarations = {
     "DaemonSet: CNI_LOG_FORMAT",
   ),
   "cni.engine": value(
-    oneOf("auto", "nftables", "iptables"),
+    oneOf("auto", "nftables", "iptables", "ebpf"),
     "auto",
     "What installs the rules in a pod",
     "ConfigMap: engine",
+  ),
+  "cni.ebpf.strict": value(
+    truth,
+    false,
+    "Whether a pod that the engine ebpf cannot serve fails instead of getting other rules",
+    "ConfigMap: ebpf.strict",
+  ),
+  "cni.ebpf.allowPods": value(
+    truth,
+    false,
+    "Whether a pod may ask for the engine ebpf by the annotation kuma.io/transparent-proxying-ebpf",
+    "ConfigMap: allow_pod_settings; DaemonSet",
   ),
   "cni.excludeNamespaces": value(
     namespacePatterns,
@@ -494,11 +506,41 @@ export const valueDeclarations = {
   ),
   "controlPlane": value(anyMapping, {}, "Values of the control plane", elsewhere),
   "transparentProxy": value(anyMapping, {}, "Values of the control plane", elsewhere),
-  "experimental.ebpf": value(
-    anyMapping,
-    {},
-    "Redirection by eBPF, which Kuma 2.14 and earlier can do; enabled must not be true here",
-    elsewhere,
+  "experimental.ebpf.enabled": value(
+    truth,
+    false,
+    "Whether the engine is ebpf; as cni.engine=ebpf",
+    "ConfigMap: engine; DaemonSet",
+  ),
+  "experimental.ebpf.bpffsPath": value(
+    path,
+    "/sys/fs/bpf",
+    "Host path of the BPF file system in which the engine ebpf pins",
+    "ConfigMap: ebpf.bpffs_path; DaemonSet: volume bpffs",
+  ),
+  "experimental.ebpf.cgroupPath": value(
+    path,
+    "/sys/fs/cgroup",
+    "Host path at or below which the engine ebpf finds the cgroups of pods",
+    "ConfigMap: ebpf.cgroup_path",
+  ),
+  "experimental.ebpf.instanceIPEnvVarName": value(
+    text,
+    "INSTANCE_IP",
+    "Of Kuma 2.14 and earlier; not used, the addresses of a pod are those of its namespace",
+    "nothing",
+  ),
+  "experimental.ebpf.tcAttachIface": value(
+    text,
+    "",
+    "Of Kuma 2.14 and earlier; not used, nothing is attached to an interface",
+    "nothing",
+  ),
+  "experimental.ebpf.programsSourcePath": value(
+    text,
+    "/tmp/kuma-ebpf",
+    "Of Kuma 2.14 and earlier; not used, the plugin brings its programs",
+    "nothing",
   ),
   "experimental.sidecarContainers": value(
     truth,

@@ -15,7 +15,7 @@ import { VERSION } from "../version.ts";
 import { bytecodeState } from "./bytecode.ts";
 
 /** How the call ended, in the agent's words, without what is known only at the end. */
-export type Result = Pick<CallOutcome, "result" | "reason" | "engine">;
+export type Result = Pick<CallOutcome, "result" | "reason" | "engine" | "fallback">;
 
 /** A field of all records; what a caller hands over can be as long as the kernel lets it. */
 function shown(name: string, value: string | undefined): Record<string, string> {

@@ -96,7 +96,9 @@ const choices: Partial<Record<ValueName, fc.Arbitrary<unknown>>> = {
   "cni.runtime": fc.constantFrom("auto", "containerd", "cri-o", "multus"),
   "cni.hostFolders": fc.array(path, { maxLength: 3 }),
   "cni.logLevel": fc.constantFrom("off", "info", "debug"),
-  "cni.engine": fc.constantFrom("auto", "nftables", "iptables"),
+  "cni.engine": fc.constantFrom("auto", "nftables", "iptables", "ebpf"),
+  "cni.ebpf.strict": flag,
+  "cni.ebpf.allowPods": flag,
   "cni.excludeNamespaces": fc.array(fc.oneof(word, fc.constantFrom("openshift-*", "kube-system"))),
   "cni.clusterDns": fc.constantFrom([], ["10.96.0.10"], ["fd00::a", "10.96.0.10"]),
   "cni.namespace": fc.oneof(word, fc.constant("kube-system")),
@@ -165,6 +167,10 @@ const choices: Partial<Record<ValueName, fc.Arbitrary<unknown>>> = {
   "instance": word,
   "skipRBAC": flag,
   "namespaceAllowList": fc.oneof(fc.constant([]), names),
+  "experimental.ebpf.enabled": flag,
+  "experimental.ebpf.bpffsPath": fc.oneof(path, fc.constant("/sys/fs/bpf")),
+  "experimental.ebpf.cgroupPath": fc.oneof(path, fc.constant("/sys/fs/cgroup")),
+  "experimental.ebpf.tcAttachIface": text,
   "controlPlane": fc.constant({ envVars: { X: "1" } }),
 };
 
