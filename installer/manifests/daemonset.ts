@@ -1,4 +1,5 @@
 /** The DaemonSet that runs install-cni on the nodes. */
+import { isRecord } from "../../src/json/record.ts";
 import type { KubernetesObject, Names } from "./objects.ts";
 import { usesEbpf } from "./network_config.ts";
 import { mayEnterPods } from "./rights.ts";
@@ -208,27 +209,26 @@ function probes(delay: number, port: number): Tree {
 /** The API server refuses a privileged container that must not gain privileges. */
 function containerSecurity(values: Values): Tree {
   const { allowPrivilegeEscalation, ...others } = values.get("cni.containerSecurityContext");
-  const needed = neededCapabilities(values);
-  const added = needed.length > 0 && others.privileged !== true
-    ? { capabilities: withCapabilities((others.capabilities ?? {}) as Tree, needed) }
-    : {};
-  const isLeftOut = allowPrivilegeEscalation === undefined || others.privileged === true;
-  return { ...(isLeftOut ? {} : { allowPrivilegeEscalation }), ...others, ...added };
-}
-
-/** Not "CAP_SYS_ADMIN": the API server refuses that spelling without privilege escalation. */
-function neededCapabilities(values: Values): readonly string[] {
-  return [
-    ...(mayEnterPods(values) ? ["NET_ADMIN", "SYS_ADMIN"] : []),
-    ...(values.get("cni.repair.earlyPods") === "off" ? [] : ["SYS_PTRACE"]),
+  if (others.privileged === true) return others;
+  const security = allowPrivilegeEscalation === undefined
+    ? others
+    : { allowPrivilegeEscalation, ...others };
+  const added = [
     // Kernels before 6.4 let nobody else look at a pin where unprivileged programs are switched off.
     ...(usesEbpf(values) ? ["BPF"] : []),
+    // Not "CAP_SYS_ADMIN": the API server refuses that spelling without privilege escalation.
+    ...(values.get("cni.shim.capabilities") || mayEnterPods(values)
+      ? ["NET_ADMIN", "SYS_ADMIN"]
+      : []),
+    ...(values.get("cni.repair.earlyPods") === "off" ? [] : ["SYS_PTRACE"]),
   ];
-}
-
-function withCapabilities(capabilities: Tree, needed: readonly string[]): Tree {
-  const given = (capabilities.add ?? []) as readonly string[];
-  return { ...capabilities, add: [...new Set([...given, ...needed])] };
+  if (added.length === 0) return security;
+  const capabilities = isRecord(others.capabilities) ? others.capabilities : {};
+  const given = Array.isArray(capabilities.add) ? capabilities.add : [];
+  return {
+    ...security,
+    capabilities: { ...capabilities, add: [...new Set([...given, ...added])] },
+  };
 }
 
 function unlessEmpty(field: string, value: string | Tree | Readonly<Record<string, string>>): Tree {
