@@ -212,6 +212,24 @@ Deno.test("a privileged container is not told to gain no privileges, which the A
   equal(Object.hasOwn(security, "allowPrivilegeEscalation"), false);
 });
 
+Deno.test("the capabilities for meshed pods are asked for only by the value, and beside others", () => {
+  const capabilitiesOf = (values: Parameters<typeof objectsOf>[0]) => {
+    const daemonSet = find(objectsOf(values), "DaemonSet");
+    const [container] = memberAt(daemonSet, "spec.template.spec.containers") as Tree[];
+    return (container!.securityContext as Tree).capabilities;
+  };
+  deepEqual(capabilitiesOf({}), { drop: ["ALL"] });
+  const asked = { "cni.shim.capabilities": true };
+  deepEqual(capabilitiesOf(asked), { drop: ["ALL"], add: ["NET_ADMIN", "SYS_ADMIN"] });
+  const add = "cni.containerSecurityContext.capabilities.add";
+  deepEqual(capabilitiesOf({ ...asked, [add]: ["CHOWN", "SYS_ADMIN"] }), {
+    drop: ["ALL"],
+    add: ["CHOWN", "SYS_ADMIN", "NET_ADMIN"],
+  });
+  const privileged = { ...asked, "cni.containerSecurityContext.privileged": true };
+  deepEqual(capabilitiesOf(privileged), { drop: ["ALL"] });
+});
+
 Deno.test("OpenShift 3.11 gets no field that Kubernetes 1.11 does not have", () => {
   const row = platforms.find(({ name }) => name === "openshift-3.11")!.row({});
   const text = JSON.stringify(manifestObjects(resolveValues(treeOfRow(row))));

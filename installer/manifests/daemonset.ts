@@ -188,13 +188,23 @@ function probes(delay: number, port: number): Tree {
 /** The API server refuses a privileged container that must not gain privileges. */
 function containerSecurity(values: Values): Tree {
   const { allowPrivilegeEscalation, ...others } = values.get("cni.containerSecurityContext");
-  const isLeftOut = allowPrivilegeEscalation === undefined || others.privileged === true;
-  const security = isLeftOut ? others : { allowPrivilegeEscalation, ...others };
-  if (!usesEbpf(values) || others.privileged === true) return security;
-  // Kernels before 6.4 let nobody else look at a pin where unprivileged programs are switched off.
+  if (others.privileged === true) return others;
+  const security = allowPrivilegeEscalation === undefined
+    ? others
+    : { allowPrivilegeEscalation, ...others };
+  const added = [
+    // Kernels before 6.4 let nobody else look at a pin where unprivileged programs are switched off.
+    ...(usesEbpf(values) ? ["BPF"] : []),
+    // Not "CAP_SYS_ADMIN": the API server refuses that spelling without privilege escalation.
+    ...(values.get("cni.shim.capabilities") ? ["NET_ADMIN", "SYS_ADMIN"] : []),
+  ];
+  if (added.length === 0) return security;
   const capabilities = isRecord(others.capabilities) ? others.capabilities : {};
   const given = Array.isArray(capabilities.add) ? capabilities.add : [];
-  return { ...security, capabilities: { ...capabilities, add: [...new Set([...given, "BPF"])] } };
+  return {
+    ...security,
+    capabilities: { ...capabilities, add: [...new Set([...given, ...added])] },
+  };
 }
 
 function unlessEmpty(field: string, value: string | Tree | Readonly<Record<string, string>>): Tree {

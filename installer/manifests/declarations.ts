@@ -274,6 +274,12 @@ export const valueDeclarations = {
     "Security context of the container; docs/security.md says which host needs more",
     "DaemonSet: securityContext of the container",
   ),
+  "cni.shim.capabilities": value(
+    truth,
+    false,
+    "Whether the agent may enter meshed pods' network namespaces, so that they start as fast as others",
+    "DaemonSet: securityContext of the container, SYS_ADMIN and NET_ADMIN; docs/security.md",
+  ),
   "cni.rbac.watchPods": value(
     truth,
     false,
