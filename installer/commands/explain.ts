@@ -1,5 +1,6 @@
 /** `install-cni explain`: what happens to one packet, and because of which rule. */
 import { type Command, Option } from "@commander-js/extra-typings";
+import { explainByEbpf, rulesOfEbpf } from "../../src/engine/ebpf/explain.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import { evaluate } from "../../src/redirect/evaluate.ts";
 import { explainPacket, outcomeText, packetText } from "../../src/redirect/explain.ts";
@@ -43,6 +44,10 @@ export function register(program: Command): void {
       new Option("--state <state>", "state of the packet's connection")
         .choices(["new", "established", "related", "invalid", "untracked"] as const),
     )
+    .addOption(
+      new Option("--engine <name>", "tell also how this engine does it")
+        .choices(["ebpf"] as const),
+    )
     .addOption(outputOption(["text", "json", "yaml"]))
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
@@ -67,14 +72,20 @@ export function register(program: Command): void {
 
 interface Values extends RedirectOptionValues, Omit<PacketWords, "podIps"> {
   readonly podIp: string[];
+  readonly engine?: "ebpf" | undefined;
 }
 
 /** Walks the packet through a pod's rules. */
 function walk(input: RedirectInput & { readonly kind: "redirect" }, values: Values) {
   const { config } = input;
   const packet = readPacket({ ...values, podIps: values.podIp }, config.sidecarUid);
-  const evaluation = evaluate(compileRuleset(config, factsOf(values)), packet, values.loopback);
-  return { packet, evaluation };
+  const ruleset = compileRuleset(config, factsOf(values));
+  const met = values.engine === "ebpf" ? rulesOfEbpf(ruleset) : ruleset;
+  const evaluation = evaluate(met, packet, values.loopback);
+  if (values.engine !== "ebpf") return { packet, evaluation };
+  // The evaluator's notes tell what nf_tables does.
+  const notes = explainByEbpf(packet, evaluation, ruleset);
+  return { packet, evaluation: { ...evaluation, notes } };
 }
 
 function dataOf(input: RedirectInput, values: Values): unknown {

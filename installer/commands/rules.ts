@@ -1,5 +1,8 @@
 /** `install-cni rules`: what would be done to a pod, and why. */
 import { type Command, Option } from "@commander-js/extra-typings";
+import { cannot } from "../../src/engine/ebpf/cannot.ts";
+import { listPrograms } from "../../src/engine/ebpf/programs.ts";
+import type { EngineName } from "../../src/engine/engine.ts";
 import { planTables } from "../../src/engine/nftables/plan.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import {
@@ -28,7 +31,7 @@ import { print, type Style, styleOf, warn } from "./terminal.ts";
 export interface RulesOutput {
   readonly output: "text" | "wide" | "json" | "yaml" | "iptables-save" | "nft";
   /** Print rules in the syntax of this engine instead of words. */
-  readonly engine?: "nftables" | "iptables" | undefined;
+  readonly engine?: EngineName | undefined;
   readonly family?: "ipv4" | "ipv6" | undefined;
   /** List also the settings that have their defaults; JSON always has them. */
   readonly all?: boolean | undefined;
@@ -41,7 +44,7 @@ export function register(program: Command): void {
     .argument("<input>", INPUT_HELP)
     .addOption(
       new Option("--engine <name>", "print rules as this engine has them, not in words")
-        .choices(["nftables", "iptables"] as const),
+        .choices(["nftables", "iptables", "ebpf"] as const),
     )
     .addOption(
       new Option("--family <family>", "rules of one IP family only")
@@ -130,10 +133,25 @@ export function formatRules(
       }
       return [
         ...describeDecision({ ...input, allSettings: all }),
-        engine === "nftables"
-          ? nftText(planTables(shown, "inet"), { comments: shown.comments })
-          : iptablesText(shown),
+        textOfEngine(shown, engine),
       ].join("\n");
+  }
+}
+
+function textOfEngine(shown: Ruleset, engine: EngineName): string {
+  switch (engine) {
+    case "nftables":
+      return nftText(planTables(shown, "inet"), { comments: shown.comments });
+    case "iptables":
+      return iptablesText(shown);
+    case "ebpf": {
+      const reasons = cannot(shown);
+      return reasons.length === 0
+        ? listPrograms(shown)
+        : `The eBPF engine cannot do this, nftables is used instead:\n${
+          reasons.map((reason) => `  ${reason}\n`).join("")
+        }`;
+    }
   }
 }
 
