@@ -156,7 +156,7 @@ Deno.test("each output form, engine and family of the rules", () => {
   assert.match(format({ output: "text", engine: "nftables" }), /redirected\n[^]*\ntable inet kuma/);
   assert.match(format({ output: "text", engine: "iptables" }), /redirected\n[^]*\n# IPv4\n\*raw\n/);
   const programs = format({ output: "text", engine: "ebpf" });
-  assert.match(programs, /redirected\n[^]*\nprogram kuma_connect4\n[^]*  ; M6: outgoing traffic/);
+  assert.match(programs, /redirected\n[^]*\nprogram kuma_connect4\n[^]* ; M6: outgoing traffic/);
   assert.doesNotMatch(format({ output: "text", family: "ipv4" }), /Rules, IPv6/);
 });
 

@@ -16,6 +16,7 @@ export class AgentMetrics {
   readonly calls: Counter;
   readonly failures: Counter;
   readonly skips: Counter;
+  readonly ebpfFallbacks: Counter;
   readonly bytecode: Counter;
   readonly phaseSeconds: Histogram;
   readonly socketErrors: Counter;
@@ -23,6 +24,7 @@ export class AgentMetrics {
   readonly rulesChecks: Counter;
   readonly earlyPods: Counter;
   readonly podRequests: Counter;
+  readonly shimCalls: Counter;
   readonly watchRestarts: Counter;
 
   constructor(readonly registry: MetricsRegistry) {
@@ -55,6 +57,10 @@ export class AgentMetrics {
       "kuma_cni_skipped_pods_total",
       "Pods that were skipped, by reason",
     );
+    this.ebpfFallbacks = registry.counter(
+      "kuma_cni_ebpf_fallbacks_total",
+      "Pods that were to be redirected by the engine ebpf and got other rules, by reason",
+    );
     this.bytecode = registry.counter(
       "kuma_cni_plugin_bytecode_total",
       "Calls of the plugin by what V8 did with the bytecode of the build: used, missing, refused",
@@ -66,7 +72,7 @@ export class AgentMetrics {
     );
     this.socketErrors = registry.counter(
       "kuma_cni_agent_socket_errors_total",
-      "Connections to the agent's socket that were dropped, by cause",
+      "Connections to the agent's sockets that were dropped, by cause",
     );
     this.ledgerErrors = registry.counter(
       "kuma_cni_ledger_errors_total",
@@ -82,7 +88,11 @@ export class AgentMetrics {
     );
     this.podRequests = registry.counter(
       "kuma_cni_agent_pod_requests_total",
-      "Requests for a pod over the agent's socket, by source of the answer",
+      "Pods that the plugin's calls asked for, by source of the answer",
+    );
+    this.shimCalls = registry.counter(
+      "kuma_cni_agent_calls_total",
+      "Calls that the shim brought: served by the agent, or left to the plugin, with the reason",
     );
     this.watchRestarts = registry.counter(
       "kuma_cni_agent_watch_restarts_total",
@@ -99,6 +109,9 @@ export class AgentMetrics {
     }
     if (outcome.result === "skipped") {
       this.skips.increment({ reason: labelValue(outcome.reason ?? "unknown") });
+    }
+    if (outcome.fallback !== undefined) {
+      this.ebpfFallbacks.increment({ reason: labelValue(outcome.fallback) });
     }
     if (outcome.bytecode !== undefined) {
       this.bytecode.increment({ state: labelValue(outcome.bytecode) });

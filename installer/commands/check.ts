@@ -16,10 +16,11 @@ import type { Runtime } from "../runtime/runtime.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { warningsOfEntry } from "../settings/plugin_entry.ts";
-import { findingsOf, objectOf } from "./check_findings.ts";
+import { findingsOf, objectOf } from "../doctor/installed.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { checkRulesOf, engineOption } from "./engine.ts";
-import { type Finding, findingsText } from "./findings.ts";
+import type { Finding } from "../doctor/finding.ts";
+import { findingsText } from "./findings.ts";
 import { formatData, outputOption } from "./output.ts";
 import {
   allowPodSettingOption,

@@ -71,7 +71,9 @@ export class RunningPods {
       processes: seeProcesses,
       ownNamespaces,
       work: (proven, { life }, { config }, repair) => {
-        const setting = readPluginEntry(settings.networkConfig).settings.engine;
+        const { engine } = readPluginEntry(settings.networkConfig).settings;
+        // Programs are the plugin's to attach, which is on the host; the rules are the same.
+        const setting = engine === "ebpf" ? "auto" : engine;
         return workInProven(proven, life.ips, { setting, config }, repair);
       },
       counted: (result) => parts.early(result),

@@ -107,6 +107,16 @@ export const declarations = {
     help: "Path under which this program sees libcni's cache of the host; empty: var/lib/cni " +
       "below MOUNTED_HOST_ROOT",
   },
+  /** The host's BPF file system as this process sees it; empty: pins are not looked after. */
+  mountedBpffs: {
+    variable: "MOUNTED_BPFFS",
+    kind: "path",
+    default: "",
+    help:
+      "Path under which this program sees the host's BPF file system, to remove what the engine " +
+      "ebpf pinned for pods that are gone; empty: not looked after",
+    mattersTo: ["install", "uninstall"],
+  },
   logLevel: {
     variable: "CNI_LOG_LEVEL",
     kind: "level",

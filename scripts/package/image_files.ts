@@ -9,7 +9,7 @@ import { type Architecture, namesOf } from "./architecture.ts";
 import { componentsOf } from "./components.ts";
 import { type Documents, pluginPayload, type Programs } from "./programs.ts";
 import { billOfMaterials } from "./sbom.ts";
-import type { TarEntry } from "./tar.ts";
+import type { TarEntry } from "../../src/archive/tar.ts";
 
 /** Folder of the plugin, and of the container's processes. */
 export const pluginFolder = "opt/cni/bin";

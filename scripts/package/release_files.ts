@@ -10,7 +10,7 @@ import { manualPage } from "./manual_page.ts";
 import { digestOf } from "./oci.ts";
 import type { Documents, Programs } from "./programs.ts";
 import { billOfMaterials } from "./sbom.ts";
-import type { TarEntry } from "./tar.ts";
+import type { TarEntry } from "../../src/archive/tar.ts";
 
 /** What a release archive is made of. */
 export interface ReleaseContents {

@@ -159,6 +159,11 @@ export class Laboratory implements Disposable {
     return this.#pod.run(work);
   }
 
+  /** Does synchronous work on the remote host. */
+  inPeer<T>(work: () => T): T {
+    return this.#peer.run(work);
+  }
+
   /**
    * Makes one attempt. Source ports are not reused for a long time, so that an earlier probe's
    * connection tracking entry cannot decide a later one's way.

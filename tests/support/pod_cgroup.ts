@@ -28,10 +28,10 @@ export class PodCgroup implements Disposable {
   readonly #home: string;
 
   /** @param parent folder of another cgroup; the root unless told */
-  constructor(parent: string = unifiedCgroups()) {
+  constructor(parent: string = unifiedCgroups(), name: string = uniqueName("kuma-pod-")) {
     const own = /^0::(.*)$/m.exec(Deno.readTextFileSync("/proc/self/cgroup"))?.[1] ?? "/";
     this.#home = `${unifiedCgroups()}${own}`;
-    this.path = `${parent}/${uniqueName("kuma-pod-")}`;
+    this.path = `${parent}/${name}`;
     Deno.mkdirSync(this.path);
   }
 

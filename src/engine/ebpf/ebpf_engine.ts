@@ -14,7 +14,7 @@ import {
   pinBpfObject,
   updateLink,
 } from "../../linux/bpf.ts";
-import { EPERM, LinuxError } from "../../linux/errno.ts";
+import { EPERM, EPROTONOSUPPORT, LinuxError } from "../../linux/errno.ts";
 import { FileDescriptor, openForReading } from "../../linux/libc.ts";
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import { messageOf } from "../../text/message_of.ts";
@@ -196,17 +196,16 @@ export class EbpfEngine implements Engine {
       );
     }
     undo.forget();
-    if (way === "sk_lookup") new NftablesEngine().remove();
-    for (const { info } of before.at(LOOKUP_HOOK)) {
-      if (lookup === undefined) detachFromNamespace(info.id);
-    }
+    if (way === "sk_lookup") withNftables((nftables) => nftables.remove(), false);
+    // One that is still there belongs to another pin folder, or nothing comes in any more.
+    for (const { info } of before.at(LOOKUP_HOOK)) detachFromNamespace(info.id);
     if (lookup === undefined && this.options.pinFolder !== undefined) unpin(this.options.pinFolder);
     return {
       engine: this.name,
       backend: way,
       families: ruleset.families.map(({ family }) => family),
       ruleCount: ruleset.families.flatMap(natChains).flatMap(({ rules }) => rules).length,
-      notes,
+      notes: [...new Set(notes)],
     };
   }
 
@@ -240,13 +239,6 @@ export class EbpfEngine implements Engine {
       undo.add(() => detachLink(link));
       pinBpfObject(link, linkPin(pinFolder));
     });
-    const { id } = bpfProgramInfo(lookup);
-    for (const other of readIds(namespace)) if (other !== id) this.#replaceForeign(other, before);
-  }
-
-  /** Two of this engine's programs at one namespace come of two pin folders: the new one counts. */
-  #replaceForeign(id: number, before: InstalledPrograms): void {
-    if (before.at(LOOKUP_HOOK).some(({ info }) => info.id === id)) detachFromNamespace(id);
   }
 }
 
@@ -272,10 +264,6 @@ function refuse(ruleset: Ruleset): void {
   const reasons = cannot(ruleset);
   if (reasons.length === 0) return;
   throw new EngineError(`The eBPF engine cannot do this: ${reasons.join("; ")}`, "ebpf");
-}
-
-function readIds(namespace: FileDescriptor): number[] {
-  return attachedPrograms(namespace, LOOKUP_HOOK.attachType);
 }
 
 function namespaceInode(): number {
@@ -368,7 +356,18 @@ function installInboundRules(ruleset: Ruleset, undo: Undo): void {
 
 function hasNftablesRules(): boolean {
   const nothing = { families: [], comments: false, ipv6PassthroughAddress: false };
-  return new NftablesEngine().verify(nothing).length > 0;
+  return withNftables((nftables) => nftables.verify(nothing).length > 0, false);
+}
+
+/** A kernel without nf_tables has no rules in it. */
+function withNftables<T>(work: (nftables: NftablesEngine) => T, otherwise: T): T {
+  try {
+    return work(new NftablesEngine());
+  } catch (error) {
+    const cause = error instanceof EngineError ? error.cause : undefined;
+    if (cause instanceof LinuxError && cause.errno === EPROTONOSUPPORT) return otherwise;
+    throw error;
+  }
 }
 
 /** Asks the kernel which programs of ours are attached now. */
