@@ -3,7 +3,8 @@
  * with `deno compile`. The same sources and the same denort give the same bytes.
  *
  * Beside them comes `dist/kuma-cni.lib/`, the loader and C library of the build machine, which
- * install-cni places beside the plugin so that it runs on hosts that have none.
+ * install-cni places beside the plugin so that it runs on hosts that have none, and, where a C
+ * compiler is, `dist/kuma-cni.shim`, which runtimes then start in the plugin's place.
  */
 import { parseArgs } from "node:util";
 import { addBytecode } from "./bytecode.ts";
@@ -11,11 +12,13 @@ import { BuildError, bundleModule, compileModule, root } from "./deno_tools.ts";
 import { findDenort } from "./denort.ts";
 import { sha256 } from "./sha256.ts";
 import { addLibraryPath } from "./elf.ts";
+import { compileShim, type ShimArchitecture, shimName, shimSources } from "./shim.ts";
 import { collectLibraries } from "./libraries.ts";
 import { modulesFrom } from "./sources.ts";
 import { supervise, sweep, TASK_VARIABLE } from "./supervise.ts";
 import { identityOf } from "./task_owner.ts";
 import { libraryFolder } from "../installer/host/interpreter.ts";
+import { removeIfPresent } from "../installer/host/paths.ts";
 
 export { BuildError, compileModule, root };
 
@@ -159,7 +162,8 @@ export async function buildIfStale(
  */
 export function sourcesOf(name: ProgramName): string[] {
   const modules = modulesFrom(root, [programs[name].entry, ...buildEntries]);
-  return [...modules, "deno.json", "deno.lock"];
+  const shim = name === "kuma-cni" ? shimSources : [];
+  return [...modules, ...shim, "deno.json", "deno.lock"];
 }
 
 async function buildLocked(options: BuildOptions): Promise<Built[]> {
@@ -180,6 +184,13 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
       work,
       await libraries(denort.path, into, options),
     );
+    if (options.only?.includes("kuma-cni") ?? true) {
+      const architecture = target.split("-")[0] as ShimArchitecture;
+      if (await compileShim(architecture, `${work}/${shimName}`, say)) {
+        await Deno.mkdir(into, { recursive: true });
+        await Deno.rename(`${work}/${shimName}`, `${into}/${shimName}`);
+      } else removeIfPresent(`${into}/${shimName}`);
+    }
     for (const name of options.only ?? (Object.keys(programs) as ProgramName[])) {
       const started = new Date();
       const program = programs[name];
@@ -237,7 +248,8 @@ export async function selfContainedDenort(
   folder: string,
   version = "0",
 ): Promise<string> {
-  const path = `$ORIGIN/${libraryFolder}/${version}`;
+  // Beside the program, or above it where a shim has its name and its place.
+  const path = `$ORIGIN/${libraryFolder}/${version}:$ORIGIN/../${version}`;
   const edited = addLibraryPath(await Deno.readFile(denort), path);
   await Deno.writeFile(`${folder}/denort`, edited, { mode: 0o755 });
   return `${folder}/denort`;
@@ -263,7 +275,7 @@ function modificationTime(path: string): number {
 
 const help = `Usage: deno task build [OPTION]...
 
-Builds dist/kuma-cni and dist/install-cni.
+Builds dist/kuma-cni and dist/install-cni, and with a C compiler dist/kuma-cni.shim.
 
   --target TRIPLE     x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; by default the
                       machine's own. The npm registry has no denort for aarch64: there the build
@@ -276,6 +288,8 @@ Builds dist/kuma-cni and dist/install-cni.
                       hash in scripts/denort.ts vouches
 
 Environment:
+  CC                  C compiler of the shim; by default cc, gcc or clang, for another architecture
+                      than the machine's aarch64-linux-gnu-gcc and the like
   DENORT_BIN          denort to compile with, for example of a newer Deno (docs/upgrading-deno.md)
   DENORT_BASE_URL     a mirror of the Deno project's downloads, with their checksums
   DENO_TLS_CA_STORE   "system" where TLS is intercepted by a local certificate authority

@@ -11,7 +11,7 @@ import { architecturesOf, ownArchitecture } from "./package/architecture.ts";
 import { gzip } from "./package/oci.ts";
 import { buildPrograms, readDocuments } from "./package/programs.ts";
 import { checksums, releaseFiles, releaseName } from "./package/release_files.ts";
-import { tar } from "./package/tar.ts";
+import { tar } from "../src/archive/tar.ts";
 import { packageTime } from "./package/time.ts";
 import { supervise } from "./supervise.ts";
 

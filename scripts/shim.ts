@@ -22,6 +22,9 @@ export type ShimArchitecture = "x86_64" | "aarch64";
 /** Name of the compiled shim beside the plugin. */
 export const shimName = "kuma-cni.shim";
 
+/** Files that it is made of, relative to the project. */
+export const shimSources = ["src/shim/shim.c", "src/shim/shim.ld"];
+
 /** Largest shim that a release may have. */
 export const shimSizeLimit = 16 * 1024;
 
@@ -36,8 +39,6 @@ const flags = [
   "-fno-builtin",
   "-fno-stack-protector",
   "-fno-jump-tables",
-  // A memcpy that is written as a loop must not become a call of itself.
-  "-fno-tree-loop-distribute-patterns",
   "-fno-asynchronous-unwind-tables",
   "-fno-unwind-tables",
   "-fno-ident",
@@ -64,8 +65,7 @@ function compilers(architecture: ShimArchitecture): (readonly string[])[] {
  * @param architecture What it is to run on.
  * @param output Path of the program.
  * @param say Takes lines for people.
- * @returns Whether there is one; the line said otherwise tells what is missing. A shim of an earlier
- * build is then gone.
+ * @returns Whether there is one; if not, the line that is said tells what is missing.
  * @throws {BuildError} when a compiler is there and fails, or makes more than a shim may have.
  */
 export async function compileShim(
@@ -97,9 +97,6 @@ export async function compileShim(
     }; CC names another): built without the ` +
       "shim, so each call starts the full plugin",
   );
-  await Deno.remove(output).catch((error) => {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  });
   return false;
 }
 

@@ -2,8 +2,9 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 // @ts-types="../src/types/std_yaml_parse.d.ts"
 import { parse } from "@std/yaml/parse";
-import { type Finding, findingsText } from "../installer/commands/findings.ts";
+import { findingsText } from "../installer/commands/findings.ts";
 import { styleOf } from "../installer/commands/terminal.ts";
+import type { Finding } from "../installer/doctor/finding.ts";
 import { exists } from "./support/files.ts";
 import { InstallerHost } from "./support/installer_host.ts";
 

@@ -363,6 +363,9 @@ Deno.test("Every setting refuses every wrong type, naming itself and what it got
     "kubernetes.cni_bin_dir": "string",
     "kubernetes.cluster_dns": "",
     engine: "",
+    "ebpf.strict": "boolean",
+    "ebpf.bpffs_path": "",
+    "ebpf.cgroup_path": "",
     redirect_rules_version: "",
     "agent.socket": "",
     lookup_timeout_seconds: "",
@@ -395,7 +398,7 @@ Deno.test("Every setting refuses every wrong type, naming itself and what it got
     }
     for (const unset of [null, ""]) readSettings(parseNetworkConfig(withValue(path, unset)).values);
   }
-  for (const parent of ["kubernetes", "agent", "runtimeConfig"]) {
+  for (const parent of ["kubernetes", "ebpf", "agent", "runtimeConfig"]) {
     assert.throws(
       () => readSettings(parseNetworkConfig(withValue(parent, 5)).values),
       { code: 7, message: new RegExp(`"${parent}" must be an object, but it is a number 5`) },
@@ -426,6 +429,7 @@ Deno.test("Settings are read from where runtimes and installers write them", () 
       cni_bin_dir: "/opt/cni/bin",
     },
     engine: "iptables",
+    ebpf: { strict: true, bpffs_path: "/b", cgroup_path: "/c" },
     redirect_rules_version: 3,
     agent: { socket: "/etc/cni/net.d/kuma-cni.d/agent.sock" },
     lookup_timeout_seconds: 2.5,
@@ -441,6 +445,9 @@ Deno.test("Settings are read from where runtimes and installers write them", () 
     cniBinDir: "/opt/cni/bin",
     clusterDns: [],
     engine: "iptables",
+    ebpfStrict: true,
+    ebpfBpffsPath: "/b",
+    ebpfCgroupPath: "/c",
     redirectRulesVersion: "3",
     agentSocket: "/etc/cni/net.d/kuma-cni.d/agent.sock",
     lookupTimeoutSeconds: 2.5,
@@ -455,12 +462,29 @@ Deno.test("Settings are read from where runtimes and installers write them", () 
     cniBinDir: undefined,
     clusterDns: [],
     engine: "auto",
+    ebpfStrict: false,
+    ebpfBpffsPath: undefined,
+    ebpfCgroupPath: undefined,
     redirectRulesVersion: undefined,
     agentSocket: undefined,
     lookupTimeoutSeconds: 30,
     allowPodSettings: [],
     resolvers: [],
   });
+});
+
+Deno.test("DEL and GC clean up, and succeed whatever becomes of it", async () => {
+  for (const verb of ["DEL", "GC"]) {
+    const cleaned: string[] = [];
+    const answer = await play({ ...ENVIRONMENT, CNI_COMMAND: verb }, config("1.1.0"), {
+      forget: ({ environment }) => {
+        cleaned.push(`${environment.verb} ${environment.containerId}`);
+        throw new Error("no such luck");
+      },
+    });
+    assert.deepEqual([answer.exitCode, answer.text, answer.calls], [0, "", []]);
+    assert.deepEqual(cleaned, [`${verb} ${ENVIRONMENT.CNI_CONTAINERID}`]);
+  }
 });
 
 Deno.test("Keys of Object.prototype are not settings", () => {

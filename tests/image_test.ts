@@ -14,7 +14,7 @@ import {
   readDocuments,
   readPrograms,
 } from "../scripts/package/programs.ts";
-import { tar, type TarEntry } from "../scripts/package/tar.ts";
+import { tar, type TarEntry } from "../src/archive/tar.ts";
 import { VERSION } from "../src/version.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
 import { withFolder } from "./support/files.ts";

@@ -28,9 +28,9 @@ interface Scenario {
   /** Types of the primary's plugins that the runtime must find at every moment. */
   readonly primary: readonly string[];
   /** Makes the host as it is before anything of ours; its state must come back in the end. */
-  readonly prepare: (host: InstallerHost) => void;
+  readonly prepare: (host: InstallerHost) => void | Promise<void>;
   /** What happens between a first installation and the work; without it there is none. */
-  readonly meanwhile?: (host: InstallerHost) => void;
+  readonly meanwhile?: (host: InstallerHost) => void | Promise<void>;
   /** Whether uninstalling cannot restore what `prepare` made, only put it right. */
   readonly repairs?: boolean;
 }
@@ -42,6 +42,10 @@ const withList = (host: InstallerHost) => {
   host.shipLibraries("1");
   host.writeConf(list, primaryList);
   Deno.chmodSync(`${host.netDir}/${list}`, 0o644);
+};
+const withShim = async (host: InstallerHost) => {
+  withList(host);
+  await host.shipShim();
 };
 const withSingle = (host: InstallerHost) => {
   host.shipLibraries("1");
@@ -115,6 +119,39 @@ const scenarios: readonly Scenario[] = [
     prepare: withList,
     meanwhile: (host) => host.shipLibraries("2"),
   },
+  { name: "install the shim", work: "install", primary: chainedPrimary, prepare: withShim },
+  {
+    name: "upgrade to a plugin behind a shim",
+    work: "install",
+    primary: chainedPrimary,
+    prepare: withList,
+    meanwhile: async (host) => {
+      host.shipLibraries("2");
+      await host.shipShim();
+    },
+  },
+  {
+    name: "upgrade a plugin behind the shim",
+    work: "install",
+    primary: chainedPrimary,
+    prepare: withShim,
+    meanwhile: (host) => host.shipLibraries("2"),
+  },
+  {
+    name: "go back to a plugin without the shim",
+    work: "install",
+    extra: { SHIM: "false" },
+    primary: chainedPrimary,
+    prepare: withShim,
+    meanwhile: () => {},
+  },
+  {
+    name: "uninstall the shim",
+    work: "uninstall",
+    primary: chainedPrimary,
+    prepare: withShim,
+    meanwhile: () => {},
+  },
   {
     name: "uninstall from a list",
     work: "uninstall",
@@ -144,13 +181,13 @@ async function prepared(
   scenario: Scenario,
 ): Promise<{ host: InstallerHost; before: Record<string, string> }> {
   const host = new InstallerHost();
-  scenario.prepare(host);
+  await scenario.prepare(host);
   const before = host.snapshot();
   if (scenario.meanwhile !== undefined) {
     // The first installation has the plain settings, where the scenario is about changing them.
     const extra = scenario.extra === standalone ? standalone : {};
     equal(await doWork("install", host.settings(extra), new Operations()), undefined);
-    scenario.meanwhile(host);
+    await scenario.meanwhile(host);
   }
   return { host, before };
 }
@@ -184,7 +221,8 @@ function assertUsable(host: InstallerHost, scenario: Scenario, when: string): vo
 
 /** Asserts that the plugin is whole, executable, and has the libraries that it names. */
 function assertPlugin(host: InstallerHost, when: string): void {
-  const path = `${host.binDir}/kuma-cni`;
+  ok(Deno.statSync(`${host.binDir}/kuma-cni`).mode! & 0o100, when);
+  const path = host.pluginPath()!;
   ok(Deno.statSync(path).mode! & 0o100, when);
   const bytes = Deno.readFileSync(path);
   if (bytes[0] !== 0x7f) return;

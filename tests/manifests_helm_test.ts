@@ -334,7 +334,9 @@ function wrongValues(): [path: string, value: unknown][] {
     ["cni.containerSecurityContext.capability", {}],
     ["cni.namespace", "Kube-System"],
     ["namespaceAllowList", ["a", "B"]],
-    ["experimental.ebpf", { enabled: true }],
+    ["experimental.ebpf", { enabled: "true" }],
+    ["experimental.ebpf", { enabled: true, bpffsPath: "/sys/../x" }],
+    ["experimental.ebpf", { on: true }],
   ];
 }
 

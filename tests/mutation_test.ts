@@ -12,7 +12,7 @@ import { parsePod } from "../src/kubernetes/pod.ts";
 import { libc } from "../src/linux/libc.ts";
 import { createNamespace, type NamedNamespace, uniqueName } from "./support/topology.ts";
 import { Call } from "../src/plugin/call.ts";
-import { add, check, status } from "../src/plugin/verbs.ts";
+import { verbHandlers } from "../src/plugin/verbs.ts";
 import { compiledPlugin } from "./support/compiled.ts";
 import { damageBytes, damageJson, damageText, Dice } from "./support/damage.ts";
 import { nft } from "./support/nft.ts";
@@ -253,11 +253,7 @@ Deno.test("thousands of damaged calls, in-process", async () => {
       variable: (name) => env[name],
       input: () => stdin,
       about: "kuma-cni",
-    }, {
-      add: (request) => add(call = new Call(request)),
-      check: (request) => check(call = new Call(request)),
-      status: (request) => status(() => call = new Call(request)),
-    });
+    }, verbHandlers((request) => call = new Call(request)));
     await call?.deliver(answer.error);
     const stdout = new TextDecoder().decode(answer.stdout);
     return { exitCode: answer.exitCode, stdout };

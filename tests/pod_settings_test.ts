@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { DOCUMENT, withPodSettings } from "../scripts/pod_settings_docs.ts";
 import { type PodSetting, podSettings } from "../src/pod/pod_settings.ts";
 import {
+  allowableSettings,
   CONFIG_ANNOTATION,
   ConfigError,
   guardedSettings,
@@ -45,7 +46,7 @@ const values: Record<string, unknown> = {
   "waitInterval": 99,
   "retry": { maxRetries: 99 },
   "storeFirewalld": true,
-  "ebpf": { enabled: true },
+  "ebpf.enabled": true,
   "cniMode": false,
   "verbose": true,
 };
@@ -68,6 +69,7 @@ const annotationValues: Record<string, string> = {
   "kuma.io/builtin-dns-port": "25053",
   "traffic.kuma.io/drop-invalid-packets": "true",
   "traffic.kuma.io/iptables-logs": "true",
+  "kuma.io/transparent-proxying-ebpf": "enabled",
 };
 
 const options = { allowPodSettings: new Set<string>(), resolvers: ["10.96.0.10"] };
@@ -102,7 +104,12 @@ Deno.test("every declared setting of the config annotation is treated as declare
       allowPodSettings: new Set(refused ? [key] : []),
     });
     assert.ok(!result.warnings.some((text) => text.includes("unknown keys")), key);
-    if (treatment === "ignored") {
+    if (treatment === "permitted") {
+      assert.equal(effective(result), before, key);
+      assert.equal(result.ebpf, "not allowed");
+      const allowed = { ...options, allowPodSettings: new Set([key]) };
+      assert.equal(redirectConfigOf(annotations, allowed).ebpf, "enabled");
+    } else if (treatment === "ignored") {
       assert.equal(effective(result), before, key);
       const silent = key === "cniMode" || key === "verbose";
       assert.equal(result.warnings.length, silent ? 0 : 1, key);
@@ -126,6 +133,11 @@ Deno.test("every declared annotation changes its setting and is its origin", () 
   const before = effective(redirectConfigOf({}, options));
   for (const { key, annotation, treatment } of settings) {
     const result = redirectConfigOf({ [annotation!]: annotationValues[annotation!]! }, options);
+    if (treatment === "permitted") {
+      assert.equal(effective(result), before, annotation);
+      assert.equal(result.ebpf, "not allowed");
+      continue;
+    }
     assert.notEqual(effective(result), before, annotation);
     assert.notEqual(treatment, "ignored");
     if (key !== undefined) {
@@ -138,6 +150,9 @@ Deno.test("guarded settings are those that an administrator can list", () => {
   const guarded = podSettings().filter(({ treatment }) => treatment === "guarded")
     .map(({ key }) => key);
   assert.deepEqual(guarded, guardedSettings);
+  const permitted = podSettings().filter(({ treatment }) => treatment === "permitted")
+    .map(({ key }) => key);
+  assert.deepEqual([...guarded, ...permitted], allowableSettings);
 });
 
 Deno.test("the documentation has the declared settings", async () => {

@@ -436,7 +436,6 @@ const ignored: [text: string, warning: RegExp][] = [
   ["retry: {maxRetries: 100000}", /retry has no effect/],
   ["retry: nonsense", /retry has no effect/],
   ["storeFirewalld: true", /storeFirewalld has no effect/],
-  ["ebpf: {enabled: true}", /ebpf has no effect/],
   ["redirect: {inbound: {excludePortsForUIDs: ['']}}", /a packet that comes in has no UID/],
   ["redirect: {inbound: {excludeports: [], port: 15006, prot: 1}}", /unknown keys.*"prot"/],
   ['{"__proto__": {"redirect": {"outbound": {"enabled": false}}}}', /unknown keys.*"__proto__"/],

@@ -7,7 +7,7 @@ import { manualPage } from "../scripts/package/manual_page.ts";
 import { digestOf, gzip } from "../scripts/package/oci.ts";
 import { readDocuments, readPrograms } from "../scripts/package/programs.ts";
 import { completionPaths, releaseFiles, releaseName } from "../scripts/package/release_files.ts";
-import { tar } from "../scripts/package/tar.ts";
+import { tar } from "../src/archive/tar.ts";
 import { VERSION } from "../src/version.ts";
 
 async function run(program: string, args: readonly string[], options: Deno.CommandOptions = {}) {

@@ -90,7 +90,7 @@ Deno.test("bad input and bad options end with one line and exit code 1", async (
     [["rules", "-"], "[a]", /^install-cni: Standard input is a list; expected a Pod/],
     [["rules", "/nonexistent.yaml"], "", /^install-cni: Cannot read \/nonexistent\.yaml: /],
     [["rules", "-"], "kumaDPUser: root", /^install-cni: standard input: kumaDPUser is "root"/],
-    [["rules", "-", "--engine", "ebpf"], "", /Allowed choices are nftables, iptables/],
+    [["rules", "-", "--engine", "pf"], "", /Allowed choices are nftables, iptables, ebpf/],
     [
       ["explain", "-", "--from", "me", "--to", "dns"],
       "redirect: {}",
@@ -155,6 +155,8 @@ Deno.test("each output form, engine and family of the rules", () => {
   assert.match(format({ output: "nft" }), /^table inet kuma_mesh \{\n/);
   assert.match(format({ output: "text", engine: "nftables" }), /redirected\n[^]*\ntable inet kuma/);
   assert.match(format({ output: "text", engine: "iptables" }), /redirected\n[^]*\n# IPv4\n\*raw\n/);
+  const programs = format({ output: "text", engine: "ebpf" });
+  assert.match(programs, /redirected\n[^]*\nprogram kuma_connect4\n[^]* ; M6: outgoing traffic/);
   assert.doesNotMatch(format({ output: "text", family: "ipv4" }), /Rules, IPv6/);
 });
 

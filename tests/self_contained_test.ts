@@ -11,6 +11,7 @@ import { Operations } from "../installer/host/operations.ts";
 import { PluginFiles } from "../installer/host/plugin_files.ts";
 import { addLibraryPath, describeElf } from "../scripts/elf.ts";
 import { compiledPlugin } from "./support/compiled.ts";
+import { pluginBehind } from "./support/shim.ts";
 import "./support/load_libc.ts";
 
 const binDirs = [
@@ -30,7 +31,7 @@ async function withHostRoot(work: (root: string) => Promise<void>): Promise<void
 }
 
 /** Installs plugin and libraries as install-cni does; returns the folder of the libraries. */
-async function installInto(root: string, binDir: string): Promise<string> {
+async function installInto(root: string, binDir: string, shim = false): Promise<string> {
   const plugin = await compiledPlugin();
   await Deno.mkdir(`${root}/proc`, { recursive: true });
   await Deno.mkdir(`${root}${binDir}`, { recursive: true });
@@ -38,11 +39,15 @@ async function installInto(root: string, binDir: string): Promise<string> {
     sourceDir: plugin.slice(0, plugin.lastIndexOf("/")),
     binDir: `${root}${binDir}`,
     hostBinDir: binDir,
+    ...(shim ? { shim: { hostSocket: "/run/call.sock", netDir: root } } : {}),
   });
   await files.install();
+  equal(files.shim?.kind, shim ? "shim" : "plugin");
   deepEqual(await files.inspect(), { kind: "current" });
   const [version] = Array.from(Deno.readDirSync(`${plugin}.lib`), (entry) => entry.name);
-  const program = await Deno.readFile(`${root}${binDir}/kuma-cni`);
+  const program = await Deno.readFile(
+    pluginBehind(`${root}${binDir}/kuma-cni`, `${root}${binDir}`)!,
+  );
   equal(
     interpreterOf(readerOf(program)),
     `${binDir}/${libraryFolder}/${version}/${loaderName}`,
@@ -69,10 +74,13 @@ async function runInside(
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
-for (const binDir of binDirs) {
-  Deno.test(`the plugin runs in ${binDir} of a host that has nothing else`, async () => {
+for (
+  const [binDir, shim] of binDirs.flatMap((binDir) => [[binDir, false], [binDir, true]] as const)
+) {
+  const what = shim ? "the shim and the plugin behind it run" : "the plugin runs";
+  Deno.test(`${what} in ${binDir} of a host that has nothing else`, async () => {
     await withHostRoot(async (root) => {
-      await installInto(root, binDir);
+      await installInto(root, binDir, shim);
       const { code, stdout, stderr } = await runInside(root, `${binDir}/kuma-cni`, {
         CNI_COMMAND: "VERSION",
       });

@@ -1,7 +1,7 @@
 /** The words between shim and agent, and that both ends of them say the same. */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import fc from "fast-check";
-import { emptyPlaces, misfitOf, placePaths, ShimError } from "../src/shim/places.ts";
+import { misfitOf, ShimError, withPaths } from "../src/shim/places.ts";
 import * as words from "../src/shim/words.ts";
 
 const source = Deno.readTextFileSync(new URL("../src/shim/shim.c", import.meta.url));
@@ -154,13 +154,10 @@ Deno.test("paths go where their marks are, and what does not fit is refused with
     `x${"kuma-cni:plugin\0"}${"\0".repeat(512)}${"kuma-cni:socket\0"}${"\0".repeat(108)}`,
   );
   const paths = { socket: "/etc/cni/call.sock", program: "/opt/cni/kuma-cni" };
-  for (const { offset, bytes } of placePaths(shim, paths)) shim.set(bytes, offset);
-  const text = new TextDecoder().decode(shim);
+  const text = new TextDecoder().decode(withPaths(shim, paths));
   ok(text.includes("kuma-cni:socket\0/etc/cni/call.sock\0"));
   ok(text.includes("kuma-cni:plugin\0/opt/cni/kuma-cni\0"));
-  for (const { offset, bytes } of emptyPlaces(shim)) shim.set(bytes, offset);
-  ok(!new TextDecoder().decode(shim).includes("/"));
-  throws(() => placePaths(bytes("no shim"), paths), ShimError);
+  throws(() => withPaths(bytes("no shim"), paths), ShimError);
   equal(misfitOf(paths), undefined);
   equal(misfitOf({ ...paths, socket: `/${"a".repeat(106)}` }), undefined);
   ok(misfitOf({ ...paths, socket: `/${"a".repeat(107)}` })!.includes("108 bytes, at most 107"));

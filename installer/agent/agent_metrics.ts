@@ -16,11 +16,15 @@ export class AgentMetrics {
   readonly calls: Counter;
   readonly failures: Counter;
   readonly skips: Counter;
+  readonly ebpfFallbacks: Counter;
   readonly bytecode: Counter;
   readonly phaseSeconds: Histogram;
   readonly socketErrors: Counter;
   readonly ledgerErrors: Counter;
+  readonly rulesChecks: Counter;
+  readonly earlyPods: Counter;
   readonly podRequests: Counter;
+  readonly shimCalls: Counter;
   readonly watchRestarts: Counter;
 
   constructor(readonly registry: MetricsRegistry) {
@@ -53,6 +57,10 @@ export class AgentMetrics {
       "kuma_cni_skipped_pods_total",
       "Pods that were skipped, by reason",
     );
+    this.ebpfFallbacks = registry.counter(
+      "kuma_cni_ebpf_fallbacks_total",
+      "Pods that were to be redirected by the engine ebpf and got other rules, by reason",
+    );
     this.bytecode = registry.counter(
       "kuma_cni_plugin_bytecode_total",
       "Calls of the plugin by what V8 did with the bytecode of the build: used, missing, refused",
@@ -64,15 +72,27 @@ export class AgentMetrics {
     );
     this.socketErrors = registry.counter(
       "kuma_cni_agent_socket_errors_total",
-      "Connections to the agent's socket that were dropped, by cause",
+      "Connections to the agent's sockets that were dropped, by cause",
     );
     this.ledgerErrors = registry.counter(
       "kuma_cni_ledger_errors_total",
       "Reports of plugin calls that could not be kept in the ledger",
     );
+    this.rulesChecks = registry.counter(
+      "kuma_cni_rules_checks_total",
+      "Comparisons of a running pod's rules with the ledger, by result",
+    );
+    this.earlyPods = registry.counter(
+      "kuma_cni_early_pods_total",
+      "Looks at meshed pods that the ledger does not know, by result",
+    );
     this.podRequests = registry.counter(
       "kuma_cni_agent_pod_requests_total",
-      "Requests for a pod over the agent's socket, by source of the answer",
+      "Pods that the plugin's calls asked for, by source of the answer",
+    );
+    this.shimCalls = registry.counter(
+      "kuma_cni_agent_calls_total",
+      "Calls that the shim brought: served by the agent, or left to the plugin, with the reason",
     );
     this.watchRestarts = registry.counter(
       "kuma_cni_agent_watch_restarts_total",
@@ -89,6 +109,9 @@ export class AgentMetrics {
     }
     if (outcome.result === "skipped") {
       this.skips.increment({ reason: labelValue(outcome.reason ?? "unknown") });
+    }
+    if (outcome.fallback !== undefined) {
+      this.ebpfFallbacks.increment({ reason: labelValue(outcome.fallback) });
     }
     if (outcome.bytecode !== undefined) {
       this.bytecode.increment({ state: labelValue(outcome.bytecode) });

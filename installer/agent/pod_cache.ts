@@ -10,12 +10,15 @@ import { sleep } from "../../src/kubernetes/sleep.ts";
 import { watch } from "../../src/kubernetes/watch.ts";
 import { isPodOfUid } from "../../src/pod/lookup.ts";
 import { errorOf } from "../../src/text/message_of.ts";
+import { type NodePod, podLifeOf } from "../ledger/pod_life.ts";
 import type { PodProvider } from "./socket_server.ts";
 
 /** What the cache tells its owner. */
 export interface PodCacheObserver {
   /** The watch runs; the cache is complete. */
   synchronized?(pods: number): void;
+  /** A pod has come, or has changed. */
+  changed?(): void;
   /** The watch was interrupted and will be taken up again. */
   interrupted?(error: Error, retryMilliseconds: number): void;
 }
@@ -40,7 +43,7 @@ const MOST_KEPT = 16_384;
 
 /** Follows the pods of one node. */
 export class PodCache implements PodProvider {
-  readonly #pods = new Map<string, Pod>();
+  readonly #pods = new Map<string, NodePod>();
   readonly #stop = new AbortController();
   #live = false;
   #failures = 0;
@@ -60,6 +63,11 @@ export class PodCache implements PodProvider {
   /** Number of pods that are known. */
   get size(): number {
     return this.#pods.size;
+  }
+
+  /** All pods with their lives; `undefined` while some may be missing. */
+  all(): readonly NodePod[] | undefined {
+    return this.#live ? [...this.#pods.values()] : undefined;
   }
 
   /** Whether the watch runs, so that what it does not have does not exist. */
@@ -107,7 +115,7 @@ export class PodCache implements PodProvider {
    */
   cached(request: PodRequest): Pod | undefined {
     if (request.uid === undefined) return undefined;
-    const pod = this.#pods.get(key(request));
+    const pod = this.#pods.get(key(request))?.pod;
     return pod !== undefined && isPodOfUid(pod, request.uid) ? pod : undefined;
   }
 
@@ -136,7 +144,10 @@ export class PodCache implements PodProvider {
       const notices = watch(this.client(), {
         path: "/api/v1/pods",
         fieldSelector: `spec.nodeName=${node}`,
-        parse: (json) => withDecidingAnnotations(parsePod(json)),
+        parse: (json): NodePod => ({
+          pod: withDecidingAnnotations(parsePod(json)),
+          life: podLifeOf(json),
+        }),
         signal: ended.signal,
         pageSize: PAGE_SIZE,
         ...(this.options.firstRetryMilliseconds === undefined
@@ -155,8 +166,8 @@ export class PodCache implements PodProvider {
             this.#synchronized();
             break;
           case "deleted": {
-            const known = this.#pods.get(key(notice.object));
-            if (known?.uid === notice.object.uid) this.#pods.delete(key(notice.object));
+            const { pod } = notice.object;
+            if (this.#pods.get(key(pod))?.pod.uid === pod.uid) this.#pods.delete(key(pod));
             this.#synchronized();
             break;
           }
@@ -180,9 +191,11 @@ export class PodCache implements PodProvider {
     }
   }
 
-  #keep(pod: Pod): void {
-    if (annotationLength(pod) <= MOST_KEPT) this.#pods.set(key(pod), pod);
+  #keep(object: NodePod): void {
+    const { pod } = object;
+    if (annotationLength(pod) <= MOST_KEPT) this.#pods.set(key(pod), object);
     else this.#pods.delete(key(pod));
+    this.options.observer?.changed?.();
   }
 
   #synchronized(): void {

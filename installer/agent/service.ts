@@ -6,19 +6,24 @@ import type { Sink } from "../../src/log/log.ts";
 import { stderrSink } from "../../src/log/stderr.ts";
 import { ClusterConnection } from "../cluster/cluster_connection.ts";
 import { nodeName } from "../cluster/own_pod.ts";
-import { Ledger } from "../ledger/ledger.ts";
+import { RunningPods } from "../ledger/running_pods.ts";
 import type { Observer, Service, ServiceContext, State } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { buildInfo } from "./build_info.ts";
 import { AgentMetrics } from "./agent_metrics.ts";
 import { ApiHealth } from "./api_health.ts";
+import type { CallServer } from "./call_server.ts";
+import { callServerOf } from "./call_service.ts";
 import { serveHealth } from "./health.ts";
 import { MetricsRegistry } from "./metrics.ts";
 import { PodCache } from "./pod_cache.ts";
-import { SocketServer } from "./socket_server.ts";
+import { type PodProvider, SocketServer } from "./socket_server.ts";
 import { WatchLog } from "./watch_log.ts";
 
-/** Serves the agent's socket, and health and metrics when a port is set. */
+/** Milliseconds from a change of a pod to the look at it. */
+const lookAfter = 350;
+
+/** Serves the agent's sockets, and health and metrics when a port is set. */
 export class AgentService implements Service {
   readonly #sink: Sink;
   readonly metrics = new AgentMetrics(new MetricsRegistry());
@@ -30,8 +35,19 @@ export class AgentService implements Service {
   #health: ApiHealth | undefined;
   #cache: PodCache | undefined;
   #socket: SocketServer | undefined;
+  #calls: CallServer | undefined;
   #http: Deno.HttpServer | undefined;
   #lastSocketTrouble = "";
+  #running: RunningPods | undefined;
+  #soon: ReturnType<typeof setTimeout> | undefined;
+
+  readonly #pods: PodProvider = {
+    cached: (request) => this.#cache?.cached(request),
+    fetch: (request, signal) => {
+      if (this.#cache === undefined) throw new Error("Agent cannot reach the API server yet");
+      return this.#cache.fetch(request, signal);
+    },
+  };
 
   constructor(private readonly settings: Settings) {
     this.#sink = stderrSink(settings.logFormat);
@@ -95,6 +111,11 @@ export class AgentService implements Service {
       () => this.#cache?.ageSeconds,
     );
     registry.gauge(
+      "kuma_cni_drifted_pods",
+      "Running pods whose rules differ from the ledger, as far as it was looked",
+      () => this.#running?.drifted ?? 0,
+    );
+    registry.gauge(
       "process_resident_memory_bytes",
       "Resident memory size in bytes",
       () => Deno.memoryUsage().rss,
@@ -102,35 +123,26 @@ export class AgentService implements Service {
     this.#serveHealth(context);
   }
 
-  /** Serves the socket again if anything has happened to it; its folder may appear late. */
+  /** Serves the sockets again if anything has happened to it; its folder may appear late. */
   tick(): void {
     const context = this.#context;
     if (context === undefined) return;
     this.#health?.tick();
+    this.#runningPods(context).tick();
     try {
       this.#startCache(context);
       this.#socket ??= new SocketServer(
         `${context.paths.stateDir}/agent.sock`,
+        this.#pods,
         {
-          cached: (request) => this.#cache?.cached(request),
-          fetch: (request, signal) => {
-            if (this.#cache === undefined) throw new Error("Agent cannot reach the API server yet");
-            return this.#cache.fetch(request, signal);
-          },
-        },
-        {
-          finished: (request) => this.#finished(request),
+          finished: (report) => this.#finished(report),
           podAnswered: (source) => this.metrics.podRequests.increment({ source }),
-          failed: (cause, error) => {
-            this.metrics.socketErrors.increment({ cause });
-            context.log.debug("Connection to the agent's socket was dropped", {
-              cause,
-              error: messageOf(error),
-            });
-          },
+          failed: (cause, error) => this.#dropped(context, cause, error),
         },
       );
       this.#socket.ensureServing();
+      if (this.settings.shim) this.#calls ??= this.#callServer(context);
+      this.#calls?.ensureServing();
       this.#lastSocketTrouble = "";
     } catch (error) {
       // The plugin helps itself meanwhile; said once, since this comes back every tick.
@@ -143,13 +155,24 @@ export class AgentService implements Service {
   }
 
   async stop(): Promise<void> {
+    clearTimeout(this.#soon);
     this.#health?.stop();
     this.#cache?.stop();
     this.#socket?.close();
+    await this.#calls?.close();
     this.#connection.close();
     const http = this.#http;
     this.#http = undefined;
     await http?.shutdown();
+  }
+
+  #callServer(context: ServiceContext): CallServer {
+    return callServerOf(context, {
+      pods: this.#pods,
+      metrics: this.metrics,
+      finished: (report) => this.#finished(report),
+      failed: (cause, error) => this.#dropped(context, cause, error),
+    });
   }
 
   #finished(request: ReceivedFinish): void {
@@ -158,18 +181,44 @@ export class AgentService implements Service {
     if (request.entry !== undefined) this.#record(request.entry);
   }
 
+  #dropped({ log }: ServiceContext, cause: string, error: unknown): void {
+    this.metrics.socketErrors.increment({ cause });
+    log.debug("Connection to the agent's socket was dropped", { cause, error: messageOf(error) });
+  }
+
   /** A report that is lost leaves its pod unknown to the ledger, which is no reason to fail a pod. */
   #record(report: unknown): void {
     const context = this.#context;
     if (context === undefined) return;
     try {
-      new Ledger(context.paths.stateDir).record(report);
+      this.#runningPods(context).ledger.record(report);
     } catch (error) {
       this.metrics.ledgerErrors.increment();
       context.log.debug("Report of a plugin call is not in the ledger", {
         reason: messageOf(error),
       });
     }
+  }
+
+  #runningPods(context: ServiceContext): RunningPods {
+    return this.#running ??= new RunningPods({
+      settings: this.settings,
+      stateFolder: context.paths.stateDir,
+      log: context.log,
+      client: () => this.#connection.client(),
+      pods: () => this.#cache?.all(),
+      checked: (result) => this.metrics.rulesChecks.increment({ result }),
+      early: (result) => this.metrics.earlyPods.increment({ result }),
+    });
+  }
+
+  /** A pod that started without its rules waits for them; several changes are one look. */
+  #lookSoon(): void {
+    if (this.settings.repairEarlyPods === "off") return;
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      this.#running?.tick();
+    }, lookAfter);
   }
 
   #startCache(context: ServiceContext): void {
@@ -179,6 +228,7 @@ export class AgentService implements Service {
     const cache = new PodCache(connect, (signal) => nodeName(this.settings, connect(), signal), {
       observer: {
         synchronized: (pods) => log.synchronized(pods),
+        changed: () => this.#lookSoon(),
         interrupted: (error, retryMilliseconds) => {
           this.metrics.watchRestarts.increment();
           log.interrupted(error, retryMilliseconds);

@@ -44,7 +44,7 @@ const words: Record<Exclude<ConnectionFailureKind, "forbidden">, string> = {
  * comes back is none.
  */
 export function doubtsOf(
-  state: ConnectionState,
+  state: Pick<ConnectionState, "problem" | "problemSince" | "forbidden">,
   expiry: number | undefined,
   now: number,
   patience: number,

@@ -9,16 +9,18 @@ import { clientOf, probe } from "../cluster/own_pod.ts";
 import type { Observed } from "../host/observe.ts";
 import { cachedChains } from "../host/namers.ts";
 import { Operations } from "../host/operations.ts";
+import type { ShimChoice } from "../host/shim_plan.ts";
 import { Reconciler } from "../loop/reconcile.ts";
 import type { Plan } from "../plan/steps.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { warningsOfEntry } from "../settings/plugin_entry.ts";
-import { findingsOf, objectOf } from "./check_findings.ts";
+import { findingsOf, objectOf } from "../doctor/installed.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { checkRulesOf, engineOption } from "./engine.ts";
-import { type Finding, findingsText } from "./findings.ts";
+import type { Finding } from "../doctor/finding.ts";
+import { findingsText } from "./findings.ts";
 import { formatData, outputOption } from "./output.ts";
 import {
   allowPodSettingOption,
@@ -108,10 +110,12 @@ async function check(
     plugin: reconciler.plugin.isStub ? "stub" : seen.plugin.kind,
     runtime: seen.view.runtime,
     cachedChains: countOfChains(operations, settings),
+    calls: callsBy(reconciler.plugin.shim),
   };
   const degraded = await doubtsNow(settings);
   const findings = [
     ...findingsOf(settings, seen, plan),
+    ...shimFindings(reconciler.plugin.shim),
     ...degraded.map(({ text }): Finding => ({ subject: "api", grade: "warning", text })),
     ...(degraded.length === 0
       ? [{ subject: "api", grade: "ok", text: "The API server answers this account" } as const]
@@ -131,13 +135,37 @@ function isInstalled(plan: Plan): boolean {
   return plan.steps.length === 0 && plan.waitingFor === undefined && plan.blocked === undefined;
 }
 
+/** The shim was wanted and cannot be used: pods start all the same, only later. */
+function shimFindings(shim: ShimChoice | undefined): Finding[] {
+  if (shim?.kind !== "plugin" || !shim.isTrouble) return [];
+  return [{
+    subject: "shim",
+    grade: "warning",
+    text: `Each call starts the plugin: ${shim.reason}`,
+  }];
+}
+
+/** Who answers runtimes' calls, once all is installed. */
+function callsBy(shim: ShimChoice | undefined): string {
+  return shim === undefined
+    ? "not known"
+    : shim.kind === "shim"
+    ? "by the agent, through the shim, else by the plugin"
+    : `by the plugin, without the shim: ${shim.reason}`;
+}
+
 /** Facts that are neither good nor bad, for whoever looks closer. */
 function widerFindings(
-  { runtime, cachedChains }: { readonly runtime: Runtime; readonly cachedChains: number | null },
+  { runtime, cachedChains, calls }: {
+    readonly runtime: Runtime;
+    readonly cachedChains: number | null;
+    readonly calls: string;
+  },
   { files }: Observed,
 ): Finding[] {
   const words: readonly (readonly [subject: string, text: string])[] = [
     ["runtime", `${runtime.kind} (${runtime.basis})`],
+    ["calls", calls],
     ["files", files.map(({ name }) => `"${name}"`).join(", ") || "none in the net dir"],
     ["pods", cachedChains === null ? "not known" : `${cachedChains} stored chains name the plugin`],
   ];

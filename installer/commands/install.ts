@@ -2,7 +2,9 @@
 import type { Command } from "@commander-js/extra-typings";
 import { messageOf } from "../../src/text/message_of.ts";
 import { buildInfo } from "../agent/build_info.ts";
+import { ChangeMemory } from "../loop/change_memory.ts";
 import { MemoryService } from "../agent/memory.ts";
+import { PinSweep } from "../agent/pin_sweep.ts";
 import { nearestName } from "../../src/text/nearest.ts";
 import { quote } from "../../src/text/quote.ts";
 import { AgentService } from "../agent/service.ts";
@@ -58,12 +60,15 @@ async function install(command: Command): Promise<void> {
     Deno.exit(code);
   };
   const sourceDir = sourceDirOf(settings);
+  const operations = new Operations();
   const services = [
     new AgentService(settings),
+    new ChangeMemory(operations),
     new MemoryService(),
+    ...(settings.mountedBpffs === "" ? [] : [pinSweepOf(settings)]),
     ...(settings.removeOwnTaint ? [ownTaintOf(settings)] : []),
   ];
-  const agent = new ReconcileLoop(settings, new Operations(), sourceDir, log, { services });
+  const agent = new ReconcileLoop(settings, operations, sourceDir, log, { services });
   // As process 1 of a container the default of these signals would be to ignore them.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
     Deno.addSignalListener(signal, () => agent.stop());
@@ -111,6 +116,10 @@ async function install(command: Command): Promise<void> {
     fail(exitCodes.stay, messageOf(error));
   }
   Deno.exit(0);
+}
+
+function pinSweepOf({ mountedBpffs }: Settings): PinSweep {
+  return new PinSweep(mountedBpffs, () => import("../../src/engine/ebpf/ebpf_engine.ts"));
 }
 
 function ownTaintOf(settings: Settings): OwnTaint {

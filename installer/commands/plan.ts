@@ -4,7 +4,7 @@ import { Operations } from "../host/operations.ts";
 import { Reconciler } from "../loop/reconcile.ts";
 import type { Plan } from "../plan/steps.ts";
 import type { Settings } from "../settings/declarations.ts";
-import { objectOf } from "./check_findings.ts";
+import { objectOf } from "../doctor/installed.ts";
 import { addSettings, loggerOf, settingsOf, sourceDirOf } from "./command_settings.ts";
 import { formatData, outputOption } from "./output.ts";
 import { planText } from "./plan_text.ts";

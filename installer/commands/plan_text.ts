@@ -1,7 +1,7 @@
 /** A plan in words and as changes of files, for people. Pure. */
 import type { Plan, Step } from "../plan/steps.ts";
 import type { Settings } from "../settings/declarations.ts";
-import { causeTexts, objectOf } from "./check_findings.ts";
+import { causeTexts, objectOf } from "../doctor/installed.ts";
 import type { Style } from "./terminal.ts";
 
 /** Returns what would be done, with the lines of configuration files that would change. */

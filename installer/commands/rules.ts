@@ -1,5 +1,8 @@
 /** `install-cni rules`: what would be done to a pod, and why. */
 import { type Command, Option } from "@commander-js/extra-typings";
+import { cannot } from "../../src/engine/ebpf/cannot.ts";
+import { listPrograms } from "../../src/engine/ebpf/programs.ts";
+import type { EngineName } from "../../src/engine/engine.ts";
 import { planTables } from "../../src/engine/nftables/plan.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import {
@@ -8,6 +11,7 @@ import {
   effectiveSettings,
   familyName,
 } from "../../src/redirect/describe.ts";
+import { mermaidOfRules, mermaidOfSkip } from "../../src/redirect/mermaid.ts";
 import { saveText } from "../../src/redirect/iptables_text.ts";
 import { nftText } from "../../src/redirect/nft_text.ts";
 import type { NamespaceFacts, Ruleset } from "../../src/redirect/ruleset.ts";
@@ -26,9 +30,9 @@ import { print, type Style, styleOf, warn } from "./terminal.ts";
 
 /** How the rules are printed. */
 export interface RulesOutput {
-  readonly output: "text" | "wide" | "json" | "yaml" | "iptables-save" | "nft";
+  readonly output: "text" | "wide" | "json" | "yaml" | "iptables-save" | "nft" | "mermaid";
   /** Print rules in the syntax of this engine instead of words. */
-  readonly engine?: "nftables" | "iptables" | undefined;
+  readonly engine?: EngineName | undefined;
   readonly family?: "ipv4" | "ipv6" | undefined;
   /** List also the settings that have their defaults; JSON always has them. */
   readonly all?: boolean | undefined;
@@ -41,13 +45,13 @@ export function register(program: Command): void {
     .argument("<input>", INPUT_HELP)
     .addOption(
       new Option("--engine <name>", "print rules as this engine has them, not in words")
-        .choices(["nftables", "iptables"] as const),
+        .choices(["nftables", "iptables", "ebpf"] as const),
     )
     .addOption(
       new Option("--family <family>", "rules of one IP family only")
         .choices(["ipv4", "ipv6"] as const),
     )
-    .addOption(outputOption(["text", "wide", "json", "yaml", "iptables-save", "nft"]))
+    .addOption(outputOption(["text", "wide", "json", "yaml", "iptables-save", "nft", "mermaid"]))
     .option("--all", "list also the settings that have their defaults, as -o wide does", false)
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
@@ -121,6 +125,8 @@ export function formatRules(
   switch (output) {
     case "iptables-save":
       return iptablesText(shown);
+    case "mermaid":
+      return mermaidOfRules(shown);
     case "nft":
       return nftText(planTables(shown, "inet"), { comments: shown.comments });
     case "wide":
@@ -130,10 +136,25 @@ export function formatRules(
       }
       return [
         ...describeDecision({ ...input, allSettings: all }),
-        engine === "nftables"
-          ? nftText(planTables(shown, "inet"), { comments: shown.comments })
-          : iptablesText(shown),
+        textOfEngine(shown, engine),
       ].join("\n");
+  }
+}
+
+function textOfEngine(shown: Ruleset, engine: EngineName): string {
+  switch (engine) {
+    case "nftables":
+      return nftText(planTables(shown, "inet"), { comments: shown.comments });
+    case "iptables":
+      return iptablesText(shown);
+    case "ebpf": {
+      const reasons = cannot(shown);
+      return reasons.length === 0
+        ? listPrograms(shown)
+        : `The eBPF engine cannot do this, nftables is used instead:\n${
+          reasons.map((reason) => `  ${reason}\n`).join("")
+        }`;
+    }
   }
 }
 
@@ -171,6 +192,7 @@ function dataOf(
 function formatSkip(input: RedirectInput, output: RulesOutput["output"]): string {
   if (input.kind !== "skip") throw new TypeError("A redirected pod has rules");
   const line = `${input.title}: skipped. ${input.reason}`;
+  if (output === "mermaid") return mermaidOfSkip(line);
   return output === "text" ? `${line}\n` : `# ${line}\n`;
 }
 

@@ -5,6 +5,7 @@ import { lockName, requestUninstall, takeLock, withdrawRequest } from "../host/l
 import { Operations } from "../host/operations.ts";
 import { uninstall } from "../loop/uninstall.ts";
 import { linesOf } from "../loop/uninstall_report.ts";
+import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { addSettings, loggerOf, settingsOf } from "./command_settings.ts";
 
@@ -31,6 +32,7 @@ async function run(command: Command): Promise<void> {
     if (lock !== "held") {
       const report = await uninstall(settings, operations, loggerOf(settings));
       console.log(linesOf(report).join("\n"));
+      await sweepPins(settings);
       Deno.exit(0);
     }
     // It would install again at once what is uninstalled beside it.
@@ -51,6 +53,14 @@ async function run(command: Command): Promise<void> {
     console.error(`install-cni: ${errorText(error)}`);
     Deno.exit(1);
   }
+}
+
+/** Pods that run keep what they have; what nobody has any more goes. */
+async function sweepPins({ mountedBpffs }: Settings): Promise<void> {
+  if (mountedBpffs === "") return;
+  const engine = await import("../../src/engine/ebpf/ebpf_engine.ts");
+  const removed = engine.sweepPins(mountedBpffs).filter((pin) => pin.removed);
+  if (removed.length > 0) console.log(`Removed pins of ${removed.length} pods that are gone`);
 }
 
 function lockIfPossible(operations: Operations, stateDir: string): Disposable | undefined | "held" {

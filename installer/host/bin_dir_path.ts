@@ -43,6 +43,15 @@ const ownView: MountView = {
 /** The first PID namespace has the same number in every kernel. */
 const hostPidNamespace = "pid:[4026531836]";
 
+/** Whether this process sees the host's processes, and so, most likely, the host's own mounts. */
+export function isInHostPidNamespace(): boolean {
+  try {
+    return ownView.pidNamespace() === hostPidNamespace;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Compares the bin dir that this process sees with the path that it is to have on the host.
  *
@@ -73,16 +82,38 @@ export function compareBinDir(
   }
 }
 
-/** Returns a path from the root of the file system that it is on. */
-export function pathOnFileSystem(path: string, mountinfo: string): string | undefined {
-  let best: { readonly root: string; readonly point: string } | undefined;
+/** A mount, as a line of `mountinfo` tells of it. */
+interface Mount {
+  /** What part of the file system it shows. */
+  readonly root: string;
+  readonly point: string;
+  /** Type of the file system. */
+  readonly type: string;
+}
+
+/** Returns the mount that a path is on. */
+function mountOf(path: string, mountinfo: string): Mount | undefined {
+  let best: Mount | undefined;
   for (const line of mountinfo.split("\n")) {
     const [, , , root, point] = line.split(" ").map(unescaped);
     if (root === undefined || point === undefined) continue;
     const isAbove = path === point || path.startsWith(point === "/" ? "/" : `${point}/`);
     // Of two mounts on one point the later one is on top.
-    if (isAbove && point.length >= (best?.point.length ?? 0)) best = { root, point };
+    if (isAbove && point.length >= (best?.point.length ?? 0)) {
+      best = { root, point, type: / - (\S+)/.exec(line)?.[1] ?? "" };
+    }
   }
+  return best;
+}
+
+/** Returns the type of the file system that a path is on, for example `tmpfs`. */
+export function fileSystemOf(path: string, mountinfo: string): string | undefined {
+  return mountOf(path, mountinfo)?.type;
+}
+
+/** Returns a path from the root of the file system that it is on. */
+export function pathOnFileSystem(path: string, mountinfo: string): string | undefined {
+  const best = mountOf(path, mountinfo);
   if (best === undefined) return undefined;
   const rest = best.point === "/" ? path : path.slice(best.point.length);
   return `${best.root === "/" ? "" : best.root}${rest}` || "/";

@@ -15,7 +15,8 @@ import { libraryFolder } from "./interpreter.ts";
 import type { FileStatus, Operations } from "./operations.ts";
 import { ownGid, ownUid } from "./owner.ts";
 import { type PlannedFile, planPluginFiles, type PluginPlaces } from "./plugin_plan.ts";
-import { startProgram } from "./program_start.ts";
+import { startProgram, startShim } from "./program_start.ts";
+import { chooseShim, type ShimChoice, withShim } from "./shim_plan.ts";
 
 /** How the bin dir compares with the image. */
 export type PluginState =
@@ -30,6 +31,7 @@ type ContentStatus = Pick<FileStatus, "size" | "identity" | "changed">;
 export class PluginFiles {
   readonly #hashes = new Map<string, { identity: string; hash: string }>();
   #planned: readonly PlannedFile[] | undefined;
+  #choice: ShimChoice | undefined;
   #doubt: string | undefined;
 
   /** @param start Starts a program that was just copied. */
@@ -37,7 +39,13 @@ export class PluginFiles {
     private readonly operations: Operations,
     private readonly places: PluginPlaces,
     private readonly start: typeof startProgram = startProgram,
+    private readonly tryShim: typeof startShim = startShim,
   ) {}
+
+  /** Whether runtimes start the shim, or why not; `undefined` before the first look. */
+  get shim(): ShimChoice | undefined {
+    return this.#choice;
+  }
 
   /** Why it is not known whether the program that was installed last can start. */
   get doubt(): string | undefined {
@@ -49,11 +57,12 @@ export class PluginFiles {
    * starting; not known of an image that cannot be read.
    */
   get needsHostPath(): boolean {
-    try {
-      return this.#plan().some((file) => file.patch !== undefined);
-    } catch {
-      return false;
-    }
+    return (this.#planned ?? []).some((file) => file.patch !== undefined);
+  }
+
+  /** Finds out what is to be installed; an image that cannot be read shows when it is inspected. */
+  async prepare(): Promise<void> {
+    await this.#plan().catch(() => {});
   }
 
   /**
@@ -63,7 +72,7 @@ export class PluginFiles {
    * @throws when the image's own files cannot be read.
    */
   async inspect(): Promise<PluginState> {
-    for (const file of this.#plan()) {
+    for (const file of await this.#plan()) {
       const status = this.operations.status(file.target);
       if (status === undefined) return { kind: "missing", path: file.target };
       if (!(await this.#isCurrent(file, status))) return { kind: "differs", path: file.target };
@@ -71,24 +80,20 @@ export class PluginFiles {
     return { kind: "current" };
   }
 
-  /** Paths of the files on the host; empty when the image's own files cannot be read. */
+  /** Paths of the files on the host; empty when the image's own files could not be read. */
   get targets(): readonly string[] {
-    try {
-      return this.#plan().map((file) => file.target);
-    } catch {
-      return [];
-    }
+    return (this.#planned ?? []).map((file) => file.target);
   }
 
   /**
-   * Copies what is missing or different, libraries first. The program is started once before it gets
-   * its name.
+   * Copies what is missing or different, libraries first, what runtimes start last. The plugin is
+   * started once before it gets its name.
    *
    * @throws when a file cannot be written, or reads back differently, or when the program does not
    * start; the old file is then in place.
    */
   async install(): Promise<void> {
-    for (const file of this.#plan()) {
+    for (const file of await this.#plan()) {
       const status = this.operations.status(file.target);
       if (status !== undefined && await this.#isCurrent(file, status)) continue;
       this.#makeFolders(folderOf(file.target));
@@ -97,14 +102,21 @@ export class PluginFiles {
   }
 
   /**
-   * Removes the program and libraries of other versions, once no program that needs them can still be
+   * Removes programs and libraries of other versions, once no program that needs them can still be
    * starting.
    */
   removeStale(now: number): void {
-    const program = this.operations.status(this.#programPath);
-    if (program === undefined || now - program.modified < 60_000) return;
-    this.removePrevious();
-    const wanted = new Set(this.#plan().map((file) => file.target));
+    const programs = (this.#planned ?? []).filter(({ role }) => role !== "library")
+      .map(({ target }) => this.operations.status(target)?.modified);
+    const isOld = (modified?: number) => modified !== undefined && now - modified >= 60_000;
+    if (programs.length > 0 && programs.every(isOld)) this.removeReplaced();
+  }
+
+  /** Removes programs and libraries of other versions. */
+  removeReplaced(): void {
+    if (this.#planned === undefined) return;
+    this.#removePrevious();
+    const wanted = new Set(this.#planned.map((file) => file.target));
     const own = `${this.places.binDir}/${libraryFolder}`;
     for (const path of this.#filesBelow(own)) {
       if (!wanted.has(path)) this.operations.remove(path);
@@ -116,14 +128,20 @@ export class PluginFiles {
     }
   }
 
-  /** Whether the program that was replaced last is still there. */
-  get hasPrevious(): boolean {
-    return this.operations.status(this.#previousPath) !== undefined;
+  /** Whether programs of other versions are still there. */
+  get hasReplaced(): boolean {
+    const wanted = new Set(this.targets);
+    return this.#hasPrevious ||
+      this.#filesBelow(`${this.places.binDir}/${libraryFolder}`)
+        .some((path) => path.includes(`/${pluginType}`) && !wanted.has(path));
   }
 
-  /** Removes the program that was replaced last. */
-  removePrevious(): void {
-    if (this.hasPrevious) this.operations.remove(this.#previousPath);
+  get #hasPrevious(): boolean {
+    return this.operations.status(previousOf(this.#programPath)) !== undefined;
+  }
+
+  #removePrevious(): void {
+    if (this.#hasPrevious) this.operations.remove(previousOf(this.#programPath));
   }
 
   /** Whether a program, or a stub of it, is in the bin dir. */
@@ -151,7 +169,7 @@ export class PluginFiles {
       this.operations.rename(temporary, this.#programPath);
       this.operations.syncDirectory(this.places.binDir);
     }
-    this.removePrevious();
+    this.#removePrevious();
     const own = `${this.places.binDir}/${libraryFolder}`;
     const status = this.operations.status(own);
     if (status === undefined) return;
@@ -165,14 +183,17 @@ export class PluginFiles {
     return `${this.places.binDir}/${pluginType}`;
   }
 
-  /** Where the program stands that was replaced last, for those of its calls that are starting. */
-  get #previousPath(): string {
-    return `${this.#programPath}.previous`;
-  }
-
   /** The files to install, in order; the image does not change while the process runs. */
-  #plan(): readonly PlannedFile[] {
-    return this.#planned ??= planPluginFiles(this.operations, this.places);
+  async #plan(): Promise<readonly PlannedFile[]> {
+    if (this.#planned !== undefined) return this.#planned;
+    const { operations, places } = this;
+    const files = planPluginFiles(operations, places);
+    const choice = chooseShim(operations, places, this.tryShim);
+    this.#choice = choice;
+    if (choice.kind === "plugin") return this.#planned = files;
+    const plugin = files.find(({ role }) => role === "plugin")!;
+    const hash = await this.#hash(plugin, this.#sourceStatus(plugin));
+    return this.#planned = withShim(files, choice, hash, places);
   }
 
   /** Size of the file to install, when it last changed, and what changes when it does. */
@@ -229,14 +250,14 @@ export class PluginFiles {
     const temporary = temporaryName(planned.target);
     try {
       const wanted = await this.#write(planned, temporary);
-      if (planned.target === this.#programPath) this.#tryStart(planned, temporary);
+      if (planned.role === "plugin") this.#tryStart(planned, temporary);
       if (await readContent({ source: temporary, isOurs: true }) !== wanted) {
         throw new Error(
           `Cannot copy "${planned.source}" to "${planned.target}": it reads back wrong`,
         );
       }
-      if (planned.target === this.#programPath) this.#replaceProgram(temporary);
-      else operations.rename(temporary, planned.target);
+      if (planned.role === "library") operations.rename(temporary, planned.target);
+      else this.#replaceProgram(temporary, planned.target);
     } catch (error) {
       discard(operations, temporary);
       throw error;
@@ -289,13 +310,12 @@ export class PluginFiles {
    * Puts a new program in place and keeps the old one under another name: a compiled program opens
    * its own file a moment after it was started, which fails once that file has no name any more.
    */
-  #replaceProgram(temporary: string): void {
+  #replaceProgram(temporary: string, path: string): void {
     const { operations } = this;
-    const path = this.#programPath;
     if (operations.status(path)?.kind === "file") {
       try {
         if (operations.exchange(temporary, path)) {
-          return operations.rename(temporary, this.#previousPath);
+          return operations.rename(temporary, previousOf(path));
         }
       } catch (error) {
         if (!(error instanceof LinuxError && error.code === "EINVAL")) throw error;
@@ -331,4 +351,9 @@ export class PluginFiles {
       return [...this.#foldersBelow(path), path];
     });
   }
+}
+
+/** Where a program stands that was replaced last, for those of its calls that are starting. */
+function previousOf(program: string): string {
+  return `${program}.previous`;
 }

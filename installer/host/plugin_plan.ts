@@ -9,6 +9,7 @@ import {
   libraryFolder,
 } from "./interpreter.ts";
 import type { Operations } from "./operations.ts";
+import type { ShimPlaces } from "./shim_plan.ts";
 
 /** Where the plugin comes from and goes to. */
 export interface PluginPlaces {
@@ -21,12 +22,16 @@ export interface PluginPlaces {
   readonly binDir: string;
   /** The same folder's path on the host. */
   readonly hostBinDir: string;
+  /** What the shim needs to know; without it the plugin itself is what runtimes start. */
+  readonly shim?: ShimPlaces;
 }
 
 /** A file to be installed. */
 export interface PlannedFile extends Content {
   readonly target: string;
   readonly mode: number;
+  /** What it is tried as before it gets its name; libraries are not tried. */
+  readonly role: "library" | "plugin" | "shim";
   /** The patch for a start from the folder as this process sees it, where it fits. */
   readonly trial?: Patch | undefined;
 }
@@ -57,12 +62,13 @@ export function planPluginFiles(
   const libraries = librariesIn(operations, `${sourceDir}/${pluginType}.lib`, "");
   const loader = libraries.find((name) => /(^|\/)ld-[^/]*\.so/.test(name));
   const payload = payloadOf(operations, program, status.size);
-  const planned = { source: program, target, mode, ...payload };
+  const planned = { source: program, target, mode, role: "plugin" as const, ...payload };
   if (loader === undefined) return [planned];
   const files = libraries.map((name) => ({
     source: `${sourceDir}/${pluginType}.lib/${name}`,
     target: `${binDir}/${libraryFolder}/${name}`,
     mode: 0o755,
+    role: "library" as const,
   }));
   using file = Deno.openSync(program, { read: true });
   const slot = findInterpreterSlot((offset, length) => readAt(file, offset, length));

@@ -48,6 +48,35 @@ export function startProgram(path: string, isSelfContained: boolean): ProgramSta
   }
 }
 
+/**
+ * Starts a shim that knows neither an agent nor a plugin: it must say so, in an error of the protocol.
+ *
+ * @param path As for {@linkcode startProgram}.
+ */
+export function startShim(path: string): ProgramStart {
+  try {
+    const env = { CNI_COMMAND: "VERSION" };
+    const { status, stdout } = runProgram({ path, args: [], env }, patience);
+    if (status === 1 && codeOf(stdout) === shimAloneCode) return { kind: "started" };
+    return { kind: "failed", reason: `started without a plugin, it ended with ${status}` };
+  } catch (error) {
+    if (!(error instanceof LinuxError)) throw error;
+    const isForbidden = error.code === "EACCES" || error.code === "EPERM";
+    return { kind: isForbidden ? "doubt" : "failed", reason: error.message };
+  }
+}
+
+/** Code of the error that `src/shim/shim.c` answers when nobody else is there to answer. */
+const shimAloneCode = 11;
+
+function codeOf(text: string): unknown {
+  try {
+    return JSON.parse(text)?.code;
+  } catch {
+    return undefined;
+  }
+}
+
 function isVersionResult(text: string): boolean {
   try {
     return Array.isArray(JSON.parse(text)?.supportedVersions);

@@ -5,6 +5,7 @@
 import type { Logger } from "../../src/log/log.ts";
 import { isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
+import { type Change, pluginTypesIn } from "../host/changes.ts";
 import { errorText } from "../host/error_text.ts";
 import { hasOtherOwner, removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
 import { writeInstalled } from "../host/installed.ts";
@@ -74,6 +75,9 @@ export class Reconciler {
       sourceDir,
       binDir: settings.mountedBinDir,
       hostBinDir: this.paths.hostBinDir,
+      ...(settings.shim
+        ? { shim: { hostSocket: this.paths.hostCallSocket, netDir: settings.mountedNetDir } }
+        : {}),
     });
   }
 
@@ -120,6 +124,7 @@ export class Reconciler {
   async pass(since: number = this.now()): Promise<Pass> {
     const done: Cause[] = [];
     this.#settled = undefined;
+    await this.plugin.prepare();
     for (let conflicts = 0;;) {
       // Taken before looking, so that a change during the look makes it differ afterwards.
       const fingerprint = this.#fingerprint();
@@ -158,7 +163,7 @@ export class Reconciler {
           this.#troubles.tell("warn", `Cannot keep the extended attribute ${refused}`);
         }
         done.push(step.cause);
-        this.#report(step, since);
+        this.#report(step, since, seen);
         // A changed journal or directory makes the rest of this plan stale.
         if (step.kind !== "install-plugin") break;
       }
@@ -173,6 +178,9 @@ export class Reconciler {
         await this.plugin.install();
         if (this.plugin.doubt !== undefined) {
           this.#troubles.tell("warn", `The plugin was not started on trial: ${this.plugin.doubt}`);
+        }
+        if (this.plugin.shim?.kind === "plugin" && this.plugin.shim.isTrouble) {
+          this.#troubles.tell("warn", `Each call starts the plugin: ${this.plugin.shim.reason}`);
         }
         return "done";
       case "remove":
@@ -226,7 +234,7 @@ export class Reconciler {
     return backoff.wait;
   }
 
-  #report(step: Step, since: number): void {
+  #report(step: Step, since: number, seen: Observed): void {
     if (!this.#wasInstalled) {
       this.log.info("Installed", { file: nameOf(step) });
       return;
@@ -234,6 +242,7 @@ export class Reconciler {
     const milliseconds = this.now() - since;
     if (step.kind === "write" && answers.has(step.cause)) {
       this.#contention.repaired(step.name, this.now());
+      this.observer.answered?.(changeOf(step, seen));
     }
     this.observer.healed?.(step.cause, milliseconds);
     const level = step.cause === "token-rotated" ? "debug" : "info";
@@ -307,6 +316,14 @@ export class Reconciler {
     });
     for (const warning of warnings) this.log.warn(warning);
   }
+}
+
+/** What another program did, as far as its file tells. */
+function changeOf({ name, cause }: Step & { kind: "write" }, { files, at }: Observed): Change {
+  const file = files.find((file) => file.name === name);
+  if (file === undefined) return { at, file: name, cause };
+  const { modified: written, uid } = file.status;
+  return { at, file: name, cause, written, uid, types: pluginTypesIn(file) };
 }
 
 function nameOf(step: Step): string {

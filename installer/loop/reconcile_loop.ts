@@ -151,10 +151,10 @@ export class ReconcileLoop {
       await this.#sleep(pause, false);
     }
     const { plugin } = this.#reconciler;
-    if (this.#state.ready && plugin.hasPrevious) {
+    if (this.#state.ready && plugin.hasReplaced) {
       // Nobody will look again later, and calls of the replaced program may just be starting.
       await this.#sleep(startPatience, false);
-      plugin.removePrevious();
+      plugin.removeReplaced();
     }
     this.#lock?.[Symbol.dispose]();
     return this.#state.ready;

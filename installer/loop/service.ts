@@ -1,5 +1,6 @@
 /** Parts of the running installer beside the installing itself: socket, metrics, health. */
 import type { Logger } from "../../src/log/log.ts";
+import type { Change } from "../host/changes.ts";
 import type { Cause } from "../plan/steps.ts";
 import type { Settings } from "../settings/declarations.ts";
 import type { Paths } from "../settings/paths.ts";
@@ -12,6 +13,8 @@ export interface Observer {
   healed?(cause: Cause, milliseconds: number): void;
   /** A write was given up because another program changed the file meanwhile, or contends for it. */
   conflict?(file: string): void;
+  /** Another program's write to the list was answered. */
+  answered?(change: Change): void;
   /** Readiness changed. */
   state?(state: State): void;
 }
@@ -51,6 +54,7 @@ export function combineObservers(observers: readonly Observer[]): Observer {
   return {
     installed: (milliseconds) => observers.forEach((o) => o.installed?.(milliseconds)),
     healed: (cause, milliseconds) => observers.forEach((o) => o.healed?.(cause, milliseconds)),
+    answered: (change) => observers.forEach((o) => o.answered?.(change)),
     conflict: (file) => observers.forEach((o) => o.conflict?.(file)),
     state: (state) => observers.forEach((o) => o.state?.(state)),
   };

@@ -1,5 +1,8 @@
 /** The DaemonSet that runs install-cni on the nodes. */
+import { isRecord } from "../../src/json/record.ts";
 import type { KubernetesObject, Names } from "./objects.ts";
+import { usesEbpf } from "./network_config.ts";
+import { mayEnterPods } from "./rights.ts";
 import type { Tree } from "./tree.ts";
 import type { Values } from "./values.ts";
 
@@ -9,6 +12,9 @@ export interface DaemonSetFacts {
   /** Hash of the plugin's configuration: pods are replaced when it changes. */
   readonly checksum: string;
 }
+
+/** Profiles of AppArmor deny writing below the container's own /sys. */
+const MOUNTED_BPFFS = "/host/sys/fs/bpf";
 
 /** Makes the DaemonSet; its name and its selector may never change. */
 export function daemonSet(values: Values, names: Names, facts: DaemonSetFacts): KubernetesObject {
@@ -45,6 +51,8 @@ export function daemonSet(values: Values, names: Names, facts: DaemonSetFacts): 
 function podSpec(values: Values, names: Names, facts: DaemonSetFacts): Tree {
   return {
     serviceAccountName: names.cni,
+    // Whose a network namespace is only its processes prove.
+    ...(values.get("cni.repair.earlyPods") === "off" ? {} : { hostPID: true }),
     automountServiceAccountToken: true,
     ...unlessEmpty("priorityClassName", values.get("cni.priorityClassName")),
     ...unlessEmpty("nodeSelector", values.get("cni.nodeSelector")),
@@ -69,6 +77,15 @@ function podSpec(values: Values, names: Names, facts: DaemonSetFacts): Tree {
         hostPath: { path: values.get("cni.netDir"), type: netDirType(values) },
       },
       { name: "tmp", emptyDir: {} },
+      ...(mayEnterPods(values)
+        ? [{ name: "netns", hostPath: { path: "/run/netns", type: "DirectoryOrCreate" } }]
+        : []),
+      ...(usesEbpf(values)
+        ? [{
+          name: "bpffs",
+          hostPath: { path: values.get("experimental.ebpf.bpffsPath"), type: "Directory" },
+        }]
+        : []),
       ...values.get("cni.hostFolders").map((path, i) => ({
         name: `host-folder-${i}`,
         hostPath: { path, type: "Directory" },
@@ -102,6 +119,16 @@ function container(values: Values, names: Names, facts: DaemonSetFacts): Tree {
       { name: "cni-bin-dir", mountPath: "/host/opt/cni/bin" },
       { name: "cni-net-dir", mountPath: "/host/etc/cni/net.d" },
       { name: "tmp", mountPath: "/tmp" },
+      // The runtime mounts each pod's namespace there while this container runs.
+      ...(mayEnterPods(values)
+        ? [{
+          name: "netns",
+          mountPath: "/host/run/netns",
+          readOnly: true,
+          mountPropagation: "HostToContainer",
+        }]
+        : []),
+      ...(usesEbpf(values) ? [{ name: "bpffs", mountPath: MOUNTED_BPFFS }] : []),
       ...values.get("cni.hostFolders").map((path, i) => ({
         name: `host-folder-${i}`,
         mountPath: `/host${path}`,
@@ -115,6 +142,9 @@ function environment(values: Values, { cni }: Names): Tree[] {
   const port = values.get("cni.healthPort");
   const runtime = values.get("cni.runtime");
   const logFormat = values.get("cni.logFormat");
+  const sweep = values.get("cni.repair.sweepSeconds");
+  const drift = values.get("cni.repair.drift");
+  const earlyPods = values.get("cni.repair.earlyPods");
   const field = (name: string, fieldPath: string) => ({
     name,
     valueFrom: { fieldRef: { apiVersion: "v1", fieldPath } },
@@ -133,12 +163,17 @@ function environment(values: Values, { cni }: Names): Tree[] {
     ...unlessDefault("CNI_LOG_FORMAT", logFormat === "text", logFormat),
     ...unlessDefault("CNI_RUNTIME", runtime === "auto", runtime),
     ...unlessDefault("CNI_CONF_NAME_IS_LOADED", !values.get("cni.confNameIsLoaded"), "true"),
+    ...unlessDefault("SHIM", values.get("cni.shim.enabled"), "false"),
+    ...unlessDefault("MOUNTED_BPFFS", !usesEbpf(values), MOUNTED_BPFFS),
     ...unlessDefault("KUMA_CNI_UNINSTALL", !values.get("cni.uninstall.onStop"), "true"),
     ...unlessDefault(
       "KUMA_CNI_UNINSTALL_WHEN_REFUSED",
       !values.get("cni.uninstall.whenRefused"),
       "true",
     ),
+    ...unlessDefault("SWEEP_INTERVAL", sweep === 600, String(sweep)),
+    ...unlessDefault("REPAIR", drift === "report", drift),
+    ...unlessDefault("REPAIR_EARLY_PODS", earlyPods === "off", earlyPods),
     field("POD_NAME", "metadata.name"),
     field("POD_NAMESPACE", "metadata.namespace"),
     field("NODE_NAME", "spec.nodeName"),
@@ -174,8 +209,26 @@ function probes(delay: number, port: number): Tree {
 /** The API server refuses a privileged container that must not gain privileges. */
 function containerSecurity(values: Values): Tree {
   const { allowPrivilegeEscalation, ...others } = values.get("cni.containerSecurityContext");
-  const isLeftOut = allowPrivilegeEscalation === undefined || others.privileged === true;
-  return isLeftOut ? others : { allowPrivilegeEscalation, ...others };
+  if (others.privileged === true) return others;
+  const security = allowPrivilegeEscalation === undefined
+    ? others
+    : { allowPrivilegeEscalation, ...others };
+  const added = [
+    // Kernels before 6.4 let nobody else look at a pin where unprivileged programs are switched off.
+    ...(usesEbpf(values) ? ["BPF"] : []),
+    // Not "CAP_SYS_ADMIN": the API server refuses that spelling without privilege escalation.
+    ...(values.get("cni.shim.capabilities") || mayEnterPods(values)
+      ? ["NET_ADMIN", "SYS_ADMIN"]
+      : []),
+    ...(values.get("cni.repair.earlyPods") === "off" ? [] : ["SYS_PTRACE"]),
+  ];
+  if (added.length === 0) return security;
+  const capabilities = isRecord(others.capabilities) ? others.capabilities : {};
+  const given = Array.isArray(capabilities.add) ? capabilities.add : [];
+  return {
+    ...security,
+    capabilities: { ...capabilities, add: [...new Set([...given, ...added])] },
+  };
 }
 
 function unlessEmpty(field: string, value: string | Tree | Readonly<Record<string, string>>): Tree {

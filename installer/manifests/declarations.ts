@@ -139,10 +139,22 @@ export const valueDeclarations = {
     "DaemonSet: CNI_LOG_FORMAT",
   ),
   "cni.engine": value(
-    oneOf("auto", "nftables", "iptables"),
+    oneOf("auto", "nftables", "iptables", "ebpf"),
     "auto",
     "What installs the rules in a pod",
     "ConfigMap: engine",
+  ),
+  "cni.ebpf.strict": value(
+    truth,
+    false,
+    "Whether a pod that the engine ebpf cannot serve fails instead of getting other rules",
+    "ConfigMap: ebpf.strict",
+  ),
+  "cni.ebpf.allowPods": value(
+    truth,
+    false,
+    "Whether a pod may ask for the engine ebpf by the annotation kuma.io/transparent-proxying-ebpf",
+    "ConfigMap: allow_pod_settings; DaemonSet",
   ),
   "cni.excludeNamespaces": value(
     namespacePatterns,
@@ -262,6 +274,12 @@ export const valueDeclarations = {
     "Security context of the container; docs/security.md says which host needs more",
     "DaemonSet: securityContext of the container",
   ),
+  "cni.shim.capabilities": value(
+    truth,
+    false,
+    "Whether the agent may enter meshed pods' network namespaces, so that they start as fast as others",
+    "DaemonSet: securityContext of the container, SYS_ADMIN and NET_ADMIN; docs/security.md",
+  ),
   "cni.rbac.watchPods": value(
     truth,
     false,
@@ -273,6 +291,37 @@ export const valueDeclarations = {
     false,
     "Whether it may get DaemonSets, to tell a removal for good from a restart",
     "ClusterRole: daemonsets get",
+  ),
+  "cni.shim.enabled": value(
+    truth,
+    true,
+    "Whether runtimes start the shim, which has the agent answer calls; false: the plugin each time",
+    "DaemonSet: SHIM",
+  ),
+  "cni.repair.enterPods": value(
+    truth,
+    false,
+    "Whether install-cni may enter the network namespaces of running pods, to compare their rules",
+    "DaemonSet: capabilities SYS_ADMIN and NET_ADMIN, the host's /run/netns; ClusterRole: events create",
+  ),
+  "cni.repair.sweepSeconds": value(
+    wholeNumber(0, 86_400),
+    600,
+    "Seconds in which the rules of every running pod are compared once; 0: never",
+    "DaemonSet: SWEEP_INTERVAL",
+  ),
+  "cni.repair.drift": value(
+    oneOf("report", "repair"),
+    "report",
+    "What is done about rules of a running pod that were changed",
+    "DaemonSet: REPAIR",
+  ),
+  "cni.repair.earlyPods": value(
+    oneOf("off", "waiting", "always"),
+    "off",
+    "Whether meshed pods that started without the plugin get their rules: while their sidecar is not " +
+      "ready, or always; with it come the rights of cni.repair.enterPods and cni.rbac.watchPods",
+    "DaemonSet: REPAIR_EARLY_PODS, hostPID, capability SYS_PTRACE",
   ),
   "cni.uninstall.onStop": value(
     truth,
@@ -463,11 +512,41 @@ export const valueDeclarations = {
   ),
   "controlPlane": value(anyMapping, {}, "Values of the control plane", elsewhere),
   "transparentProxy": value(anyMapping, {}, "Values of the control plane", elsewhere),
-  "experimental.ebpf": value(
-    anyMapping,
-    {},
-    "Redirection by eBPF, which Kuma 2.14 and earlier can do; enabled must not be true here",
-    elsewhere,
+  "experimental.ebpf.enabled": value(
+    truth,
+    false,
+    "Whether the engine is ebpf; as cni.engine=ebpf",
+    "ConfigMap: engine; DaemonSet",
+  ),
+  "experimental.ebpf.bpffsPath": value(
+    path,
+    "/sys/fs/bpf",
+    "Host path of the BPF file system in which the engine ebpf pins",
+    "ConfigMap: ebpf.bpffs_path; DaemonSet: volume bpffs",
+  ),
+  "experimental.ebpf.cgroupPath": value(
+    path,
+    "/sys/fs/cgroup",
+    "Host path at or below which the engine ebpf finds the cgroups of pods",
+    "ConfigMap: ebpf.cgroup_path",
+  ),
+  "experimental.ebpf.instanceIPEnvVarName": value(
+    text,
+    "INSTANCE_IP",
+    "Of Kuma 2.14 and earlier; not used, the addresses of a pod are those of its namespace",
+    "nothing",
+  ),
+  "experimental.ebpf.tcAttachIface": value(
+    text,
+    "",
+    "Of Kuma 2.14 and earlier; not used, nothing is attached to an interface",
+    "nothing",
+  ),
+  "experimental.ebpf.programsSourcePath": value(
+    text,
+    "/tmp/kuma-ebpf",
+    "Of Kuma 2.14 and earlier; not used, the plugin brings its programs",
+    "nothing",
   ),
   "experimental.sidecarContainers": value(
     truth,

@@ -8,13 +8,36 @@ export function excludedNamespaces(values: Values): string[] {
   return [...new Set([...own, ...values.get("cni.excludeNamespaces")])];
 }
 
+/** Whether the engine `ebpf` may come to work on a node. */
+export function usesEbpf(values: Values): boolean {
+  return engineOf(values) === "ebpf" || values.get("cni.ebpf.allowPods");
+}
+
+function engineOf(values: Values): string {
+  return values.get("experimental.ebpf.enabled") ? "ebpf" : values.get("cni.engine");
+}
+
+/** Only what differs from the plugin's own defaults. */
+function ebpfSection(values: Values): Tree {
+  const bpffs = values.get("experimental.ebpf.bpffsPath");
+  const cgroups = values.get("experimental.ebpf.cgroupPath");
+  const section = {
+    ...(bpffs === "/sys/fs/bpf" ? {} : { bpffs_path: bpffs }),
+    ...(cgroups === "/sys/fs/cgroup" ? {} : { cgroup_path: cgroups }),
+    ...(values.get("cni.ebpf.strict") ? { strict: true } : {}),
+  };
+  return usesEbpf(values) && Object.keys(section).length > 0 ? { ebpf: section } : {};
+}
+
 /** The plugin's configuration with install-cni's placeholders. */
 export function networkConfig(values: Values): Tree {
-  const engine = values.get("cni.engine");
+  const engine = engineOf(values);
   const clusterDns = values.get("cni.clusterDns");
   const included = values.get("namespaceAllowList");
   return {
+    ...(values.get("cni.ebpf.allowPods") ? { allow_pod_settings: ["ebpf.enabled"] } : {}),
     cniVersion: "0.3.1",
+    ...ebpfSection(values),
     ...(engine === "auto" ? {} : { engine }),
     kubernetes: {
       ...(clusterDns.length === 0 ? {} : { cluster_dns: clusterDns }),

@@ -1,5 +1,5 @@
 /** What a user must do besides applying the objects. */
-import { excludedNamespaces } from "./network_config.ts";
+import { excludedNamespaces, usesEbpf } from "./network_config.ts";
 import { imageOf } from "./objects.ts";
 import type { Tree } from "./tree.ts";
 import { memberAt, type Values, valuesForElsewhere } from "./values.ts";
@@ -32,6 +32,12 @@ export function stepsFor(values: Values, given: Tree): string[] {
       "controlPlane.envVars.KUMA_RUNTIME_KUBERNETES_INJECTOR_CNI_ENABLED=true (cni.enabled=true there " +
       "also installs Kuma's own CNI, which has the same names)",
   );
+  if (usesEbpf(values)) {
+    steps.push(
+      "Leave experimental.ebpf.enabled false for the control plane: it would give each pod volumes of " +
+        "the host, and the engine needs none",
+    );
+  }
   const hasController = values.get("cni.controller.enabled");
   const taint = "cni.taintController.enabled";
   const elsewhere = [

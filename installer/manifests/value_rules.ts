@@ -37,8 +37,11 @@ export const valueRules: readonly ValueRule[] = [
     brokenBy: { "cni.monitoring.serviceMonitor": { is: true }, "cni.healthPort": { is: 0 } },
   },
   {
-    path: "experimental.ebpf.enabled",
-    expected: "false: this CNI redirects by nftables or iptables",
-    brokenBy: { "experimental.ebpf.enabled": { is: true } },
+    path: "cni.engine",
+    expected: "auto or ebpf, since experimental.ebpf.enabled is true",
+    brokenBy: {
+      "experimental.ebpf.enabled": { is: true },
+      "cni.engine": { fits: "^(nftables|iptables)$" },
+    },
   },
 ];

@@ -107,6 +107,16 @@ export const declarations = {
     help: "Path under which this program sees libcni's cache of the host; empty: var/lib/cni " +
       "below MOUNTED_HOST_ROOT",
   },
+  /** The host's BPF file system as this process sees it; empty: pins are not looked after. */
+  mountedBpffs: {
+    variable: "MOUNTED_BPFFS",
+    kind: "path",
+    default: "",
+    help:
+      "Path under which this program sees the host's BPF file system, to remove what the engine " +
+      "ebpf pinned for pods that are gone; empty: not looked after",
+    mattersTo: ["install", "uninstall"],
+  },
   logLevel: {
     variable: "CNI_LOG_LEVEL",
     kind: "level",
@@ -202,6 +212,16 @@ export const declarations = {
     help: "Whether to uninstall when stopped; false: only when the DaemonSet is being removed",
     mattersTo: ["install"],
   },
+  /** Whether runtimes start the shim. */
+  shim: {
+    variable: "SHIM",
+    kind: "boolean",
+    default: "true",
+    help:
+      "Whether runtimes start the shim, which has this program answer calls and starts the plugin " +
+      "only when that fails; false: they start the plugin each time",
+    mattersTo: ["install", "check"],
+  },
   /** Whether a refusal counts as removal. */
   uninstallWhenRefused: {
     variable: "KUMA_CNI_UNINSTALL_WHEN_REFUSED",
@@ -256,6 +276,33 @@ export const declarations = {
     kind: "taintEffect",
     default: "NoSchedule",
     help: "Effect of the taint",
+  },
+  /** Seconds in which the rules of all running pods are compared once; 0: never. */
+  sweepInterval: {
+    variable: "SWEEP_INTERVAL",
+    kind: "duration",
+    default: "600",
+    help: "Seconds in which the rules of every running pod are compared with the ledger once; 0: " +
+      "never; needs the capabilities SYS_ADMIN and NET_ADMIN",
+    mattersTo: ["install"],
+  },
+  /** What is done about rules that differ from the ledger. */
+  repair: {
+    variable: "REPAIR",
+    kind: "repair",
+    default: "report",
+    help: "What to do about rules of a running pod that were changed: report, or repair as well",
+    mattersTo: ["install"],
+  },
+  /** Whether meshed pods that started without the plugin get their rules. */
+  repairEarlyPods: {
+    variable: "REPAIR_EARLY_PODS",
+    kind: "earlyPods",
+    default: "off",
+    help: "Whether meshed pods that started without the plugin get their rules: off, waiting (as " +
+      "long as the sidecar is not ready), or always (which breaks open connections); needs the " +
+      "node's process IDs and the capabilities SYS_ADMIN, NET_ADMIN and SYS_PTRACE",
+    mattersTo: ["install"],
   },
   /** TCP port of health and metrics; 0: not served. */
   healthPort: {

@@ -182,8 +182,23 @@ const runtime: Kind<"auto" | "containerd" | "cri-o" | "multus"> = {
       : wrong,
 };
 
+const repair: Kind<"report" | "repair"> = {
+  allowed: "report or repair",
+  placeholder: "report|repair",
+  parse: (value) => value === "report" || value === "repair" ? { value } : wrong,
+};
+
+const earlyPods: Kind<"off" | "waiting" | "always"> = {
+  allowed: "off, waiting or always",
+  placeholder: "off|waiting|always",
+  parse: (value) =>
+    value === "off" || value === "waiting" || value === "always" ? { value } : wrong,
+};
+
 /** All kinds. */
 export const kinds = {
+  repair,
+  earlyPods,
   runtime,
   text,
   boolean,

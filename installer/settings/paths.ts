@@ -20,6 +20,10 @@ export interface Paths {
   readonly hostKubeconfig: string;
   /** The agent socket's path on the host. */
   readonly hostAgentSocket: string;
+  /** Socket on which the agent answers whole calls, as this process sees it. */
+  readonly callSocket: string;
+  /** The same socket's path on the host. */
+  readonly hostCallSocket: string;
 }
 
 /** Where runtimes look for plugins unless they are told otherwise. */
@@ -39,5 +43,7 @@ export function pathsOf(settings: Settings): Paths {
     isHostBinDirSet: hostBinDir !== undefined,
     hostKubeconfig: `${settings.netDir}/${settings.kubeconfigName}`,
     hostAgentSocket: `${settings.netDir}/${ownFolder}/agent.sock`,
+    callSocket: `${settings.mountedNetDir}/${ownFolder}/call.sock`,
+    hostCallSocket: `${settings.netDir}/${ownFolder}/call.sock`,
   };
 }

@@ -4,11 +4,12 @@
  */
 import { libraryFolder } from "../../installer/host/interpreter.ts";
 import { VERSION } from "../../src/version.ts";
+import { shimName } from "../shim.ts";
 import { type Architecture, namesOf } from "./architecture.ts";
 import { componentsOf } from "./components.ts";
 import { type Documents, pluginPayload, type Programs } from "./programs.ts";
 import { billOfMaterials } from "./sbom.ts";
-import type { TarEntry } from "./tar.ts";
+import type { TarEntry } from "../../src/archive/tar.ts";
 
 /** Folder of the plugin, and of the container's processes. */
 export const pluginFolder = "opt/cni/bin";
@@ -90,6 +91,9 @@ export function imageFiles(contents: ImageContents): { files: TarEntry[]; bill: 
     file("install-cni", programs.installer, 0o755),
     { path: `${pluginFolder}/kuma-cni`, kind: "hardlink", target: "install-cni" },
     file(`${pluginFolder}/kuma-cni.payload`, pluginPayload(programs)),
+    ...programs.shim === undefined
+      ? []
+      : [file(`${pluginFolder}/${shimName}`, programs.shim, 0o755)],
     folder("kuma"),
     folder("kuma/LICENSES"),
     ...Array.from(documents, ([name, data]) => file(`kuma/${name}`, data)),

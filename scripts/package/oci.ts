@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
-import { tar, type TarEntry } from "./tar.ts";
+import { tar, type TarEntry } from "../../src/archive/tar.ts";
 
 /** How a manifest, an index or a layer names another blob. */
 export interface Descriptor {

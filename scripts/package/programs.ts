@@ -1,7 +1,9 @@
 /** The built programs of an architecture, and what goes with them into every package. */
+import { exists } from "../../installer/host/paths.ts";
 import { build, root } from "../build.ts";
 import { BuildError } from "../deno_tools.ts";
 import { withoutAppendedData } from "../denort.ts";
+import { shimName } from "../shim.ts";
 import { type Architecture, namesOf, ownArchitecture } from "./architecture.ts";
 import { unpackDebianPackages } from "./debian.ts";
 
@@ -9,6 +11,8 @@ import { unpackDebianPackages } from "./debian.ts";
 export interface Programs {
   readonly plugin: Uint8Array<ArrayBuffer>;
   readonly installer: Uint8Array<ArrayBuffer>;
+  /** What runtimes start in the plugin's place, where a C compiler was there to make it. */
+  readonly shim?: Uint8Array<ArrayBuffer>;
   /** Loader and C library: the name of their version's folder and the files by name. */
   readonly libraries: {
     readonly version: string;
@@ -57,7 +61,11 @@ export async function readPrograms(dist: string): Promise<Programs> {
   const names = Array.from(Deno.readDirSync(folder), ({ name }) => name).sort();
   const files = new Map<string, Uint8Array<ArrayBuffer>>();
   for (const name of names) files.set(name, await Deno.readFile(`${folder}/${name}`));
+  const shim = exists(`${dist}/${shimName}`)
+    ? { shim: await Deno.readFile(`${dist}/${shimName}`) }
+    : {};
   return {
+    ...shim,
     plugin: await Deno.readFile(`${dist}/kuma-cni`),
     installer: await Deno.readFile(`${dist}/install-cni`),
     libraries: { version: version!, files },

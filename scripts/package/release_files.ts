@@ -2,6 +2,7 @@
 import { commandLineOf, completionScript } from "../../installer/commands/completion.ts";
 import { commandLine } from "../../installer/main.ts";
 import { VERSION } from "../../src/version.ts";
+import { shimName } from "../shim.ts";
 import type { Architecture } from "./architecture.ts";
 import { commandFacts } from "./command_tree.ts";
 import { componentsOf } from "./components.ts";
@@ -9,7 +10,7 @@ import { manualPage } from "./manual_page.ts";
 import { digestOf } from "./oci.ts";
 import type { Documents, Programs } from "./programs.ts";
 import { billOfMaterials } from "./sbom.ts";
-import type { TarEntry } from "./tar.ts";
+import type { TarEntry } from "../../src/archive/tar.ts";
 
 /** What a release archive is made of. */
 export interface ReleaseContents {
@@ -42,13 +43,14 @@ export function releaseName(architecture: Architecture): string {
  */
 export function releaseFiles(contents: ReleaseContents): { files: TarEntry[]; bill: string } {
   const { architecture, programs, documents, time } = contents;
-  const { plugin, installer, libraries } = programs;
+  const { plugin, installer, shim, libraries } = programs;
   const text = (data: string) => new TextEncoder().encode(data);
   const commands = commandFacts();
   const files = new Map<string, { data: Uint8Array; mode: number }>();
   const add = (path: string, data: Uint8Array, mode = 0o644) => files.set(path, { data, mode });
   add("kuma-cni", plugin, 0o755);
   add("install-cni", installer, 0o755);
+  if (shim !== undefined) add(shimName, shim, 0o755);
   for (const [name, data] of libraries.files) {
     add(`kuma-cni.lib/${libraries.version}/${name}`, data, 0o755);
   }

@@ -1,7 +1,7 @@
 /** Software bills of materials by SPDX 2.3, in JSON. */
 import { createHash } from "node:crypto";
 import type { Component } from "./components.ts";
-import type { TarEntry } from "./tar.ts";
+import type { TarEntry } from "../../src/archive/tar.ts";
 
 /** What a bill is about. */
 export interface BillOptions {

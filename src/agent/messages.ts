@@ -25,6 +25,8 @@ export interface CallOutcome {
   /** Skip code or CNI error code as text. */
   readonly reason?: string;
   readonly engine?: string;
+  /** Why the engine "ebpf", which was asked for, was not used: a code. */
+  readonly fallback?: string;
   /** Whether V8 took the bytecode of the build; absent when the plugin runs from its sources. */
   readonly bytecode?: string;
   /** Milliseconds by phase, for example `lookup`, `apply`, `total`. */
@@ -233,6 +235,7 @@ function parseOutcome(value: unknown): CallOutcome {
     result,
     phases,
     ...(outcome.reason === undefined ? {} : { reason: text(outcome, "reason") }),
+    ...(outcome.fallback === undefined ? {} : { fallback: text(outcome, "fallback") }),
     ...(outcome.engine === undefined ? {} : { engine: text(outcome, "engine") }),
     ...(outcome.bytecode === undefined ? {} : { bytecode: text(outcome, "bytecode") }),
   };

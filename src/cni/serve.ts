@@ -24,7 +24,7 @@ export interface Handlers {
   add: Handler;
   check: Handler;
   status: Handler;
-  /** DEL and GC: notes about what goes; they succeed whatever comes of it. */
+  /** DEL and GC: notes and pins of what goes; they succeed whatever comes of it. */
   forget?: Handler;
 }
 
@@ -49,8 +49,8 @@ export interface Caller {
 /**
  * Serves one call. Never throws: whatever goes wrong becomes an error object.
  *
- * DEL succeeds for every well-formed call whatever the plugin's own settings say: there is nothing
- * to take back, since the rules go with the namespace, and a DEL that fails keeps a pod from going.
+ * DEL succeeds for every well-formed call whatever the plugin's own settings say: the rules go with
+ * the namespace, what else there is gets swept later, and a DEL that fails keeps a pod from going.
  */
 export async function serve(caller: Caller, handlers: Handlers): Promise<ProcessOutput> {
   let cniVersion: string | undefined;

@@ -24,7 +24,10 @@ export interface NetworkSettings {
   readonly includeNamespaces: readonly string[];
   readonly cniBinDir: string | undefined;
   readonly clusterDns: readonly string[];
-  readonly engine: "auto" | "nftables" | "iptables";
+  readonly engine: "auto" | "nftables" | "iptables" | "ebpf";
+  readonly ebpfStrict: boolean;
+  readonly ebpfBpffsPath: string | undefined;
+  readonly ebpfCgroupPath: string | undefined;
   readonly redirectRulesVersion: "2.9" | "3" | undefined;
   readonly agentSocket: string | undefined;
   readonly lookupTimeoutSeconds: number;
@@ -71,9 +74,21 @@ export function networkSettings(): {
     ),
     engine: choice(
       "engine",
-      ["auto", "nftables", "iptables"],
+      ["auto", "nftables", "iptables", "ebpf"],
       "auto",
       "What installs the rules",
+    ),
+    ebpfStrict: truth(
+      "ebpf.strict",
+      "Whether a pod that the engine `ebpf` cannot serve fails instead of getting rules of `auto`",
+    ),
+    ebpfBpffsPath: path(
+      "ebpf.bpffs_path",
+      "Host path of the BPF file system in which the engine `ebpf` pins; when absent, `/sys/fs/bpf`",
+    ),
+    ebpfCgroupPath: path(
+      "ebpf.cgroup_path",
+      "Host path at or below which pods' cgroups are looked for; when absent, all of cgroup2",
     ),
     redirectRulesVersion: rulesVersion(),
     agentSocket: path("agent.socket", "Host path of the node agent's Unix socket"),
@@ -108,12 +123,24 @@ export function readSettings(values: Readonly<Record<string, unknown>>): Network
     cniBinDir: read(declared.cniBinDir),
     clusterDns: read(declared.clusterDns),
     engine: read(declared.engine),
+    ebpfStrict: read(declared.ebpfStrict),
+    ebpfBpffsPath: read(declared.ebpfBpffsPath),
+    ebpfCgroupPath: read(declared.ebpfCgroupPath),
     redirectRulesVersion: read(declared.redirectRulesVersion),
     agentSocket: read(declared.agentSocket),
     lookupTimeoutSeconds: read(declared.lookupTimeoutSeconds),
     allowPodSettings: read(declared.allowPodSettings),
     resolvers: read(declared.resolvers),
   };
+}
+
+/**
+ * Reads where the engine `ebpf` pins, and nothing else: for DEL and GC, whatever the rest says.
+ *
+ * @throws {CniError} as {@linkcode readSettings}.
+ */
+export function readBpffsPath(values: Readonly<Record<string, unknown>>): string | undefined {
+  return readSetting(values, networkSettings().ebpfBpffsPath);
 }
 
 function readSetting<T>(values: Readonly<Record<string, unknown>>, setting: Setting<T>): T {
@@ -158,6 +185,16 @@ function path(path: string, help: string): Setting<string | undefined> {
       typeof value === "string" && value.startsWith("/") && !value.includes("\0")
         ? value
         : undefined,
+  };
+}
+
+function truth(path: string, help: string): Setting<boolean> {
+  return {
+    path,
+    expected: "true or false",
+    fallback: false,
+    help,
+    convert: (value) => typeof value === "boolean" ? value : undefined,
   };
 }
 

@@ -7,27 +7,47 @@ const longestToken = 16 * 1024;
 /** The last moment that a `Date` can hold (ECMA-262 §21.4.1.1), in seconds since the epoch. */
 const lastSecond = 8.64e12;
 
+/** When a token was made and until when it is good, in milliseconds since the epoch. */
+export interface TokenTimes {
+  readonly issued: number | undefined;
+  readonly expires: number | undefined;
+}
+
 /**
- * Reads the claim `exp` of a JSON Web Token (RFC 7519 §4.1.4), in the form of three base64url parts
- * that the API server issues (RFC 7515 §3.1). Nothing is verified: this tells when to expect trouble,
- * never whether to trust the token.
+ * Reads the claims `iat` and `exp` of a JSON Web Token (RFC 7519 §4.1), in the form of three base64url
+ * parts that the API server issues (RFC 7515 §3.1). Nothing is verified: this tells when to expect
+ * trouble, never whether to trust the token.
+ *
+ * @returns `undefined` for each time that the token does not tell, and for other kinds of tokens.
+ */
+export function tokenTimes(token: string): TokenTimes {
+  const nothing = { issued: undefined, expires: undefined };
+  if (token.length > longestToken) return nothing;
+  const claims = /^[\w-]+\.([\w-]+)\.[\w-]*$/.exec(token.trim())?.[1];
+  if (claims === undefined) return nothing;
+  try {
+    const json: unknown = JSON.parse(
+      new TextDecoder().decode(Uint8Array.fromBase64(claims, { alphabet: "base64url" })),
+    );
+    return isRecord(json) ? { issued: timeOf(json, "iat"), expires: timeOf(json, "exp") } : nothing;
+  } catch {
+    return nothing;
+  }
+}
+
+function timeOf(claims: Record<string, unknown>, name: string): number | undefined {
+  const value = Object.hasOwn(claims, name) ? claims[name] : undefined;
+  return typeof value === "number" && value > 0 && value <= lastSecond
+    ? Math.floor(value * 1000)
+    : undefined;
+}
+
+/**
+ * Returns until when a token is good, as {@linkcode tokenTimes} reads it.
  *
  * @returns Milliseconds since the epoch; `undefined` when this is another kind of token, or one
  * that never expires.
  */
 export function tokenExpiry(token: string): number | undefined {
-  if (token.length > longestToken) return undefined;
-  const claims = /^[\w-]+\.([\w-]+)\.[\w-]*$/.exec(token.trim())?.[1];
-  if (claims === undefined) return undefined;
-  try {
-    const json: unknown = JSON.parse(
-      new TextDecoder().decode(Uint8Array.fromBase64(claims, { alphabet: "base64url" })),
-    );
-    if (!isRecord(json) || !Object.hasOwn(json, "exp")) return undefined;
-    const { exp } = json;
-    if (typeof exp !== "number" || !(exp > 0 && exp <= lastSecond)) return undefined;
-    return Math.floor(exp * 1000);
-  } catch {
-    return undefined;
-  }
+  return tokenTimes(token).expires;
 }

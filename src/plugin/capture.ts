@@ -1,5 +1,7 @@
 /** Works with the rules inside of the pod's network namespace. */
 import { CniError, CniErrorCode } from "../cni/errors.ts";
+import type { EbpfForPod } from "../engine/choice/ebpf.ts";
+import type { EngineSetting } from "../engine/choice/select.ts";
 import { type Difference, EngineError } from "../engine/engine.ts";
 import {
   applyWithSelectedEngine,
@@ -15,11 +17,12 @@ import {
   withNetworkNamespace,
 } from "../linux/network_namespace.ts";
 import { compileRuleset } from "../redirect/compile.ts";
-import type { RedirectConfig } from "../redirect/config.ts";
+import type { Redirect } from "../pod/decision.ts";
 import { messageOf } from "../text/message_of.ts";
 import { quote } from "../text/quote.ts";
 import { shorten } from "../text/shorten.ts";
 import type { Call } from "./call.ts";
+import { ebpfForPod } from "./ebpf.ts";
 
 /** Most differences that a message shows; the rest is counted. */
 const SHOWN_DIFFERENCES = 10;
@@ -33,18 +36,29 @@ const SHOWN_RULE = 500;
  * @throws {CniError} code 8 when the namespace cannot be entered, 101 when the rules cannot be
  * installed.
  */
-export function capture(call: Call, config: RedirectConfig): void {
+export async function capture(call: Call, decision: Redirect): Promise<void> {
+  const ebpf = await ebpfForPod(call, decision);
   const applied = inPodNamespace(
     call,
-    config,
+    decision,
     (compile, options) => ({
-      ...applyWithSelectedEngine(call.settings.engine, compile, options),
+      ...applyWithSelectedEngine(netfilterSetting(call), compile, withEbpf(options, ebpf)),
       namespace: networkNamespaceIdentity(),
     }),
   );
-  const { engine, reason, replaced, families, ruleCount, namespace } = applied;
-  call.result = { result: "redirected", engine };
-  call.done = { result: "redirected", engine, namespace, config };
+  const { engine, reason, replaced, families, ruleCount, fallback, namespace } = applied;
+  call.result = {
+    result: "redirected",
+    engine,
+    ...(fallback === undefined ? {} : { fallback: fallback.code }),
+  };
+  call.done = { result: "redirected", engine, namespace, config: decision.config };
+  if (fallback !== undefined) {
+    call.log.warn(`Engine "ebpf" cannot be used for this pod: ${fallback.reason}`, {
+      code: fallback.code,
+      instead: engine,
+    });
+  }
   call.log.info("Pod's traffic is redirected to its sidecar", {
     engine,
     reason,
@@ -61,11 +75,13 @@ export function capture(call: Call, config: RedirectConfig): void {
  * @throws {CniError} code 102 with the differences, 8 when the namespace cannot be entered, 101 when
  * it cannot be examined.
  */
-export function verify(call: Call, config: RedirectConfig): void {
+export async function verify(call: Call, decision: Redirect): Promise<void> {
+  const ebpf = await ebpfForPod(call, decision);
   const { differences } = inPodNamespace(
     call,
-    config,
-    (compile, options) => verifyRules(call.settings.engine, compile, "any engine", options),
+    decision,
+    (compile, options) =>
+      verifyRules(netfilterSetting(call), compile, "any engine", withEbpf(options, ebpf)),
   );
   if (differences.length === 0) return call.log.debug("Rules are as they should be");
   const count = differences.length === 1 ? "1 difference" : `${differences.length} differences`;
@@ -76,16 +92,26 @@ export function verify(call: Call, config: RedirectConfig): void {
   );
 }
 
+/** What installs the rules where the engine `ebpf` does not. */
+function netfilterSetting({ settings: { engine } }: Call): EngineSetting {
+  return engine === "ebpf" ? "auto" : engine;
+}
+
+function withEbpf(options: WorkOptions | undefined, ebpf: EbpfForPod | undefined): WorkOptions {
+  return ebpf === undefined ? options ?? {} : { ...options, ebpf };
+}
+
 /** Works inside of the pod's namespace, all synchronously: only this thread is there. */
 function inPodNamespace<T>(
   call: Call,
-  config: RedirectConfig,
+  { config }: Redirect,
   work: (compile: Compile, options?: WorkOptions) => T,
 ): T {
   const { netns, allowOwnNamespace } = call.request.environment;
-  const compile: Compile = (facts) => compileRuleset(config, facts);
-  if (call.host !== undefined) {
-    return call.host.inPodNamespace(call.settings, (options) => work(compile, options));
+  const { host } = call;
+  if (host !== undefined) {
+    const compile: Compile = (facts) => host.compile(config, facts);
+    return host.inPodNamespace(call.settings, (options) => work(compile, options));
   }
   let entered = false;
   try {
@@ -94,7 +120,7 @@ function inPodNamespace<T>(
     }
     return withNetworkNamespace(netns, () => {
       entered = true;
-      return work(compile);
+      return work((facts) => compileRuleset(config, facts));
     });
   } catch (error) {
     throw entered

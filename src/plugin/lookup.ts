@@ -8,7 +8,7 @@ import { decideForPod } from "../pod/decide.ts";
 import type { Decision } from "../pod/decision.ts";
 import { lookUpPod, PodLookupError } from "../pod/lookup.ts";
 import { loggedPod } from "../pod/logged_pod.ts";
-import { guardedSettings } from "../pod/redirect_config.ts";
+import { allowableSettings } from "../pod/redirect_config.ts";
 import type { PodSource } from "../pod/source.ts";
 import { AgentPodSource } from "./agent_source.ts";
 import type { Call } from "./call.ts";
@@ -85,11 +85,11 @@ async function lookUp(call: Call): Promise<Pod> {
 
 /** A typing mistake only makes the plugin stricter, so it stops no pod. */
 function warnOfUnknownSettings({ settings, log }: Call): void {
-  const unknown = settings.allowPodSettings.filter((key) => !guardedSettings.includes(key));
+  const unknown = settings.allowPodSettings.filter((key) => !allowableSettings.includes(key));
   if (unknown.length === 0) return;
   log.warn('"allow_pod_settings" of the network configuration has keys without effect', {
     unknown,
-    allowed: guardedSettings,
+    allowed: allowableSettings,
   });
 }
 

@@ -1,6 +1,6 @@
 /**
- * What ADD, CHECK and STATUS do. DEL and GC need nothing done to rules, which go with the namespace:
- * they only let the ledger forget (`forget.ts`).
+ * What the verbs do. DEL and GC need nothing done to rules, which go with the namespace: they let the
+ * ledger forget (`forget.ts`), and remove what the engine `ebpf` has pinned (`pins.ts`).
  *
  * The code behind a look-up and behind the engines is loaded only when it is needed: reading it costs
  * some milliseconds, and most pods of many nodes are decided about without.
@@ -10,24 +10,32 @@ import type { CniRequest, Handlers } from "../cni/serve.ts";
 import { decideBeforeLookup } from "../pod/decide_early.ts";
 import type { Decision } from "../pod/decision.ts";
 import type { Call } from "./call.ts";
+import { removePinsOfHost } from "./pins.ts";
 
 /**
  * Returns what the verbs do.
  *
  * @param configure Makes the call of a request.
  * @param stateFolder The project's own folder; by default the host's, as the configuration names it.
+ * @param removePins What DEL and GC do about pins; a program that does not see the host's BPF file
+ * system has another way.
  */
 export function verbHandlers(
   configure: (request: CniRequest) => Call,
   stateFolder?: string,
+  removePins: (request: CniRequest) => Promise<void> = removePinsOfHost,
 ): Handlers {
   return {
     add: (request) => add(configure(request)),
     check: (request) => check(configure(request)),
     status: (request) => status(() => configure(request)),
     forget: async (request) => {
-      const { forget } = await import("./forget.ts");
-      await forget(request, stateFolder);
+      try {
+        await removePins(request);
+      } finally {
+        const { forget } = await import("./forget.ts");
+        await forget(request, stateFolder);
+      }
     },
   };
 }
@@ -43,7 +51,7 @@ export async function add(call: Call): Promise<void> {
     const decision = await decide(call);
     if (decision.kind === "skip") return;
     const { capture } = await import("./capture.ts");
-    await call.phase("apply", () => capture(call, decision.config));
+    await call.phase("apply", () => capture(call, decision));
   });
 }
 
@@ -57,7 +65,7 @@ export async function check(call: Call): Promise<void> {
     const decision = await decide(call);
     if (decision.kind === "skip") return;
     const { verify } = await import("./capture.ts");
-    await call.phase("verify", () => verify(call, decision.config));
+    await call.phase("verify", () => verify(call, decision));
   });
 }
 

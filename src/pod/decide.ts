@@ -7,6 +7,9 @@ export { decideBeforeLookup } from "./decide_early.ts";
 import { redirectConfigOf, type RedirectConfigOptions } from "./redirect_config.ts";
 import { runtimeClassWarning } from "./runtime_class.ts";
 
+/** kubelet writes it on the API object that it makes for a static pod (ConfigMirrorAnnotationKey). */
+const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
+
 /**
  * Decides about a pod: C, an init container does the redirection; D, no sidecar; E, not injected;
  * else it is redirected as its annotations say.
@@ -38,7 +41,7 @@ export function decideForPod(
         : `Annotation "kuma.io/sidecar-injected" is ${quote(injected)}, not "true"`,
     );
   }
-  const { config, warnings, origins } = redirectConfigOf(pod.annotations, {
+  const { config, warnings, origins, ebpf } = redirectConfigOf(pod.annotations, {
     ...options,
     ...(pod.sidecarDns === undefined ? {} : { sidecarDns: pod.sidecarDns }),
     ...(pod.dns === undefined ? {} : { podDns: pod.dns }),
@@ -49,5 +52,7 @@ export function decideForPod(
     config,
     warnings: unreachable === undefined ? warnings : [unreachable, ...warnings],
     origins,
+    ...(ebpf === undefined ? {} : { ebpf }),
+    ...(Object.hasOwn(pod.annotations, MIRROR_ANNOTATION) ? {} : { kubeletUid: pod.uid }),
   };
 }

@@ -1,5 +1,6 @@
 /** The result of the plugin's decision about a pod. */
 import type { RedirectConfig } from "../redirect/config.ts";
+import type { EbpfWish } from "./ebpf_wish.ts";
 
 /** Why a pod is skipped; texts are for people, the code is for metrics. */
 export interface Skip {
@@ -21,6 +22,10 @@ export interface Redirect {
   readonly warnings: readonly string[];
   /** Key path as in the config annotation → where the effective value came from. */
   readonly origins: ReadonlyMap<string, string>;
+  /** What the pod says about the engine `ebpf`. */
+  readonly ebpf?: EbpfWish;
+  /** The UID by which kubelet knows the pod; absent for a mirror of a static pod, which has another. */
+  readonly kubeletUid?: string;
 }
 
 /** What to do with a pod. */

@@ -1,5 +1,5 @@
 /** Settings of the config annotation that are not a pod's to make, or have no meaning here. */
-import { isRecord, own } from "../json/record.ts";
+import { isRecord } from "../json/record.ts";
 import type { Section } from "./section.ts";
 
 /** Settings of the host's side, which are not the pod's to choose, with their harmless values. */
@@ -35,11 +35,8 @@ export function readIgnored(root: Section): void {
   if (hasText(executables)) {
     ignored(root.name("iptablesExecutables"), "a pod chooses no program of the host");
   }
-  const ebpf = root.take("ebpf");
+  root.diagnostics.ebpf = root.take("ebpf");
   root.diagnostics.origins.delete("ebpf");
-  if (isRecord(ebpf) && own(ebpf, "enabled") === true) {
-    ignored(root.name("ebpf"), "the reference never used it with the CNI");
-  }
 }
 
 function isDefaultRetry(value: unknown): boolean {

@@ -14,6 +14,8 @@ export type Treatment =
   | "bounded"
   /** Refused unless the administrator lists it in `allow_pod_settings`. */
   | "guarded"
+  /** Without effect, with a warning, unless the administrator lists it in `allow_pod_settings`. */
+  | "permitted"
   /** It has no effect, and a warning is logged when it asks for one. */
   | "ignored";
 
@@ -303,11 +305,15 @@ export function podSettings(): readonly PodSetting[] {
       meaning: notThePods,
     },
     {
-      key: "ebpf",
-      type: "mapping",
-      default: "off",
-      treatment: "ignored",
-      meaning: "The reference never used it with the CNI.",
+      key: "ebpf.enabled",
+      annotation: "kuma.io/transparent-proxying-ebpf",
+      type: "boolean",
+      default: "false",
+      treatment: "permitted",
+      meaning:
+        "The pod asks for the engine `ebpf`, with the annotation also for none: `disabled` is always " +
+        "followed. Its paths (`bpffsPath`, `cgroupPath`, `tcAttachIface`, `programsSourcePath`, " +
+        "`instanceIPEnvVarName`) have no effect: a pod chooses no file of the host.",
     },
     {
       key: "cniMode",

@@ -2,8 +2,10 @@
 import type { SidecarDns } from "../kubernetes/pod.ts";
 import type { RedirectConfig, RedirectRulesVersion } from "../redirect/config.ts";
 import { ConfigError } from "./config_error.ts";
+import { EBPF_SETTING, type EbpfWish, readEbpfWish } from "./ebpf_wish.ts";
 import { parseLegacyAnnotations } from "./legacy_annotations.ts";
 import { parseBoolean } from "./scalars.ts";
+import type { Diagnostics } from "./section.ts";
 import {
   type ParsedConfig,
   parseTransparentProxyConfig,
@@ -21,6 +23,9 @@ export const CONFIG_ANNOTATION = "traffic.kuma.io/transparent-proxy-config";
  */
 export const guardedSettings: readonly string[] = ["kumaDPUser", "redirect.outbound.enabled"];
 
+/** All that `allow_pod_settings` can list: the guarded ones, and those that have no effect without. */
+export const allowableSettings: readonly string[] = [...guardedSettings, EBPF_SETTING];
+
 /** What the annotations alone cannot tell. */
 export interface RedirectConfigOptions extends TransparentProxyOptions {
   /** The administrator's choice of the form of the DNS-over-TCP rules. */
@@ -36,6 +41,8 @@ export interface RedirectConfigResult {
   readonly warnings: readonly string[];
   /** Key path as in the config annotation → where the effective value came from. */
   readonly origins: ReadonlyMap<string, string>;
+  /** What is said about the engine `ebpf`. */
+  readonly ebpf?: EbpfWish;
 }
 
 /**
@@ -58,14 +65,13 @@ export function redirectConfigOf(
   const text = Object.hasOwn(annotations, CONFIG_ANNOTATION) ? annotations[CONFIG_ANNOTATION]! : "";
   if (text !== "") {
     const both = parseBoolean(annotations["kuma.io/transparent-proxying"] ?? "") === true;
-    return transparentProxyConfigOf(text, options, {
-      source: CONFIG_ANNOTATION,
-      rulesVersion: both ? "2.9" : "3",
-    });
+    const diagnostics = noDiagnostics();
+    const parsed = parseTransparentProxyConfig(text, CONFIG_ANNOTATION, options, diagnostics);
+    return finish(parsed, both ? "2.9" : "3", options, diagnostics, annotations);
   }
-  const diagnostics = { origins: new Map<string, string>(), warnings: [] };
+  const diagnostics = noDiagnostics();
   const parsed = parseLegacyAnnotations(annotations, options, diagnostics);
-  return finish(parsed, "2.9", options, diagnostics);
+  return finish(parsed, "2.9", options, diagnostics, annotations);
 }
 
 /**
@@ -81,16 +87,21 @@ export function transparentProxyConfigOf(
   options: RedirectConfigOptions,
   defaults: { readonly source: string; readonly rulesVersion: RedirectRulesVersion },
 ): RedirectConfigResult {
-  const diagnostics = { origins: new Map<string, string>(), warnings: [] };
+  const diagnostics = noDiagnostics();
   const parsed = parseTransparentProxyConfig(text, defaults.source, options, diagnostics);
   return finish(parsed, defaults.rulesVersion, options, diagnostics);
+}
+
+function noDiagnostics(): Diagnostics {
+  return { origins: new Map(), warnings: [] };
 }
 
 function finish(
   parsed: ParsedConfig,
   rulesVersion: RedirectRulesVersion,
   options: RedirectConfigOptions,
-  diagnostics: { origins: Map<string, string>; warnings: string[] },
+  diagnostics: Diagnostics,
+  annotations: Readonly<Record<string, string>> = {},
 ): RedirectConfigResult {
   const form = chooseForm(options, rulesVersion);
   const config: RedirectConfig = { ...parsed, rulesVersion: form.rulesVersion };
@@ -99,7 +110,9 @@ function finish(
   if (config.ipFamilyMode === "ipv6") {
     diagnostics.warnings.push("IPv4 traffic is not redirected: the IP family mode is ipv6");
   }
-  return { config, ...diagnostics };
+  const { origins, warnings } = diagnostics;
+  const ebpf = readEbpfWish(annotations, diagnostics.ebpf, options.allowPodSettings, diagnostics);
+  return { config, origins, warnings, ...(ebpf === undefined ? {} : { ebpf }) };
 }
 
 /** What nobody in the sidecar answers must not be sent there: the embedded server has no TCP. */

@@ -11,6 +11,8 @@ export interface Diagnostics {
   /** Effective value's key path → where it came from. */
   readonly origins: Map<string, string>;
   readonly warnings: string[];
+  /** The section `ebpf` of the config annotation, which says nothing about rules. */
+  ebpf?: unknown;
 }
 
 /** One mapping of the document. */

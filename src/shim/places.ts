@@ -22,31 +22,18 @@ const places = {
   program: { mark: "kuma-cni:plugin\0", size: 512 },
 } as const;
 
-/** Bytes to put at an offset of the shim's file. */
-export interface PlacedPath {
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-}
-
 /**
- * Tells what to write where, for a shim that knows these paths.
+ * Returns a shim that knows these paths.
  *
  * @param shim The built shim's file.
  * @throws {ShimError} when it has no such places, or a path is not absolute, holds a NUL or is too long.
  */
-export function placePaths(shim: Uint8Array, paths: ShimPaths): readonly PlacedPath[] {
-  return (["socket", "program"] as const).map((name) => ({
-    offset: offsetOf(shim, name),
-    bytes: contentOf(name, paths[name]),
-  }));
-}
-
-/** What the places hold in a shim that nobody has installed: it knows nobody. */
-export function emptyPlaces(shim: Uint8Array): readonly PlacedPath[] {
-  return (["socket", "program"] as const).map((name) => ({
-    offset: offsetOf(shim, name),
-    bytes: new Uint8Array(places[name].size),
-  }));
+export function withPaths(shim: Uint8Array, paths: ShimPaths): Uint8Array<ArrayBuffer> {
+  const copy = new Uint8Array(shim);
+  for (const name of ["socket", "program"] as const) {
+    copy.set(contentOf(name, paths[name]), offsetOf(shim, name));
+  }
+  return copy;
 }
 
 /**

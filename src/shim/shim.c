@@ -283,9 +283,9 @@ int main(int count, char **arguments, char **environment) {
   (void)count;
   return run(arguments, environment);
 }
-#else /* Compilers call these two for what they cannot write in place. */
-void *memcpy(void *a, const void *b, word n) { while (n--) ((char *)a)[n] = ((const char *)b)[n]; return a; }
-void *memset(void *a, int b, word n) { while (n--) ((char *)a)[n] = (char)b; return a; }
+#else /* Compilers call these two; the empty __asm__ keeps them from doing so in here. */
+void *memcpy(void *a, const void *b, word n) { while (n--) { __asm__(""); ((char *)a)[n] = ((const char *)b)[n]; } return a; }
+void *memset(void *a, int b, word n) { while (n--) { __asm__(""); ((char *)a)[n] = (char)b; } return a; }
 __attribute__((used, noreturn)) static void begin(word *stack) {
   char **arguments = (char **)(stack + 1);
   call(EXIT_GROUP, run(arguments, arguments + stack[0] + 1), 0, 0, 0, 0, 0);

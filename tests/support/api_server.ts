@@ -299,6 +299,12 @@ export class ApiServer implements AsyncDisposable {
     if (user === anonymous || !hasRight) {
       throw failure.forbidden(user, call.verb, resource, namespace, name, subresource);
     }
+    if (call.verb === "create" && resource === "selfsubjectaccessreviews") {
+      const review = JSON.parse(request.body);
+      const { verb, resource: asked } = review.spec.resourceAttributes;
+      const allowed = !this.#forbidden.has(`${verb} ${asked}`);
+      return await respondJson(exchange, { ...review, status: { allowed } }, fault, 201);
+    }
     if (!Object.hasOwn(apiKinds, resource) || !this.store.serves(resource)) {
       throw failure.unknownPath();
     }

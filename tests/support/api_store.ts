@@ -424,6 +424,9 @@ const fieldReaders: Readonly<Record<string, (object: KubernetesObject) => unknow
   "metadata.name": ({ metadata }) => metadata.name,
   "metadata.namespace": ({ metadata }) => metadata.namespace,
   "spec.nodeName": ({ spec }) => (spec as { nodeName?: string } | undefined)?.nodeName ?? "",
+  "involvedObject.name": ({ involvedObject }) =>
+    (involvedObject as { name?: string } | undefined)?.name ?? "",
+  "reason": ({ reason }) => reason ?? "",
   "status.phase": ({ status }) => (status as { phase?: string } | undefined)?.phase ?? "",
 };
 

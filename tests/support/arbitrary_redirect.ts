@@ -12,6 +12,7 @@ import type {
 } from "../../src/redirect/config.ts";
 import type { Cidr } from "../../src/ip/cidr.ts";
 import { DOCKER_RESOLVER, FOREIGN_PORTS, type Foreigner } from "./foreign_rules.ts";
+import type { PodCgroup } from "./pod_cgroup.ts";
 import { Laboratory, type LaboratoryProbe, PEER, POD } from "./laboratory.ts";
 import { gatewayAddresses, guestAddresses, type GuestOptions } from "./virtual_network.ts";
 
@@ -47,7 +48,7 @@ export const OWN_ADDRESSES = {
 };
 
 /** A laboratory with a listener wherever a probe or a redirection can end, but on port 443. */
-export function agreementLaboratory(listenerUid: number): Laboratory {
+export function agreementLaboratory(listenerUid: number, cgroup?: PodCgroup): Laboratory {
   const served = PORTS.filter((port) => port !== CLOSED_PORT);
   const { translator, dockerTcp, dockerUdp } = FOREIGN_PORTS;
   return new Laboratory({
@@ -59,6 +60,7 @@ export function agreementLaboratory(listenerUid: number): Laboratory {
     peerUdp: served,
     peerAddresses: Object.values(PEER_ADDRESSES).flat(),
     guests: GUESTS,
+    ...(cgroup === undefined ? {} : { cgroup }),
   });
 }
 

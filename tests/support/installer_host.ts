@@ -4,6 +4,7 @@ import { parseSettings } from "../../installer/settings/settings.ts";
 import { type Settings } from "../../installer/settings/declarations.ts";
 import { Logger } from "../../src/log/log.ts";
 import { exists } from "./files.ts";
+import { compiledShim, pluginBehind } from "./shim.ts";
 import { loader, programWithSlot, scriptPlugin } from "./stand_in_program.ts";
 
 /** A network configuration as the chart writes it. */
@@ -85,6 +86,17 @@ export class InstallerHost implements AsyncDisposable {
     Deno.mkdirSync(`${folder}/${version}`, { recursive: true });
     Deno.writeFileSync(`${folder}/${version}/ld-linux-x86-64.so.2`, loader(version));
     Deno.writeTextFileSync(`${folder}/${version}/libc.so.6`, `libc.so.6 of version ${version}`);
+  }
+
+  /** Gives the image a shim. */
+  async shipShim(): Promise<void> {
+    const shim = await compiledShim();
+    Deno.writeFileSync(`${this.sourceDir}/kuma-cni.shim`, shim, { mode: 0o755 });
+  }
+
+  /** The plugin that runtimes come to: `kuma-cni`, or what the shim in its place names. */
+  pluginPath(): string | undefined {
+    return pluginBehind(`${this.binDir}/kuma-cni`, this.binDir);
   }
 
   /** Writes a file of the service account. */

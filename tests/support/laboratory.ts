@@ -17,6 +17,7 @@ import {
   type UdpSocket,
   withFileSystemUser,
 } from "./sockets.ts";
+import { type PodCgroup, withRealUser } from "./pod_cgroup.ts";
 import { createNamespace, type NamedNamespace, uniqueName } from "./topology.ts";
 import { PEER, POD, wire } from "./laboratory_wire.ts";
 import { RawTcpSocket } from "./stray_packet.ts";
@@ -53,6 +54,8 @@ export interface LaboratoryOptions {
   readonly podLoopbackAddresses?: readonly string[];
   /** Guests of the pod, each in a virtual network of its own; the pod forwards for them. */
   readonly guests?: readonly GuestOptions[];
+  /** Where the pod's processes are; this process's own cgroup unless told. */
+  readonly cgroup?: PodCgroup;
 }
 
 /** One attempt. */
@@ -79,6 +82,10 @@ export interface Landing {
   readonly place?: "pod" | "peer";
   /** Address and port at which the listener got it. */
   readonly at?: Endpoint;
+  /** The listener's own port, which is another one where no address is translated. */
+  readonly listenerPort?: number;
+  /** TCP: whom the sender takes for its peer. */
+  readonly peer?: Endpoint;
   /** Sender as it was to itself. */
   readonly sender?: Endpoint;
   /** Sender as the listener saw it. */
@@ -96,6 +103,13 @@ interface Listener {
   readonly socket: TcpListener | UdpSocket;
 }
 
+/** A connection that a listener has taken. */
+interface Accepted {
+  readonly place: "pod" | "peer";
+  readonly listenerPort: number;
+  readonly socket: TcpSocket;
+}
+
 const PROBE_BYTES = new Uint8Array([0x70]);
 // Above the ports on which sidecars and applications are made to listen.
 const FIRST_SOURCE_PORT = 30000;
@@ -109,9 +123,11 @@ export class Laboratory implements Disposable {
   readonly #tcp: Listener[] = [];
   readonly #udp: Listener[] = [];
   #nextSourcePort = FIRST_SOURCE_PORT;
+  readonly #options: LaboratoryOptions;
 
   /** Makes everything; takes some 10 ms. */
   constructor(options: LaboratoryOptions) {
+    this.#options = options;
     const name = uniqueName("kuma-lab-");
     this.#pod = createNamespace(`${name}-pod`);
     try {
@@ -141,6 +157,11 @@ export class Laboratory implements Disposable {
   /** Does synchronous work in the pod, for example applies rules. */
   inPod<T>(work: () => T): T {
     return this.#pod.run(work);
+  }
+
+  /** Does synchronous work on the remote host. */
+  inPeer<T>(work: () => T): T {
+    return this.#peer.run(work);
   }
 
   /**
@@ -173,6 +194,36 @@ export class Laboratory implements Disposable {
     return receiver.arrives(port, to.port, timeoutMs);
   }
 
+  /** Ends all listeners and starts them anew, as sidecar and application do after the rules are there. */
+  listenAgain(): void {
+    this.stopListening();
+    this.#listen(this.#options);
+  }
+
+  /** Ends all listeners. */
+  stopListening(): void {
+    for (const { socket } of [...this.#tcp.splice(0), ...this.#udp.splice(0)]) socket.close();
+  }
+
+  /** Creates sockets of the pod's processes. */
+  #asPod<T>(work: () => T): T {
+    const { cgroup } = this.#options;
+    return cgroup === undefined ? work() : cgroup.run(work);
+  }
+
+  /** Takes the connection that a client of the caller's has made, and tells where it has come to. */
+  take(client: TcpSocket, timeoutMs = 200): Landing {
+    const accepted = this.#accept(timeoutMs);
+    if (accepted === undefined) return { end: "lost", answered: false };
+    return describeConnection(client, accepted, timeoutMs);
+  }
+
+  /** Does what asks the kernel for the calling thread's user, not for the socket's. */
+  #asUser<T>({ direction, uid = 0 }: LaboratoryProbe, work: () => T): T {
+    const asksThread = direction === "outbound" && this.#options.cgroup !== undefined;
+    return asksThread ? withRealUser(uid, work) : work();
+  }
+
   #listen(options: LaboratoryOptions): void {
     const anywhere = ["0.0.0.0", "::"];
     const owner = options.listenerUid ?? 5678;
@@ -201,7 +252,9 @@ export class Laboratory implements Disposable {
           }
         }
       };
-      namespace.run(() => place === "pod" ? withFileSystemUser(owner, listen) : listen());
+      namespace.run(() =>
+        place === "pod" ? this.#asPod(() => withFileSystemUser(owner, listen)) : listen()
+      );
     }
   }
 
@@ -237,7 +290,9 @@ export class Laboratory implements Disposable {
     const namespace = this.#senderOf(probe);
     const address = probe.source ?? (probe.to.address.includes(":") ? "::" : "0.0.0.0");
     const port = probe.sourcePort ?? this.#takeSourcePort();
-    return namespace.run(() => withFileSystemUser(probe.uid ?? 0, () => make({ address, port })));
+    const create = () =>
+      namespace.run(() => withFileSystemUser(probe.uid ?? 0, () => make({ address, port })));
+    return probe.direction === "outbound" ? this.#asPod(create) : create();
   }
 
   #senderOf({ direction, through }: Pick<LaboratoryProbe, "direction" | "through">) {
@@ -257,7 +312,7 @@ export class Laboratory implements Disposable {
     const client = this.#create(probe, (source) => createTcpSocket(probe.to.address, source));
     try {
       try {
-        startTcpConnect(client, probe.to);
+        this.#asUser(probe, () => startTcpConnect(client, probe.to));
         if (!poll([{ fd: client.fd, write: true }], timeoutMs)[0]) {
           return { end: "lost", answered: false };
         }
@@ -276,12 +331,13 @@ export class Laboratory implements Disposable {
   }
 
   /** Takes the one connection that is waiting at some listener. */
-  #accept(timeoutMs: number): { place: "pod" | "peer"; socket: TcpSocket } | undefined {
+  #accept(timeoutMs: number): Accepted | undefined {
     const ready = poll(this.#tcp.map(({ socket }) => ({ fd: socket.fd })), timeoutMs);
     const listener = this.#tcp[ready.indexOf(true)];
     if (listener === undefined) return undefined;
     const socket = (listener.socket as TcpListener).accept();
-    return socket === undefined ? undefined : { place: listener.place, socket };
+    if (socket === undefined) return undefined;
+    return { place: listener.place, listenerPort: listener.socket.local.port, socket };
   }
 
   /** What an earlier probe left, for example an answer that did not find its way back. */
@@ -296,7 +352,7 @@ export class Laboratory implements Disposable {
     const client = this.#create(probe, (source) => bindUdp(source));
     try {
       this.#forgetDatagrams();
-      client.connect(probe.to);
+      this.#asUser(probe, () => client.connect(probe.to));
       client.send(PROBE_BYTES);
       const waiting = [client, ...this.#udp.map(({ socket }) => socket)];
       const ready = poll(waiting.map(({ fd }) => ({ fd })), timeoutMs);
@@ -327,7 +383,7 @@ export class Laboratory implements Disposable {
 
   /** Closes all sockets and deletes the namespaces. */
   [Symbol.dispose](): void {
-    for (const { socket } of [...this.#tcp, ...this.#udp]) socket.close();
+    this.stopListening();
     for (const namespace of [this.#pod, this.#peer, ...this.#guests.values()]) {
       namespace[Symbol.dispose]();
     }
@@ -336,13 +392,13 @@ export class Laboratory implements Disposable {
 
 function describeConnection(
   client: TcpSocket,
-  accepted: { place: "pod" | "peer"; socket: TcpSocket },
+  accepted: Accepted,
   timeoutMs: number,
 ): Landing {
-  const { place, socket } = accepted;
+  const { place, listenerPort, socket } = accepted;
   try {
     const original = socket.originalDestination();
-    const sender = client.local;
+    const [sender, peer] = [client.local, client.remote];
     socket.send(PROBE_BYTES);
     const answered = poll([{ fd: client.fd }], timeoutMs)[0] === true &&
       client.receive()?.length === PROBE_BYTES.length;
@@ -350,6 +406,8 @@ function describeConnection(
       end: "listener",
       place,
       at: socket.local,
+      listenerPort,
+      peer,
       sender,
       seenSource: socket.remote,
       ...(original === undefined ? {} : { originalDestination: original }),

@@ -100,6 +100,7 @@ function refusalVerdict(evaluate: Evaluate, probe: SourcedProbe, zone: number): 
 }
 
 /** An end in a few words, for example `pod:15001`. */
-export function describeLanding({ end, place, at, answered }: Landing): string {
-  return end === "listener" ? `${place}:${at?.port}${answered ? "" : ", no answer"}` : end;
+export function describeLanding({ end, place, at, listenerPort, answered }: Landing): string {
+  if (end !== "listener") return end;
+  return `${place}:${listenerPort ?? at?.port}${answered ? "" : ", no answer"}`;
 }

@@ -28,6 +28,7 @@ const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_REUSEPORT = 15;
 const SO_ERROR = 4;
 const SO_LINGER = 13;
 const SOL_IP = 0;
@@ -362,11 +363,13 @@ function orClose<T extends Socket>(socket: T, work: (socket: T) => void): T {
  * Listens for TCP connections in the thread's network namespace. An IPv6 listener takes IPv6 only.
  *
  * @param at address (`0.0.0.0` and `::` for all) and port (0 for a free one)
+ * @param shared whether others may listen there, too, each for a part of the connections
  * @throws {LinuxError} for example `EADDRINUSE`
  */
-export function listenTcp(at: Endpoint, backlog = 128): TcpListener {
+export function listenTcp(at: Endpoint, backlog = 128, shared = false): TcpListener {
   return orClose(new TcpListener(createSocket(at.address, SOCK_STREAM)), (socket) => {
     setOption(socket.fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (shared) setOption(socket.fd, SOL_SOCKET, SO_REUSEPORT, 1);
     bindSocket(socket.fd, at);
     check(libc.listen(socket.fd, backlog), `Cannot listen on ${formatEndpoint(at)}`);
   });

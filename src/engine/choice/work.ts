@@ -15,6 +15,7 @@ import {
 import { IptablesEngine, type IptablesEngineOptions } from "../iptables/iptables_engine.ts";
 import { type Survey, surveyNamespace } from "../iptables/survey.ts";
 import { NftablesEngine } from "../nftables/nftables_engine.ts";
+import type { EbpfFallback, EbpfForPod } from "./ebpf.ts";
 import { readNamespaceFacts } from "./facts.ts";
 import { type EngineSetting, selectEngine } from "./select.ts";
 
@@ -24,6 +25,8 @@ export interface SelectedApplyResult extends ApplyResult {
   readonly reason: string;
   /** Other engines whose earlier rules were removed. */
   readonly replaced: readonly EngineName[];
+  /** Why the engine `ebpf`, which was asked for, was not used. */
+  readonly fallback?: EbpfFallback;
 }
 
 /** What the work may use, and how long it waits; only tests set anything of the iptables engine. */
@@ -33,6 +36,8 @@ export interface WorkOptions extends IptablesEngineOptions {
    * {@linkcode OtherEngineError} before anything is changed when that is not enough.
    */
   readonly onlyNftables?: boolean;
+  /** The engine `ebpf` for this pod, where it is asked for or may have left something. */
+  readonly ebpf?: EbpfForPod;
   /** Longest wait for another process that works on the same namespace. */
   readonly lockPatienceMs?: number;
 }
@@ -64,12 +69,48 @@ export function applyWithSelectedEngine(
     const survey = look(options);
     const ruleset = compile(readNamespaceFacts(survey));
     const families = ruleset.families.map(({ family }) => family);
+    const { ebpf } = options;
+    const attempt = ebpf?.request.wanted ? ebpf.apply(ruleset) : undefined;
+    if (ebpf !== undefined && attempt?.result !== undefined) {
+      const { result } = attempt;
+      const others = [new NftablesEngine(), new IptablesEngine({ ...options, survey, lock })]
+        // Its own rules for incoming connections are in the table of the engine nftables then.
+        .filter(({ name }) => name !== "nftables" || result.backend !== "nftables");
+      return {
+        ...result,
+        reason: ebpf.request.because,
+        replaced: others.filter((other) =>
+          mayHaveRules(other, survey) && removeOther(other, result.engine)
+        ).map(({ name }) => name),
+      };
+    }
     const chosen = selectEngine(setting, survey, families, { ...options, lock });
     requireAllowed(chosen.engine, options);
     const result = chosen.engine.apply(ruleset);
-    const removed = mayHaveRules(chosen.other, survey) && removeOther(chosen.other, chosen.engine);
-    return { ...result, reason: chosen.reason, replaced: removed ? [chosen.other.name] : [] };
+    const replaced = mayHaveRules(chosen.other, survey) &&
+        removeOther(chosen.other, result.engine)
+      ? [chosen.other.name]
+      : [];
+    return withoutPrograms({ ...result, reason: chosen.reason, replaced }, ebpf, attempt?.fallback);
   }, options.lockPatienceMs);
+}
+
+/** Takes away what the engine `ebpf` left in an earlier sandbox of the pod. */
+function withoutPrograms(
+  result: SelectedApplyResult,
+  ebpf: EbpfForPod | undefined,
+  fallback: EbpfFallback | undefined,
+): SelectedApplyResult {
+  if (ebpf === undefined) return result;
+  const kept = fallback === undefined ? result : { ...result, fallback };
+  try {
+    return ebpf.remove() ? { ...kept, replaced: [...kept.replaced, "ebpf"] } : kept;
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    // Programs of an earlier sandbox send connections to the same sidecar, so the pod may start.
+    const note = `Programs of the engine "ebpf" could not be looked for: ${error.message}`;
+    return { ...kept, notes: [...kept.notes, note] };
+  }
 }
 
 /** What stands in a namespace compared with what should. */
@@ -95,19 +136,29 @@ export function verifyRules(
   const survey = look(options);
   const ruleset = compile(readNamespaceFacts(survey));
   const families = ruleset.families.map(({ family }) => family);
+  const ebpf = options.ebpf?.choose(ruleset);
+  const programs = ebpf === undefined || "code" in ebpf ? undefined : ebpf;
+  if (programs !== undefined && options.ebpf?.request.wanted) {
+    const differences = differencesOf(programs, ruleset);
+    // A pod may have got other rules when it started, and keeps them as long as it runs.
+    const decided = differences !== undefined &&
+      (differences.length === 0 || accept === "the chosen engine" || holdsRules(programs));
+    if (decided) return { engine: programs.name, differences };
+  }
   const { engine, other } = selectEngine(setting, survey, families);
   requireAllowed(engine, options);
   const differences = engine.verify(ruleset);
   if (differences.length === 0 || accept === "the chosen engine") {
     return { engine: engine.name, differences };
   }
-  const others = differencesOf(other, ruleset);
-  // Rules that are there, though not quite right, say more than those of an engine that has none.
-  const better = others !== undefined && (others.length === 0 ||
-    (holdsRules(other) && !holdsRules(engine)));
-  return better
-    ? { engine: other.name, differences: others }
-    : { engine: engine.name, differences };
+  for (const one of programs === undefined ? [other] : [other, programs]) {
+    const others = differencesOf(one, ruleset);
+    // Rules that are there, though not quite right, say more than those of an engine that has none.
+    const better = others !== undefined && (others.length === 0 ||
+      (holdsRules(one) && !holdsRules(engine)));
+    if (better) return { engine: one.name, differences: others };
+  }
+  return { engine: engine.name, differences };
 }
 
 /** Lists what is there of any engine, and of the reference implementation. */
@@ -176,13 +227,13 @@ function mayHaveRules({ name }: Engine, { native }: Survey): boolean {
   return name !== "nftables" || native;
 }
 
-function removeOther(other: Engine, engine: Engine): boolean {
+function removeOther(other: Engine, engine: EngineName): boolean {
   try {
     return other.remove();
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
     throw new EngineError(
-      `The rules of engine "${engine.name}" are installed, but earlier ones could not be removed: ` +
+      `The rules of engine "${engine}" are installed, but earlier ones could not be removed: ` +
         error.message,
       other.name,
       { cause: error },

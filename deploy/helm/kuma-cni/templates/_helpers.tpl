@@ -30,6 +30,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .Values.cni.image.repository }}:{{ .Values.cni.image.tag | default .Values.global.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
+{{/* Whether the engine ebpf may come to work on a node. */}}
+{{- define "kuma-cni.usesEbpf" -}}
+{{- if or .Values.experimental.ebpf.enabled (eq .Values.cni.engine "ebpf") .Values.cni.ebpf.allowPods }}yes{{ end }}
+{{- end }}
+
 {{/* The plugin's configuration; its text must be the command's byte for byte, for the checksum. */}}
 {{- define "kuma-cni.networkConfig" -}}
 {{- $cni := .Values.cni }}
@@ -39,6 +44,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with .Values.namespaceAllowList }}{{ $_ := set $kubernetes "include_namespaces" . }}{{ end }}
 {{- $config := dict "cniVersion" "0.3.1" "name" "kuma-cni" "type" "kuma-cni" "log_level" $cni.logLevel "kubernetes" $kubernetes }}
 {{- if ne $cni.engine "auto" }}{{ $_ := set $config "engine" $cni.engine }}{{ end }}
+{{- $given := .Values.experimental.ebpf }}
+{{- if $given.enabled }}{{ $_ := set $config "engine" "ebpf" }}{{ end }}
+{{- if include "kuma-cni.usesEbpf" . }}
+{{- $ebpf := dict }}
+{{- if ne $given.bpffsPath "/sys/fs/bpf" }}{{ $_ := set $ebpf "bpffs_path" $given.bpffsPath }}{{ end }}
+{{- if ne $given.cgroupPath "/sys/fs/cgroup" }}{{ $_ := set $ebpf "cgroup_path" $given.cgroupPath }}{{ end }}
+{{- if $cni.ebpf.strict }}{{ $_ := set $ebpf "strict" true }}{{ end }}
+{{- with $ebpf }}{{ $_ := set $config "ebpf" . }}{{ end }}
+{{- end }}
+{{- if $cni.ebpf.allowPods }}{{ $_ := set $config "allow_pod_settings" (list "ebpf.enabled") }}{{ end }}
 {{- toPrettyJson $config }}
 {{- end }}
 

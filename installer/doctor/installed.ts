@@ -1,10 +1,11 @@
-/** What `install-cni check` tells about the node, made of what was seen and decided. Pure. */
+/** What `install-cni check` and `doctor` tell about what is installed, made of what was seen and decided. Pure. */
 import type { Observed, Readable } from "../host/observe.ts";
 import type { Cause, Plan, Step } from "../plan/steps.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { warningsOfEntry } from "../settings/plugin_entry.ts";
-import type { Finding } from "./findings.ts";
+import type { FindingCode } from "./catalogue.ts";
+import type { Finding } from "./finding.ts";
 
 /** What each cause of a step says about the host. */
 export const causeTexts: Readonly<Record<Cause, string>> = {
@@ -19,6 +20,21 @@ export const causeTexts: Readonly<Record<Cause, string>> = {
   "file-missing": "is missing",
   "file-changed": "has other content than it should",
   "left-over": "is left over from an earlier version or setting",
+};
+
+/** Which finding each cause of a step is. */
+const codes: Readonly<Record<Cause, FindingCode>> = {
+  "binary-missing": "plugin-missing",
+  "binary-changed": "plugin-differs",
+  "kubeconfig-missing": "kubeconfig-missing",
+  "kubeconfig-changed": "kubeconfig-wrong",
+  "token-rotated": "kubeconfig-wrong",
+  "entry-missing": "entry-missing",
+  "entry-changed": "entry-wrong",
+  "entry-not-last": "entry-wrong",
+  "file-missing": "file-wrong",
+  "file-changed": "file-wrong",
+  "left-over": "left-over",
 };
 
 /** What a running install-cni does about every difference, and what to do when none runs. */
@@ -40,13 +56,19 @@ export function findingsOf(
   const paths = pathsOf(settings);
   const wrong = (path: string, subject: string): Finding | undefined => {
     const step = plan.steps.find((step) => objectOf(settings, step) === path);
-    return step &&
-      { subject, grade: "failure", text: `"${path}" ${causeTexts[step.cause]}`, fix: healing };
+    return step && {
+      subject,
+      grade: "failure",
+      code: codes[step.cause],
+      text: `"${path}" ${causeTexts[step.cause]}`,
+      fix: healing,
+    };
   };
   const findings: Finding[] = [
     pluginFinding(paths.plugin, seen),
     wrong(paths.kubeconfig, "kubeconfig") ?? {
       subject: "kubeconfig",
+      ...(seen.kubeconfig === undefined ? { code: "kubeconfig-missing" as const } : {}),
       grade: seen.kubeconfig === undefined ? "failure" : "ok",
       text: seen.kubeconfig === undefined
         ? `"${paths.kubeconfig}" is missing`
@@ -61,13 +83,19 @@ export function findingsOf(
     if (path === paths.plugin || path === paths.kubeconfig) continue;
     findings.push({
       subject: "chain",
+      code: codes[step.cause],
       grade: step.cause === "left-over" ? "warning" : "failure",
       text: `"${path}" ${causeTexts[step.cause]}`,
       fix: healing,
     });
   }
   if (plan.waitingFor !== undefined) {
-    findings.push({ subject: "chain", grade: "failure", text: `Waiting for ${plan.waitingFor}` });
+    findings.push({
+      subject: "chain",
+      grade: "failure",
+      code: "waiting",
+      text: `Waiting for ${plan.waitingFor}`,
+    });
   } else if (plan.target !== undefined && findings.every(({ subject }) => subject !== "chain")) {
     findings.push({
       subject: "chain",
@@ -76,13 +104,24 @@ export function findingsOf(
     });
   }
   if (plan.blocked !== undefined) {
-    findings.push({ subject: "ready", grade: "failure", text: plan.blocked });
+    findings.push({
+      subject: "ready",
+      grade: "failure",
+      code: codeOfBlock(seen),
+      text: plan.blocked,
+    });
   }
   const warnings = [...warningsOfEntry(settings), ...plan.warnings, ...plan.remarks ?? []];
   for (const warning of warnings) {
-    findings.push({ subject: "warning", grade: "warning", text: warning });
+    findings.push({ subject: "warning", grade: "warning", code: "warning", text: warning });
   }
   return findings;
+}
+
+/** What keeps pods from being captured although everything is in place. */
+function codeOfBlock({ view }: Observed): FindingCode {
+  if (view.wrongBinDir !== undefined) return "bin-dir-other";
+  return view.wrongNetDir !== undefined ? "net-dir-other" : "not-captured";
 }
 
 /** What was seen of the program itself: a plan that waits for something has no step for it. */
@@ -94,16 +133,20 @@ function pluginFinding(path: string, { plugin }: Observed): Finding {
     case "differs": {
       const cause = plugin.kind === "missing" ? "binary-missing" : "binary-changed";
       const text = `"${plugin.path}" ${causeTexts[cause]}`;
-      return { subject: "plugin", grade: "failure", text, fix: healing };
+      return { subject: "plugin", grade: "failure", code: codes[cause], text, fix: healing };
     }
     case "unknown":
-      return { subject: "plugin", grade: "failure", text: plugin.reason };
+      return { subject: "plugin", grade: "failure", code: "plugin-unknown", text: plugin.reason };
   }
 }
 
 /** A file of the service account; without it the kubeconfig grows old, but pods start meanwhile. */
-function readableFinding(subject: string, path: string, readable: Readable): Finding {
+function readableFinding(
+  subject: "token" | "authority",
+  path: string,
+  readable: Readable,
+): Finding {
   return "text" in readable
     ? { subject, grade: "ok", text: `"${path}" can be read` }
-    : { subject, grade: "warning", text: readable.problem };
+    : { subject, grade: "warning", code: `${subject}-unreadable`, text: readable.problem };
 }

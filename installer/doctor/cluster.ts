@@ -1,0 +1,144 @@
+/** What is found of the plugin's account, the API server, the agent and the node's pods. Pure. */
+import { doubtsOf } from "../cluster/doubts.ts";
+import { type Finding, found, good, notSeen } from "./finding.ts";
+import { log, restart, restoreRights, setValue } from "./fixes.ts";
+import { isImpossible, type NodeSeen, slowMilliseconds } from "./seen.ts";
+
+/** Tells about the token and the API server, as the plugin meets them. */
+export function apiFindings({ api, token, observed, settings }: NodeSeen): Finding[] {
+  const now = observed.at;
+  const findings: Finding[] = [];
+  if (isImpossible(token)) {
+    // That there is none is told with the other files.
+    if (observed.kubeconfig !== undefined) {
+      findings.push(found("kubeconfig-wrong", token.impossible, restart(settings)));
+    }
+  } else {
+    const { issued, expires } = token;
+    const age = issued === undefined ? "" : `${words(now - issued)} old, `;
+    const rest = expires === undefined
+      ? "does not say when it expires"
+      : `good for ${words(expires - now)}`;
+    findings.push(
+      ...(expires !== undefined && expires - now <= 5 * 60_000
+        ? tokenDoubts(expires, now, restart(settings))
+        : [good("token", `The token on the host is ${age}${rest}`.replace("is does", "does"))]),
+    );
+  }
+  if (isImpossible(api)) {
+    findings.push(notSeen("api", "Whether the API server answers", api.impossible));
+    return findings;
+  }
+  const doubts = doubtsOf(api.state, undefined, Math.max(now, api.state.problemSince ?? 0), 0);
+  for (const { code, text } of doubts) {
+    findings.push(
+      code === "api-forbidden"
+        ? found("right-missing", text, restoreRights)
+        : found("api-down", text, `curl -k ${api.server}/livez; ${log(settings)}`),
+    );
+  }
+  if (doubts.length === 0 && api.milliseconds !== undefined) {
+    const time = Math.round(api.milliseconds);
+    findings.push(
+      time > slowMilliseconds
+        ? found(
+          "api-slow",
+          `The API server answers in ${time} ms, and a pod that the agent does not know waits for it`,
+          setValue("cni.rbac.watchPods=true") + "   # so that the agent knows them all",
+        )
+        : good("api", `The API server answers this account in ${time} ms`),
+    );
+  }
+  return [...findings, ...rightsFindings(api.rights, doubts.length > 0)];
+}
+
+function tokenDoubts(expires: number, now: number, fix: string): Finding[] {
+  const quiet = { problem: undefined, problemSince: undefined, forbidden: [] };
+  return doubtsOf(quiet, expires, now, 0)
+    .map(({ code, text }) =>
+      found(code === "token-expired" ? "token-expired" : "token-expires", text, fix)
+    );
+}
+
+function rightsFindings(
+  rights: Exclude<NodeSeen["api"], { impossible: string }>["rights"],
+  isDown: boolean,
+): Finding[] {
+  if (isImpossible(rights)) {
+    return isDown ? [] : [notSeen("rights", "The account's rights", rights.impossible)];
+  }
+  const denied = rights.filter(({ allowed }) => !allowed).map(({ verb }) => verb);
+  if (denied.length === 0) return [good("rights", "The account may get, list and watch pods")];
+  return [
+    found(
+      "rights-narrow",
+      `The account may not ${denied.join(", ")} pods in all namespaces` +
+        (denied.includes("get")
+          ? ", perhaps on purpose (namespaceAllowList)"
+          : ", so the agent knows no pod before it starts"),
+      setValue("cni.rbac.watchPods=true"),
+    ),
+  ];
+}
+
+/** Tells about the running agent. */
+export function agentFindings({ agent, settings }: NodeSeen): Finding[] {
+  const { socket, readiness } = agent;
+  const findings: Finding[] = [
+    socket === true ? good("agent", "The node agent answers at its socket") : found(
+      "agent-silent",
+      `The node agent does not answer at its socket (${socket}): nothing heals the chain, and each ` +
+        "pod asks the API server",
+      restart(settings),
+    ),
+  ];
+  if (isImpossible(readiness)) {
+    findings.push(notSeen("agent", "What the agent says about itself", readiness.impossible));
+  } else if (!readiness.ready) {
+    findings.push(
+      found(
+        "agent-not-ready",
+        `The node agent is not ready: ${readiness.reason}`,
+        log(settings),
+      ),
+    );
+  } else findings.push(good("agent", `The node agent is ready: ${readiness.reason}`));
+  return findings;
+}
+
+/** Pods that are named before the rest is counted. */
+const named = 5;
+
+/** Tells about pods of this node that run without their rules. */
+export function podFindings({ pods }: NodeSeen): Finding[] {
+  if (isImpossible(pods)) {
+    return [notSeen("pods", "Which pods are captured", pods.impossible)];
+  }
+  const meshed = pods.filter(({ meshed }) => meshed);
+  const missed = meshed.filter(({ captured }) => captured === false);
+  if (missed.length === 0) {
+    const unknown = meshed.filter(({ captured }) => captured === undefined).length;
+    return unknown > 0 && unknown === meshed.length
+      ? [notSeen("pods", "Whether running pods are captured", meshed[0]!.reason)]
+      : [good("pods", `${meshed.length} meshed pods of ${pods.length} on this node, all captured`)];
+  }
+  const names = missed.slice(0, named).map(({ namespace, name }) => `${namespace}/${name}`);
+  const more = missed.length > named ? ` and ${missed.length - named} more` : "";
+  const [first] = missed;
+  return [
+    found(
+      "pods-not-captured",
+      `${missed.length} meshed pods run without rules: ${names.join(", ")}${more}`,
+      `kubectl delete pod -n ${first!.namespace} ${first!.name}   # after "install-cni doctor ` +
+        `${names[0]}"; its successor is captured`,
+    ),
+  ];
+}
+
+/** A time span in the largest unit that has at least two of it. */
+export function words(milliseconds: number): string {
+  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]] as const;
+  const seconds = Math.max(0, Math.round(milliseconds / 1000));
+  const [size, unit] = units.find(([size]) => seconds >= 2 * size) ?? units[3];
+  return `${Math.floor(seconds / size)} ${unit}`;
+}

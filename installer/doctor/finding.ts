@@ -1,0 +1,43 @@
+/** What a look at a node has found, one finding for each fact. */
+import { catalogue, type FindingCode } from "./catalogue.ts";
+
+/**
+ * How good a fact is. A `note` is neither good nor bad; `unknown` is what could not be looked at from
+ * here; after a `warning` pods that start now are captured all the same, after a `failure` they may
+ * not be.
+ */
+export type Grade = "ok" | "note" | "unknown" | "warning" | "failure";
+
+/** One fact about the node. */
+export interface Finding {
+  /** What was looked at, in a few words: a stable name for machines, too. */
+  readonly subject: string;
+  readonly grade: Grade;
+  /** What was found. */
+  readonly text: string;
+  /** What to do about it. */
+  readonly fix?: string;
+  /** Which finding of docs/doctor.md it is; what is good has none. */
+  readonly code?: FindingCode;
+}
+
+/** Returns a finding as the catalogue declares it. */
+export function found(code: FindingCode, text: string, fix?: string): Finding {
+  const { subject, grade } = catalogue[code];
+  return { subject, grade, code, text, ...(fix === undefined ? {} : { fix }) };
+}
+
+/** Returns a fact that is as it should be. */
+export function good(subject: string, text: string): Finding {
+  return { subject, grade: "ok", text };
+}
+
+/** Returns what could not be looked at, and why. */
+export function notSeen(subject: string, what: string, why: string): Finding {
+  return {
+    subject,
+    grade: "unknown",
+    code: "not-seen",
+    text: `${what} cannot be seen here: ${why}`,
+  };
+}

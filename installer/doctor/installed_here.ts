@@ -1,0 +1,113 @@
+/** What is found of the chain: the entry as it stands, and what the runtime makes of it. Pure. */
+import { pluginType } from "../conflist/conflist.ts";
+import { pathsOf } from "../settings/paths.ts";
+import { obstacleOf } from "../runtime/capture.ts";
+import { type Finding, found, good } from "./finding.ts";
+import { restart, setValue } from "./fixes.ts";
+import { findingsOf } from "./installed.ts";
+import type { EntrySeen, NodeSeen } from "./seen.ts";
+
+/** Plugins of other service meshes, and whose they are. */
+const otherMeshes: Readonly<Record<string, string>> = {
+  "istio-cni": "Istio",
+  "linkerd-cni": "Linkerd",
+  "consul-cni": "Consul",
+  "merbridge-cni": "Merbridge",
+};
+
+/** Tells about everything that install-cni puts on the host. */
+export function installedFindings(seen: NodeSeen): Finding[] {
+  const { settings, observed, plan, entries, hasProgram } = seen;
+  if (!hasProgram && entries.length === 0 && observed.kubeconfig === undefined) {
+    const text = `Nothing of kuma-cni is in "${settings.mountedNetDir}" and ` +
+      `"${settings.mountedBinDir}": install-cni has not run on this node, or has uninstalled`;
+    const told = plan === undefined ? [] : findingsOf(settings, observed, plan);
+    const waiting = told.filter(({ code }) => code === "waiting");
+    return [found("not-installed", text, restart(settings)), ...waiting];
+  }
+  const findings = plan === undefined
+    ? withoutSettings(seen)
+    : findingsOf(settings, observed, plan);
+  const told = new Set(findings.map(({ code }) => code));
+  const more = entries.flatMap(entryFindings).filter(({ code }) => !told.has(code));
+  return [...findings, ...more].map((finding) =>
+    finding.grade !== "failure" || finding.fix !== undefined
+      ? finding
+      : { ...finding, fix: fixOf(finding, seen) }
+  );
+}
+
+/** Without the settings nothing can be compared, but the chain can be judged all the same. */
+function withoutSettings({ settings, observed, entries, hasProgram }: NodeSeen): Finding[] {
+  const [entry] = entries;
+  const folder = settings.mountedNetDir;
+  if (observed.missingFolder !== undefined) {
+    return [found("waiting", `Waiting for the folder ${observed.missingFolder}`)];
+  }
+  const program = hasProgram
+    ? []
+    : [found("plugin-missing", `"${pathsOf(settings).plugin}" is missing`)];
+  if (observed.kubeconfig === undefined) {
+    program.push(found("kubeconfig-missing", `"${pathsOf(settings).kubeconfig}" is missing`));
+  }
+  if (entry === undefined) {
+    return [
+      ...program,
+      found("entry-missing", `No file of "${folder}" has the entry of kuma-cni`),
+    ];
+  }
+  const { runtime, dir, wrongNetDir, wrongBinDir } = observed.view;
+  const obstacle = obstacleOf(runtime, dir, entry.file, settings.netDir);
+  return [
+    ...program,
+    wrongNetDir !== undefined
+      ? found("net-dir-other", wrongNetDir)
+      : wrongBinDir !== undefined
+      ? found("bin-dir-other", wrongBinDir)
+      : obstacle !== undefined
+      ? found("not-captured", obstacle)
+      : good("chain", `"${folder}/${entry.file}" has the entry of kuma-cni`),
+  ];
+}
+
+function entryFindings({ file, types, problem }: EntrySeen): Finding[] {
+  const findings: Finding[] = [];
+  if (problem !== undefined) {
+    findings.push(found("entry-unreadable", `The entry in "${file}" is refused: ${problem}`));
+  }
+  const count = types.filter((type) => type === pluginType).length;
+  if (count > 1) {
+    findings.push(found("entry-wrong", `"${file}" has the entry of kuma-cni ${count} times`));
+  } else if (types.at(-1) !== pluginType) {
+    const behind = types.slice(types.indexOf(pluginType) + 1).map((type) => `"${type}"`);
+    findings.push(
+      found("entry-wrong", `"${file}" calls ${behind.join(", ")} behind kuma-cni, not before it`),
+    );
+  }
+  for (const type of new Set(types)) {
+    if (!Object.hasOwn(otherMeshes, type)) continue;
+    findings.push(
+      found(
+        "other-mesh",
+        `"${file}" also calls "${type}" of ${otherMeshes[type]}: a pod in both meshes gets the ` +
+          "rules of both, and only one of them is first",
+        `Let each namespace belong to one mesh, or take ${otherMeshes[type]}'s CNI off this node`,
+      ),
+    );
+  }
+  return findings;
+}
+
+function fixOf({ code }: Finding, seen: NodeSeen): string {
+  const { runtime } = seen.observed.view;
+  switch (code) {
+    case "net-dir-other":
+      return setValue(`cni.netDir=${runtime.confDir}`);
+    case "bin-dir-other":
+      return setValue(`cni.binDir=${runtime.programDirs?.[0]}`);
+    case "not-captured":
+      return `ls -l ${seen.settings.netDir}   # the first file in the order of bytes counts`;
+    default:
+      return restart(seen.settings);
+  }
+}

@@ -1,0 +1,100 @@
+/** Looks at one pod for the doctor. */
+import { isRecord } from "../../src/json/record.ts";
+import { ApiError } from "../../src/kubernetes/errors.ts";
+import { parsePod } from "../../src/kubernetes/pod.ts";
+import type { KubernetesClient } from "../../src/kubernetes/client.ts";
+import type { Operations } from "../host/operations.ts";
+import type { NetFile } from "../host/observe.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { type Look, lookAtSandbox } from "../ledger/look.ts";
+import { seenNamespacePath } from "../ledger/namespace_path.ts";
+import { type Evidence, evidenceOf, readEvidence } from "./evidence.ts";
+import { apiPatience, openAccess } from "./look_at_cluster.ts";
+import { impossible, lookAtEntries } from "./look_at_host.ts";
+import type { PodLifeSeen } from "./pod.ts";
+import { type Impossible, isImpossible } from "./seen.ts";
+
+/** Looks at one pod, through the plugin's account and this node's files. */
+export async function lookAtPod(
+  operations: Operations,
+  settings: Settings,
+  files: readonly NetFile[],
+  { namespace, name }: { readonly namespace: string; readonly name: string },
+): Promise<PodLifeSeen> {
+  const access = openAccess(settings);
+  const evidence = readEvidence(operations, settings);
+  const about = {
+    namespace,
+    name,
+    node: settings.nodeName,
+    entry: lookAtEntries(files)[0],
+  };
+  const known = (uid?: string) =>
+    isImpossible(evidence) ? evidence : evidenceOf(evidence, { namespace, name, uid });
+  if (isImpossible(access)) {
+    const nothing = { pod: undefined, sandboxProblem: undefined, rules: undefined };
+    return { ...about, ...nothing, evidence: known(), object: access, namespaceLabels: access };
+  }
+  using _access = access;
+  const { client } = access;
+  const place = `/api/v1/namespaces/${encodeURIComponent(namespace)}`;
+  const [object, namespaceLabels, sandboxProblem] = await Promise.all([
+    get(client, `${place}/pods/${encodeURIComponent(name)}`, `pod "${namespace}/${name}"`),
+    labelsOf(client, place),
+    problemIn(client, place, name),
+  ]);
+  const pod = object === undefined || isImpossible(object) ? undefined : parsePod(object);
+  const own = known(pod?.uid);
+  const rules = own === undefined || isImpossible(own) ? undefined : rulesOf(settings, own);
+  return { ...about, object, pod, namespaceLabels, sandboxProblem, evidence: own, rules };
+}
+
+/** Compares its rules with the ledger's, which takes the right to enter its namespace. */
+function rulesOf(settings: Settings, { entry }: Evidence): Look | undefined {
+  return entry?.outcome.result === "redirected"
+    ? lookAtSandbox(seenNamespacePath(settings, entry.netns), entry, false)
+    : undefined;
+}
+
+/** Gets an object; `undefined`: there is none. */
+async function get(
+  client: KubernetesClient,
+  path: string,
+  what: string,
+): Promise<Record<string, unknown> | undefined | Impossible> {
+  try {
+    return await client.getJson(path, { what, signal: AbortSignal.timeout(apiPatience) });
+  } catch (error) {
+    return error instanceof ApiError && error.status === 404 ? undefined : impossible(error);
+  }
+}
+
+/** The plugin's account needs no right to namespaces, so this often stays unknown. */
+async function labelsOf(
+  client: KubernetesClient,
+  path: string,
+): Promise<Record<string, unknown> | Impossible> {
+  const object = await get(client, path, "namespace");
+  if (isImpossible(object)) return object;
+  const metadata = isRecord(object?.metadata) ? object.metadata : {};
+  return isRecord(metadata.labels) ? metadata.labels : {};
+}
+
+/** What kubelet last said about its sandbox, where the account may read events. */
+async function problemIn(
+  client: KubernetesClient,
+  place: string,
+  name: string,
+): Promise<string | undefined> {
+  const query = new URLSearchParams({
+    fieldSelector: `involvedObject.name=${name},reason=FailedCreatePodSandBox`,
+    limit: "50",
+  });
+  const list = await get(client, `${place}/events?${query}`, "events of the pod");
+  const items = isRecord(list) && Array.isArray(list.items) ? list.items : [];
+  const messages = items.filter((item) =>
+    isRecord(item) && isRecord(item.involvedObject) && item.involvedObject.name === name &&
+    item.reason === "FailedCreatePodSandBox" && typeof item.message === "string"
+  ).map((item) => String(item.message).slice(0, 1000));
+  return messages.at(-1);
+}

@@ -1,0 +1,171 @@
+/**
+ * Looks into the network namespace of a running pod, and puts its rules back. Nothing is done before
+ * the namespace has proven, from inside, that it is the one that is meant.
+ */
+import type { EngineSetting } from "../../src/engine/choice/select.ts";
+import {
+  applyWithSelectedEngine,
+  type SelectedApplyResult,
+  verifyRules,
+} from "../../src/engine/choice/work.ts";
+import type { Difference } from "../../src/engine/engine.ts";
+import type { LedgerEntry, Redirected } from "../../src/ledger/entry.ts";
+import { listAddresses } from "../../src/linux/addresses.ts";
+import { LinuxError } from "../../src/linux/errno.ts";
+import { FileDescriptor, openForReading } from "../../src/linux/libc.ts";
+import {
+  isSameIdentity,
+  type NamespaceIdentity,
+  networkNamespaceIdentity,
+} from "../../src/linux/namespace_identity.ts";
+import {
+  isCurrentNetworkNamespace,
+  LostNamespaceError,
+  withNetworkNamespace,
+} from "../../src/linux/network_namespace.ts";
+import { compileRuleset } from "../../src/redirect/compile.ts";
+import type { RedirectConfig } from "../../src/redirect/config.ts";
+import { messageOf } from "../../src/text/message_of.ts";
+import type { SeenProcess } from "./processes.ts";
+import { seeProcess } from "./processes.ts";
+import { addressDoubt, isUnchanged, type ProvenNamespace } from "./proof.ts";
+
+/** What a look into a namespace that the ledger knows has found. */
+export type Look =
+  /** The rules are those of the ledger. */
+  | { readonly kind: "equal" }
+  | { readonly kind: "drifted"; readonly differences: readonly Difference[] }
+  /** They were not, and are again. */
+  | { readonly kind: "repaired"; readonly differences: readonly Difference[] }
+  /** The file is gone, or leads to another namespace: this sandbox is gone. */
+  | { readonly kind: "gone" }
+  /** It cannot be found out. */
+  | { readonly kind: "unseen"; readonly reason: string };
+
+/**
+ * Compares the rules of a sandbox with its entry.
+ *
+ * @param path File of its network namespace, as this process sees it.
+ * @param repair Whether to put the rules back when they differ; the engine does that in one step.
+ */
+export function lookAtSandbox(path: string, { outcome }: LedgerEntry, repair: boolean): Look {
+  if (outcome.result !== "redirected") return { kind: "unseen", reason: "It was skipped" };
+  const engine = engineOf(outcome);
+  if (engine === undefined) {
+    return { kind: "unseen", reason: `Rules of engine "${outcome.engine}" are not compared here` };
+  }
+  let entered = false;
+  try {
+    if (isCurrentNetworkNamespace(path)) return { kind: "gone" };
+    return withNetworkNamespace(path, (): Look => {
+      entered = true;
+      if (!isSameIdentity(networkNamespaceIdentity(), outcome.namespace)) return { kind: "gone" };
+      const differences = differencesOf(engine, outcome.config);
+      if (differences.length === 0) return { kind: "equal" };
+      if (!repair) return { kind: "drifted", differences };
+      apply(engine, outcome.config);
+      return { kind: "repaired", differences };
+    });
+  } catch (error) {
+    if (error instanceof LostNamespaceError) throw error;
+    const isGone = !entered && isMissing(error) && hasFolder(path);
+    return isGone ? { kind: "gone" } : { kind: "unseen", reason: messageOf(error) };
+  }
+}
+
+function engineOf({ engine }: Redirected): EngineSetting | undefined {
+  return engine === "nftables" || engine === "iptables" ? engine : undefined;
+}
+
+function differencesOf(engine: EngineSetting, config: RedirectConfig): readonly Difference[] {
+  return verifyRules(engine, (facts) => compileRuleset(config, facts), "the chosen engine")
+    .differences;
+}
+
+function apply(engine: EngineSetting, config: RedirectConfig): SelectedApplyResult {
+  return applyWithSelectedEngine(engine, (facts) => compileRuleset(config, facts));
+}
+
+/** A plain file in its place need not say that the sandbox is gone: its mount may not be seen here. */
+function isMissing(error: unknown): boolean {
+  return error instanceof Deno.errors.NotFound ||
+    error instanceof LinuxError && error.code === "ENOENT";
+}
+
+/**
+ * Tells whether the file of a namespace is there; `undefined` when its folder is not seen, as in a
+ * container without that mount.
+ */
+export function hasNamespaceFile(path: string): boolean | undefined {
+  if (!hasFolder(path)) return undefined;
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (error) {
+    return error instanceof Deno.errors.NotFound ? false : undefined;
+  }
+}
+
+function hasFolder(path: string): boolean {
+  try {
+    return Deno.statSync(path.slice(0, path.lastIndexOf("/"))).isDirectory;
+  } catch {
+    return false;
+  }
+}
+
+/** What was done in the namespace of a pod that the ledger does not know. */
+export type EarlyWork =
+  /** Its rules were there, and nobody had told. */
+  | { readonly kind: "found"; readonly engine: string; readonly namespace: NamespaceIdentity }
+  | { readonly kind: "missing"; readonly differences: readonly Difference[] }
+  | { readonly kind: "repaired"; readonly engine: string; readonly namespace: NamespaceIdentity }
+  | { readonly kind: "doubt"; readonly doubt: string };
+
+/**
+ * Works in a namespace that is proven to be a pod's.
+ *
+ * @param proven The proof, up to the addresses.
+ * @param ips The pod's addresses; all must be in the namespace.
+ * @param repair Whether to install the rules when they are not there.
+ * @param see Looks at a process again; only tests need another one.
+ * @throws {EngineError} when the rules cannot be compared or installed; nothing is changed then.
+ * @throws {LinuxError} when the namespace cannot be entered.
+ */
+export function workInProven(
+  { holder, namespace }: ProvenNamespace,
+  ips: readonly string[],
+  { setting, config }: { readonly setting: EngineSetting; readonly config: RedirectConfig },
+  repair: boolean,
+  see: (pid: number) => SeenProcess | undefined = seeProcess,
+): EarlyWork {
+  using file = openNamespaceOf(holder);
+  if (file === undefined) return { kind: "doubt", doubt: "its sandbox has ended" };
+  // The number of a process that has ended is given to another one: what was opened may be its.
+  const { dev, ino } = Deno.statSync(`/proc/self/fd/${file.number}`);
+  if (`${dev}:${ino}` !== namespace || !isUnchanged(holder, see(holder.pid))) {
+    return { kind: "doubt", doubt: "its sandbox has changed meanwhile" };
+  }
+  if (isCurrentNetworkNamespace(file)) {
+    return { kind: "doubt", doubt: "it is the node's namespace" };
+  }
+  return withNetworkNamespace(file, (): EarlyWork => {
+    const doubt = addressDoubt(ips, listAddresses().map(({ address }) => address));
+    if (doubt !== undefined) return { kind: "doubt", doubt };
+    const identity = networkNamespaceIdentity();
+    const compile = (facts: Parameters<typeof compileRuleset>[1]) => compileRuleset(config, facts);
+    const { engine, differences } = verifyRules(setting, compile, "any engine");
+    if (differences.length === 0) return { kind: "found", engine, namespace: identity };
+    if (!repair) return { kind: "missing", differences };
+    return { kind: "repaired", engine: apply(setting, config).engine, namespace: identity };
+  });
+}
+
+function openNamespaceOf({ pid }: SeenProcess): FileDescriptor | undefined {
+  try {
+    return openForReading(`/proc/${pid}/ns/net`);
+  } catch (error) {
+    if (error instanceof LinuxError && ["ENOENT", "ESRCH"].includes(error.code)) return undefined;
+    throw error;
+  }
+}

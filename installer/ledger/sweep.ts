@@ -1,0 +1,150 @@
+/**
+ * The slow look at the rules of all running pods: one pod at a time, spread over the interval, and
+ * never more than a thousandth of the time.
+ */
+import type { LedgerEntry } from "../../src/ledger/entry.ts";
+import type { Logger } from "../../src/log/log.ts";
+import type { Ledger } from "./ledger.ts";
+import type { Look } from "./look.ts";
+import { driftText } from "./drift_text.ts";
+import type { PodEvent } from "./pod_events.ts";
+
+/** Of all time, that a look may take one part in so many. */
+const share = 1000;
+/** A sandbox whose namespace was seen gone: its DEL may still be on its way. */
+const patience = 10 * 60_000;
+/** While nothing can be seen, that is tried again only now and then. */
+const blindPause = 10 * 60_000;
+
+/** What a sweep needs. */
+export interface SweepParts {
+  readonly ledger: Ledger;
+  readonly log: Pick<Logger, "info" | "warn">;
+  /** Looks at one sandbox. */
+  look(entry: LedgerEntry): Look;
+  /** Counts. */
+  checked(result: Look["kind"]): void;
+  /** Tells people about a pod. */
+  tell(entry: LedgerEntry, event: PodEvent): void;
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Milliseconds of a clock that is never set back. */
+  clock(): number;
+}
+
+/** Compares running pods with the ledger, time after time. */
+export class Sweep {
+  #round: LedgerEntry[] = [];
+  #next: number | undefined;
+  #lookedAt = 0;
+  /** What is wrong now, by sandbox, in the words that people were told. */
+  readonly #drifted = new Map<string, string>();
+  #blindness: string | undefined;
+  /** Some pod of this round could be looked at, so what cannot is the pod's own matter. */
+  #sees = false;
+
+  /** @param intervalSeconds In which each pod is looked at once. */
+  constructor(private readonly intervalSeconds: number, private readonly parts: SweepParts) {}
+
+  /** Number of pods whose rules differ from the ledger, as far as it was looked. */
+  get drifted(): number {
+    return this.#drifted.size;
+  }
+
+  /** Why nothing can be compared; `undefined` when it can, or was not tried. */
+  get blindness(): string | undefined {
+    return this.#blindness;
+  }
+
+  /** Looks at the next pod when it is time; call it often, it does nothing most times. */
+  tick(): void {
+    const { parts } = this;
+    const started = parts.clock();
+    // Nodes that start together do not look together.
+    this.#next ??= started + Math.random() * Math.min(60_000, this.intervalSeconds * 1000);
+    if (started < this.#next) return;
+    if (this.#round.length === 0) this.#begin();
+    const entry = this.#round.shift();
+    const seen = entry === undefined ? undefined : this.#lookAt(entry);
+    const spent = parts.clock() - started;
+    // From when it was due, not from now: the ticks are seconds apart, which would add up.
+    this.#next = Math.max(
+      this.#next + this.intervalSeconds * 1000 / Math.max(1, this.#lookedAt),
+      started + spent * share,
+      started + (seen === "unseen" && !this.#sees ? blindPause : 0),
+    );
+  }
+
+  #begin(): void {
+    const { entries } = this.parts.ledger.read();
+    this.#round = entries.filter(({ outcome }) => outcome.result === "redirected");
+    this.#lookedAt = this.#round.length;
+    this.#sees = false;
+    const sandboxes = new Set(this.#round.map(({ sandbox }) => sandbox));
+    for (const sandbox of this.#drifted.keys()) {
+      if (!sandboxes.has(sandbox)) this.#drifted.delete(sandbox);
+    }
+  }
+
+  #lookAt(entry: LedgerEntry): Look["kind"] {
+    const { parts } = this;
+    const look = parts.look(entry);
+    parts.checked(look.kind);
+    const { sandbox } = entry;
+    switch (look.kind) {
+      case "equal":
+        this.#seen();
+        if (this.#drifted.delete(sandbox)) {
+          parts.log.info("Rules are as they should be again", podFields(entry));
+        }
+        break;
+      case "gone":
+        this.#drifted.delete(sandbox);
+        if (parts.now() - entry.time > patience) parts.ledger.remove(entry);
+        break;
+      case "repaired":
+        this.#seen();
+        this.#drifted.delete(sandbox);
+        this.#tell(entry, "RulesRepaired", `Rules were put back: ${driftText(look.differences)}`);
+        break;
+      case "drifted": {
+        this.#seen();
+        const text = driftText(look.differences);
+        if (this.#drifted.get(sandbox) === text) break;
+        this.#drifted.set(sandbox, text);
+        this.#tell(entry, "RulesDrifted", `Rules are not those that were installed: ${text}`);
+        break;
+      }
+      case "unseen":
+        this.#unseen(look.reason);
+        break;
+    }
+    return look.kind;
+  }
+
+  #tell(entry: LedgerEntry, reason: string, message: string): void {
+    this.parts.log.warn(message, podFields(entry));
+    this.parts.tell(entry, { type: "Warning", reason, message });
+  }
+
+  #seen(): void {
+    this.#sees = true;
+    if (this.#blindness !== undefined) {
+      this.parts.log.info("Rules of running pods can be compared again");
+    }
+    this.#blindness = undefined;
+  }
+
+  /** Said once: without the capabilities it is what the administrator has chosen. */
+  #unseen(reason: string): void {
+    if (this.#sees) return;
+    if (this.#blindness === undefined) {
+      this.parts.log.info("Rules of running pods are not compared", { reason });
+    }
+    this.#blindness = reason;
+  }
+}
+
+function podFields({ podNamespace, podName, sandbox }: LedgerEntry): Record<string, string> {
+  return { namespace: podNamespace, pod: podName, sandbox };
+}

@@ -1,0 +1,449 @@
+/**
+ * The eBPF engine: programs at the pod's cgroup send outgoing connections to the sidecar when they
+ * are made, one at its network namespace does so with incoming ones. No packet is translated.
+ */
+import {
+  attachedPrograms,
+  attachToCgroup,
+  bpfLinkInfo,
+  bpfProgramInfo,
+  detachFromCgroup,
+  detachLink,
+  linkToNamespace,
+  loadBpfProgram,
+  pinBpfObject,
+  updateLink,
+} from "../../linux/bpf.ts";
+import { EPERM, EPROTONOSUPPORT, LinuxError } from "../../linux/errno.ts";
+import { FileDescriptor, openForReading } from "../../linux/libc.ts";
+import type { Ruleset } from "../../redirect/ruleset.ts";
+import { messageOf } from "../../text/message_of.ts";
+import { type ApplyResult, type Difference, type Engine, EngineError } from "../engine.ts";
+import { NftablesEngine } from "../nftables/nftables_engine.ts";
+import { addPassthroughAddress, passthroughAddressDifferences } from "../passthrough_address.ts";
+import { ProgramTooLongError } from "./assembler.ts";
+import { cannot } from "./cannot.ts";
+import { findNamespaceLink, type InstalledPrograms, readInstalled } from "./installed.ts";
+import type { EbpfEngineOptions, InboundWay } from "./interface.ts";
+import { addressEntries, missingAddresses, namespaceOf, OpenMaps, writeAddresses } from "./maps.ts";
+import { linkPin, makePinFolder, pinnedLink, unpin } from "./pins.ts";
+import {
+  CGROUP_HOOKS,
+  type Hook,
+  inboundRuleset,
+  LOOKUP_HOOK,
+  OPTIONAL_HOOKS,
+  type PlannedProgram,
+  planPrograms,
+} from "./programs.ts";
+import { natChains } from "./rule_code.ts";
+
+export { cannot } from "./cannot.ts";
+export { readCounters } from "./counters.ts";
+export { isBpfFileSystem, pinFolderOf, sweepPins, unpin } from "./pins.ts";
+export { probe } from "./probe.ts";
+
+const OWN_NAMESPACE = "/proc/thread-self/ns/net";
+
+/** Steps that are taken back, the last first, unless all of them succeeded. */
+class Undo implements Disposable {
+  readonly #steps: (() => void)[] = [];
+
+  add(step: () => void): void {
+    this.#steps.push(step);
+  }
+
+  /** Everything succeeded. */
+  forget(): void {
+    this.#steps.length = 0;
+  }
+
+  [Symbol.dispose](): void {
+    for (const step of this.#steps.reverse()) {
+      try {
+        step();
+      } catch { /* What went wrong before says more. */ }
+    }
+  }
+}
+
+/** A program that the kernel has taken. */
+interface LoadedProgram {
+  readonly hook: Hook;
+  readonly program: FileDescriptor;
+}
+
+/**
+ * Redirects a pod's traffic by eBPF programs. Needs `--allow-ffi`, `--allow-read`, `CAP_BPF`,
+ * `CAP_NET_ADMIN` and, to find its own programs again, `CAP_SYS_ADMIN`.
+ *
+ * The table of the nftables engine in the same namespace is this engine's business as well: it is
+ * removed when all is done by programs, and holds the rules for incoming connections otherwise.
+ */
+export class EbpfEngine implements Engine {
+  readonly name = "ebpf";
+
+  constructor(private readonly options: EbpfEngineOptions) {}
+
+  apply(ruleset: Ruleset): ApplyResult {
+    return translated("install the programs", () => {
+      refuse(ruleset);
+      const { inbound, pinFolder } = this.options;
+      const notes: string[] = [];
+      if (inbound === "sk_lookup" || (inbound === undefined && pinFolder !== undefined)) {
+        try {
+          return this.#apply(ruleset, "sk_lookup", notes);
+        } catch (error) {
+          if (inbound !== undefined || !isAboutInbound(error)) throw error;
+          notes.push(`Incoming connections are redirected by nftables: ${messageOf(error)}`);
+        }
+      }
+      return this.#apply(ruleset, "nftables", notes);
+    });
+  }
+
+  verify(ruleset: Ruleset): readonly Difference[] {
+    return translated("compare the programs", () => {
+      refuse(ruleset);
+      using cgroup = openForReading(this.options.cgroup);
+      using namespace = openForReading(OWN_NAMESPACE);
+      using installed = readInstalled(cgroup, namespace);
+      const lookedUp = installed.at(LOOKUP_HOOK).length > 0 ||
+        !hasNftablesRules() && this.options.inbound !== "nftables";
+      const differences = compare(
+        installed,
+        planPrograms(ruleset, lookedUp ? "sk_lookup" : "nftables"),
+      );
+      if (ruleset.families.length > 0 && !lookedUp) {
+        differences.push(...new NftablesEngine().verify(inboundRuleset(ruleset)));
+      }
+      if (ruleset.ipv6PassthroughAddress) differences.push(...passthroughAddressDifferences());
+      const { pinFolder } = this.options;
+      if (pinFolder !== undefined && installed.at(LOOKUP_HOOK).length > 0 && !isPinned(pinFolder)) {
+        differences.push({ kind: "missing", object: `BPF pin ${linkPin(pinFolder)}` });
+      }
+      return differences;
+    });
+  }
+
+  /**
+   * Detaches the programs from the cgroup and from the namespace and removes the pins. Rules of
+   * nftables for incoming connections stay: removing them is that engine's part.
+   */
+  remove(): boolean {
+    return translated("remove the programs", () => {
+      using cgroup = openForReading(this.options.cgroup);
+      using namespace = openForReading(OWN_NAMESPACE);
+      using installed = readInstalled(cgroup, namespace);
+      for (const { hook, program, info } of installed.all) {
+        if (hook !== LOOKUP_HOOK) detachFromCgroup(cgroup, program, hook.attachType);
+        else detachFromNamespace(info.id);
+      }
+      const pinned = this.options.pinFolder !== undefined && unpin(this.options.pinFolder);
+      return pinned || installed.all.length > 0;
+    });
+  }
+
+  #apply(ruleset: Ruleset, way: InboundWay, notes: string[]): ApplyResult {
+    const plan = planPrograms(ruleset, way);
+    using undo = new Undo();
+    using open = new DisposableStack();
+    const cgroup = open.use(openForReading(this.options.cgroup));
+    const namespace = open.use(openForReading(OWN_NAMESPACE));
+    const inode = namespaceInode();
+    const before = open.use(readInstalled(cgroup, namespace));
+
+    if (ruleset.ipv6PassthroughAddress) {
+      const address = addPassthroughAddress();
+      undo.add(() => address.undo());
+      if (address.note !== undefined) notes.push(address.note);
+    }
+    const entries = addressEntries(inode);
+    const maps = open.use(usableMaps(before, inode) ?? OpenMaps.create());
+    writeAddresses(maps, entries);
+
+    const loaded: LoadedProgram[] = [];
+    for (const planned of plan.cgroup) {
+      const program = loadUnlessOptional(planned, maps, notes);
+      if (program !== undefined) loaded.push({ hook: planned.hook, program: open.use(program) });
+    }
+    const lookup = plan.lookup && open.use(loadLookup(plan.lookup, maps));
+
+    if (lookup !== undefined) this.#attachLookup(namespace, lookup, before, inode, undo, open);
+    else if (way === "nftables") installInboundRules(ruleset, undo);
+    for (const { hook, program } of loaded) replaceAt(cgroup, hook, program, before, undo);
+    for (const { hook, program } of before.all) {
+      if (hook === LOOKUP_HOOK || loaded.some((one) => one.hook === hook)) continue;
+      detachFromCgroup(cgroup, program, hook.attachType);
+      undo.add(() => attachToCgroup(cgroup, program, hook.attachType));
+    }
+
+    const differences = [
+      ...compareAttached(cgroup, loaded),
+      ...lookup === undefined
+        ? []
+        : compareAttached(namespace, [{ hook: LOOKUP_HOOK, program: lookup }]),
+      ...missingAddresses(maps, entries).map((): Difference => ({
+        kind: "missing",
+        object: "address in the programs' map",
+      })),
+    ];
+    if (differences.length > 0) {
+      throw new EngineError(
+        "Cannot install the eBPF programs: The kernel has others than were attached",
+        "ebpf",
+        { differences },
+      );
+    }
+    undo.forget();
+    if (way === "sk_lookup") withNftables((nftables) => nftables.remove(), false);
+    // One that is still there belongs to another pin folder, or nothing comes in any more.
+    for (const { info } of before.at(LOOKUP_HOOK)) detachFromNamespace(info.id);
+    if (lookup === undefined && this.options.pinFolder !== undefined) unpin(this.options.pinFolder);
+    return {
+      engine: this.name,
+      backend: way,
+      families: ruleset.families.map(({ family }) => family),
+      ruleCount: ruleset.families.flatMap(natChains).flatMap(({ rules }) => rules).length,
+      notes: [...new Set(notes)],
+    };
+  }
+
+  /** Puts the program behind this sandbox's link, or makes and pins one. */
+  #attachLookup(
+    namespace: FileDescriptor,
+    lookup: FileDescriptor,
+    before: InstalledPrograms,
+    inode: number,
+    undo: Undo,
+    open: DisposableStack,
+  ): void {
+    const { pinFolder } = this.options;
+    if (pinFolder === undefined) {
+      throw new InboundError("There is no folder to pin the link for incoming connections in");
+    }
+    const [old] = before.at(LOOKUP_HOOK);
+    aboutInbound(() => {
+      const pinned = pinnedLink(pinFolder);
+      if (pinned !== undefined) open.use(pinned);
+      if (pinned !== undefined && bpfLinkInfo(pinned).netnsInode === inode && old !== undefined) {
+        updateLink(pinned, lookup);
+        undo.add(() => updateLink(pinned, old.program));
+        return;
+      }
+      // One of an earlier sandbox of the same name leads nowhere.
+      if (pinned !== undefined) unpin(pinFolder);
+      makePinFolder(pinFolder);
+      undo.add(() => unpin(pinFolder));
+      const link = open.use(linkToNamespace(lookup, namespace, LOOKUP_HOOK.attachType));
+      undo.add(() => detachLink(link));
+      pinBpfObject(link, linkPin(pinFolder));
+    });
+  }
+}
+
+/** Only the way of incoming connections failed: another may do. */
+class InboundError extends Error {
+  override readonly name = "InboundError";
+}
+
+function aboutInbound<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof LinuxError)) throw error;
+    throw new InboundError(error.message, { cause: error });
+  }
+}
+
+function isAboutInbound(error: unknown): boolean {
+  return error instanceof InboundError;
+}
+
+function refuse(ruleset: Ruleset): void {
+  const reasons = cannot(ruleset);
+  if (reasons.length === 0) return;
+  throw new EngineError(`The eBPF engine cannot do this: ${reasons.join("; ")}`, "ebpf");
+}
+
+function namespaceInode(): number {
+  return Deno.statSync(OWN_NAMESPACE).ino!;
+}
+
+function detachFromNamespace(programId: number): void {
+  using link = findNamespaceLink(namespaceInode(), programId) ?? { [Symbol.dispose]() {} };
+  if (link instanceof FileDescriptor) detachLink(link);
+}
+
+function isPinned(pinFolder: string): boolean {
+  using link = pinnedLink(pinFolder) ?? { [Symbol.dispose]() {} };
+  return link instanceof FileDescriptor;
+}
+
+/**
+ * The maps of the programs that are there, when they are for the same namespace: they know listeners
+ * and connections that will not be told again.
+ */
+function usableMaps(before: InstalledPrograms, inode: number): OpenMaps | undefined {
+  const maps = OpenMaps.open(before.mapIds);
+  if (maps.complete && namespaceOf(maps) === inode) return maps;
+  maps[Symbol.dispose]();
+  return undefined;
+}
+
+function load({ hook, program }: PlannedProgram, maps: OpenMaps): FileDescriptor {
+  return loadBpfProgram({ ...hook, instructions: program.assemble(maps.descriptors) });
+}
+
+function loadUnlessOptional(
+  planned: PlannedProgram,
+  maps: OpenMaps,
+  notes: string[],
+): FileDescriptor | undefined {
+  try {
+    return load(planned, maps);
+  } catch (error) {
+    if (!(error instanceof LinuxError) || !OPTIONAL_HOOKS.has(planned.hook)) throw error;
+    notes.push(`Processes see the sidecar as their peer: ${error.message}`);
+    return undefined;
+  }
+}
+
+function loadLookup(planned: PlannedProgram, maps: OpenMaps): FileDescriptor {
+  return aboutInbound(() => load(planned, maps));
+}
+
+/** Attaches a program in the place of the one that was there. */
+function replaceAt(
+  cgroup: FileDescriptor,
+  hook: Hook,
+  program: FileDescriptor,
+  before: InstalledPrograms,
+  undo: Undo,
+): void {
+  const [old, ...more] = before.at(hook);
+  if (old === undefined) {
+    attachToCgroup(cgroup, program, hook.attachType);
+    undo.add(() => detachFromCgroup(cgroup, program, hook.attachType));
+  } else {
+    replaceOrBoth(cgroup, hook, program, old.program);
+    undo.add(() => replaceOrBoth(cgroup, hook, old.program, program));
+  }
+  for (const { program } of more) detachFromCgroup(cgroup, program, hook.attachType);
+}
+
+/** Linux before 5.6 cannot replace: for a moment both are there then, of which the first decides. */
+function replaceOrBoth(
+  cgroup: FileDescriptor,
+  hook: Hook,
+  program: FileDescriptor,
+  old: FileDescriptor,
+): void {
+  try {
+    attachToCgroup(cgroup, program, hook.attachType, old);
+  } catch (error) {
+    if (!(error instanceof LinuxError) || error.code !== "EINVAL") throw error;
+    attachToCgroup(cgroup, program, hook.attachType);
+    detachFromCgroup(cgroup, old, hook.attachType);
+  }
+}
+
+function installInboundRules(ruleset: Ruleset, undo: Undo): void {
+  const nftables = new NftablesEngine();
+  nftables.apply(inboundRuleset(ruleset));
+  undo.add(() => nftables.remove());
+}
+
+function hasNftablesRules(): boolean {
+  const nothing = { families: [], comments: false, ipv6PassthroughAddress: false };
+  return withNftables((nftables) => nftables.verify(nothing).length > 0, false);
+}
+
+/** A kernel without nf_tables has no rules in it. */
+function withNftables<T>(work: (nftables: NftablesEngine) => T, otherwise: T): T {
+  try {
+    return work(new NftablesEngine());
+  } catch (error) {
+    const cause = error instanceof EngineError ? error.cause : undefined;
+    if (cause instanceof LinuxError && cause.errno === EPROTONOSUPPORT) return otherwise;
+    throw error;
+  }
+}
+
+/** Asks the kernel which programs of ours are attached now. */
+function compareAttached(
+  target: FileDescriptor,
+  loaded: readonly LoadedProgram[],
+): Difference[] {
+  return loaded.flatMap(({ hook, program }): Difference[] => {
+    const { id } = bpfProgramInfo(program);
+    const ids = attachedPrograms(target, hook.attachType);
+    if (ids.includes(id)) return [];
+    const object = `BPF program ${hook.name}`;
+    return [{ kind: "missing", object, expected: `${id}`, actual: ids.join(", ") }];
+  });
+}
+
+/** Compares the instructions: those of the ruleset are loaded, attached nowhere, for their tags. */
+function compare(
+  installed: InstalledPrograms,
+  plan: ReturnType<typeof planPrograms>,
+): Difference[] {
+  const planned = [...plan.cgroup, ...plan.lookup === undefined ? [] : [plan.lookup]];
+  const differences: Difference[] = [];
+  if (planned.length > 0) {
+    using maps = OpenMaps.create();
+    for (const one of planned) {
+      using program = loadUnlessOptional(one, maps, []) ?? { [Symbol.dispose]() {} };
+      if (program instanceof FileDescriptor) {
+        differences.push(...compareOne(installed, one.hook, bpfProgramInfo(program).tag));
+      }
+    }
+  }
+  for (const { hook, info } of installed.all) {
+    if (planned.some((one) => one.hook === hook)) continue;
+    differences.push({ kind: "unexpected", object: `BPF program ${hook.name}`, actual: info.tag });
+  }
+  return differences;
+}
+
+function compareOne(installed: InstalledPrograms, hook: Hook, tag: string): Difference[] {
+  const object = `BPF program ${hook.name}`;
+  const [first, ...more] = installed.at(hook);
+  if (first === undefined) return [{ kind: "missing", object, expected: tag }];
+  const others = more.map(({ info }): Difference => ({
+    kind: "unexpected",
+    object: `second ${object}`,
+    actual: info.tag,
+  }));
+  return first.info.tag === tag
+    ? others
+    : [{ kind: "changed", object, expected: tag, actual: first.info.tag }, ...others];
+}
+
+/** Turns errors of the kernel into errors of the engine, with the fix where it is known. */
+function translated<T>(attempt: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof EngineError && error.engine === "ebpf") throw error;
+    const known = error instanceof LinuxError || error instanceof EngineError ||
+      error instanceof InboundError || error instanceof ProgramTooLongError ||
+      error instanceof RangeError;
+    if (!known) throw error;
+    throw new EngineError(
+      `Cannot ${attempt} of eBPF: ${messageOf(error)}${remedy(error)}`,
+      "ebpf",
+      { cause: error },
+    );
+  }
+}
+
+function remedy(error: unknown): string {
+  if (!(error instanceof LinuxError) || error.errno !== EPERM) return "";
+  return "; the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN are needed, and a program " +
+    "at a parent of the pod's cgroup must allow others below";
+}
+
+/** Names of all programs that this engine can attach to a cgroup. */
+export const PROGRAM_NAMES: readonly string[] = Object.values(CGROUP_HOOKS).map(({ name }) => name);

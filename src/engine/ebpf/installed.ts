@@ -1,0 +1,110 @@
+/** What is in the kernel for a pod: programs at its cgroup and at its network namespace. */
+import {
+  attachedPrograms,
+  BPF_LINK_TYPE_NETNS,
+  bpfLinkById,
+  bpfLinkInfo,
+  bpfProgramById,
+  type BpfProgramInfo,
+  bpfProgramInfo,
+  nextBpfLink,
+} from "../../linux/bpf.ts";
+import { LinuxError } from "../../linux/errno.ts";
+import type { FileDescriptor } from "../../linux/libc.ts";
+import { CGROUP_HOOKS, type Hook, LOOKUP_HOOK } from "./programs.ts";
+
+/** One of this engine's programs that is attached. */
+export interface InstalledProgram {
+  readonly hook: Hook;
+  readonly program: FileDescriptor;
+  readonly info: BpfProgramInfo;
+}
+
+/** Programs that are open until disposed of. */
+export class InstalledPrograms implements Disposable {
+  constructor(readonly all: readonly InstalledProgram[]) {}
+
+  /** Those of a hook. */
+  at(hook: Hook): readonly InstalledProgram[] {
+    return this.all.filter((one) => one.hook.name === hook.name);
+  }
+
+  /** Numbers of the maps that they use. */
+  get mapIds(): ReadonlySet<number> {
+    return new Set(this.all.flatMap(({ info }) => info.mapIds));
+  }
+
+  [Symbol.dispose](): void {
+    for (const { program } of this.all) program[Symbol.dispose]();
+  }
+}
+
+/**
+ * Finds this engine's programs: each at its place, by its name. Others' programs stay unmentioned.
+ *
+ * @param namespace the network namespace; only the cgroup counts without
+ */
+export function readInstalled(
+  cgroup: FileDescriptor,
+  namespace?: FileDescriptor,
+): InstalledPrograms {
+  using stack = new DisposableStack();
+  const found: InstalledProgram[] = [];
+  const places: [FileDescriptor, Hook][] = Object.values(CGROUP_HOOKS).map((
+    hook,
+  ) => [cgroup, hook]);
+  if (namespace !== undefined) places.push([namespace, LOOKUP_HOOK]);
+  for (const [target, hook] of places) {
+    for (const id of idsAt(target, hook)) {
+      const program = openProgram(id);
+      if (program === undefined) continue;
+      const info = bpfProgramInfo(program);
+      if (info.name === hook.name) found.push({ hook, program: stack.use(program), info });
+      else program[Symbol.dispose]();
+    }
+  }
+  stack.move();
+  return new InstalledPrograms(found);
+}
+
+function idsAt(target: FileDescriptor, hook: Hook): number[] {
+  try {
+    return attachedPrograms(target, hook.attachType);
+  } catch (error) {
+    // A kernel that does not know the place has nothing there.
+    if (error instanceof LinuxError && error.code === "EINVAL") return [];
+    throw error;
+  }
+}
+
+/** A program can go between the list and the look at it. */
+function openProgram(id: number): FileDescriptor | undefined {
+  try {
+    return bpfProgramById(id);
+  } catch (error) {
+    if (error instanceof LinuxError && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** Opens the link by which a program is attached to a namespace. */
+export function findNamespaceLink(
+  inode: number,
+  programId: number,
+): FileDescriptor | undefined {
+  for (let id = nextBpfLink(0); id !== undefined; id = nextBpfLink(id)) {
+    let link: FileDescriptor;
+    try {
+      link = bpfLinkById(id);
+    } catch (error) {
+      if (error instanceof LinuxError && error.code === "ENOENT") continue;
+      throw error;
+    }
+    const info = bpfLinkInfo(link);
+    const fits = info.type === BPF_LINK_TYPE_NETNS && info.netnsInode === inode &&
+      info.programId === programId;
+    if (fits) return link;
+    link[Symbol.dispose]();
+  }
+  return undefined;
+}

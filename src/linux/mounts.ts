@@ -1,0 +1,32 @@
+/** Reads `/proc/self/mountinfo`. Facts: `proc(5)`. */
+
+/** A mounted file system. */
+export interface Mount {
+  /** Where it is mounted. */
+  readonly point: string;
+  /** Its type, for example `cgroup2`. */
+  readonly type: string;
+}
+
+/** Parses the text of `/proc/self/mountinfo`, in the order of mounting. */
+export function parseMounts(mountinfo: string): Mount[] {
+  return mountinfo.split("\n").flatMap((line) => {
+    // Optional fields of any number end with a lone dash.
+    const [before, after] = line.split(" - ");
+    const point = before?.split(" ")[4];
+    const type = after?.split(" ")[0];
+    return point === undefined || type === undefined ? [] : [{ point: unescape(point), type }];
+  });
+}
+
+/** Tells whether what is seen at a path is a file system of this type. */
+export function isMountOf(mountinfo: string, type: string, path: string): boolean {
+  const folder = path.replace(/(.)\/+$/, "$1");
+  // A later mount hides an earlier one at the same place.
+  return parseMounts(mountinfo).findLast(({ point }) => point === folder)?.type === type;
+}
+
+/** The kernel writes blanks and backslashes of a path as `\040`. */
+function unescape(path: string): string {
+  return path.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
+}
