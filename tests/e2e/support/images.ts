@@ -1,7 +1,7 @@
 /** Images of the pods: busybox with its names and two programs of the tests, and a real Envoy with the libraries it needs. */
 import { findBusybox } from "../../../scripts/package/busybox.ts";
 import { imageArchive, makeImage } from "../../../scripts/package/oci.ts";
-import type { TarEntry } from "../../../scripts/package/tar.ts";
+import type { TarEntry } from "../../../src/archive/tar.ts";
 import { program } from "../../../scripts/e2e/parts.ts";
 import { installerImage, installerReference } from "../../support/reference_manifest.ts";
 
