@@ -1,5 +1,6 @@
 /** The compiled programs, for tests that play a container runtime or a node. */
 import { buildIfStale } from "../../scripts/build.ts";
+import { shimInFrontOf } from "./call_way.ts";
 
 let plugin: Promise<string> | undefined;
 let installer: Promise<string> | undefined;
@@ -11,6 +12,16 @@ let installer: Promise<string> | undefined;
  */
 export function compiledPlugin(): Promise<string> {
   return plugin ??= buildIfStale("kuma-cni");
+}
+
+let program: Promise<string> | undefined;
+
+/**
+ * Returns what a runtime starts: the compiled plugin, or the shim in front of it when this run of the
+ * tests is one of those that `call_ways_test.ts` makes.
+ */
+export function pluginOfRuntime(): Promise<string> {
+  return program ??= compiledPlugin().then(shimInFrontOf);
 }
 
 /**
