@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { createNamespace, type NamedNamespace } from "./support/topology.ts";
 import { ApiServer, htmlFault } from "./support/api_server.ts";
 import { makeAuthority } from "./support/certificates.ts";
-import { WAY_VARIABLE } from "./support/call_way.ts";
+import { AGENT_VARIABLE } from "./support/agent_way.ts";
 import { pluginOfRuntime } from "./support/compiled.ts";
 import { namespaceState } from "./support/namespace_state.ts";
 import { listRuleset, nftScript } from "./support/nft.ts";
@@ -109,7 +109,7 @@ async function assertFails(
   assert.equal(error.cniVersion, "0.4.0");
   assert.equal(answer.stderr, "");
   // An agent that is asked first has half a second for the API server.
-  const more = Deno.env.has(WAY_VARIABLE) ? 1000 : 0;
+  const more = Deno.env.has(AGENT_VARIABLE) ? 1000 : 0;
   const bound = (wanted.withinMilliseconds ?? 1000) + more;
   assert.ok(answer.milliseconds < bound, `took ${answer.milliseconds} ms, bound ${bound} ms`);
   assert.equal(scene.state(), before);

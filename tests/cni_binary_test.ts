@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { supportedVersions } from "../src/cni/versions.ts";
-import { WAY_VARIABLE } from "./support/call_way.ts";
+import { AGENT_VARIABLE } from "./support/agent_way.ts";
 import { pluginOfRuntime } from "./support/compiled.ts";
 
 const plugin = await pluginOfRuntime();
@@ -234,7 +234,7 @@ Deno.test("A stdin that is never closed ends in an error, not in a hanging pod",
   assert.equal(code, 1);
   assert.equal(JSON.parse(decoder.decode(stdout)).code, 5);
   // The shim has waited before, when an agent was there to be asked.
-  const bound = Deno.env.has(WAY_VARIABLE) ? 25_000 : 15_000;
+  const bound = Deno.env.has(AGENT_VARIABLE) ? 25_000 : 15_000;
   assert.ok(took > 9_000 && took < bound, `${took} ms`);
 });
 

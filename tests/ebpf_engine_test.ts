@@ -10,13 +10,13 @@ import {
 } from "../src/engine/ebpf/ebpf_engine.ts";
 import { readInstalled } from "../src/engine/ebpf/installed.ts";
 import type { EbpfEngineOptions } from "../src/engine/ebpf/interface.ts";
-import { Flight, MapName } from "../src/engine/ebpf/layout.ts";
+import { Flight, MapName, Original } from "../src/engine/ebpf/layout.ts";
 import { OpenMaps } from "../src/engine/ebpf/maps.ts";
 import { PROGRAM_NAMES } from "../src/engine/ebpf/ebpf_engine.ts";
 import { EngineError } from "../src/engine/engine.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { listAddresses } from "../src/linux/addresses.ts";
-import { bpfMapById, bpfMapKeys, bpfProgramById } from "../src/linux/bpf.ts";
+import { bpfMapById, bpfMapKeys, bpfProgramById, updateBpfMap } from "../src/linux/bpf.ts";
 import { LinuxError } from "../src/linux/errno.ts";
 import { openForReading } from "../src/linux/libc.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
@@ -27,7 +27,15 @@ import { attachAlone, attachBeside } from "./support/foreign_bpf.ts";
 import { Laboratory, type Landing, PEER, POD } from "./support/laboratory.ts";
 import { connectClient, connectFast, disconnectClient, openClient } from "./support/odd_clients.ts";
 import { BpfFileSystem, PodCgroup, unifiedCgroups, withRealUser } from "./support/pod_cgroup.ts";
-import { listenTcp, type TcpSocket } from "./support/sockets.ts";
+import {
+  bindUdp,
+  type Endpoint,
+  formatEndpoint,
+  listenTcp,
+  poll,
+  type TcpSocket,
+} from "./support/sockets.ts";
+import { writeSysctl } from "./support/topology.ts";
 import { validateRedirection } from "./support/validator.ts";
 
 const dns = { ...defaultRedirectConfig.dns, enabled: true, captureAll: true };
@@ -131,6 +139,11 @@ class TestPod implements Disposable {
   }
 }
 
+/** Opens connections one after the other, until it is killed. */
+const LOAD = "while :; do : < /dev/tcp/10.1.2.3/80; done";
+
+const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
 function isGone(open: (id: number) => Disposable, id: number): boolean {
   try {
     open(id)[Symbol.dispose]();
@@ -148,7 +161,7 @@ async function assertGone({ programs, maps }: { programs: number[]; maps: number
   ];
   // The kernel frees them when the last reader has gone.
   for (let tries = 0; left().length > 0 && tries < 500; tries++) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await sleep(20);
   }
   assert.deepEqual(left(), []);
 }
@@ -283,6 +296,76 @@ Deno.test("eBPF engine: follows IPv4 in IPv6 sockets, MPTCP, data with the SYN, 
     const direct = pod.lab.take(client);
     assert.deepEqual([direct.place, direct.listenerPort], ["peer", 9443]);
     assert.deepEqual(direct.peer, { ...to, port: 9443 }, "what it wanted before is no peer");
+  }
+});
+
+Deno.test("eBPF engine: a socket that is not connected asks DNS servers, and others", () => {
+  using pod = new TestPod();
+  pod.capture();
+  pod.lab.stopListening();
+  const open = (at: Endpoint) => pod.lab.inPod(() => pod.cgroup.run(() => bindUdp(at)));
+  for (const family of ["ipv4", "ipv6"] as const) {
+    const [home, anywhere] = family === "ipv4" ? ["127.0.0.1", "0.0.0.0"] : ["::1", "::"];
+    using proxy = open({ address: home, port: 15053 });
+    using server = open({ address: POD[family], port: 5353 });
+    using client = open({ address: anywhere, port: 0 });
+    /** Who got it, and from whom the answer seems to come. */
+    const ask = (uid: number, to: Endpoint): string => {
+      withRealUser(uid, () => client.send(new Uint8Array([1]), to));
+      const answering = [proxy, server].find((one) => poll([{ fd: one.fd }], 20)[0]);
+      const question = answering?.receive();
+      if (answering === undefined || question === undefined) return "nobody";
+      withRealUser(SIDECAR, () => answering.send(new Uint8Array([2]), question.from));
+      client.wait(1000);
+      return `${answering === proxy ? "proxy" : "server"} ${
+        formatEndpoint(client.receive()!.from)
+      }`;
+    };
+    for (const address of family === "ipv4" ? ["10.1.2.3", "10.4.5.6"] : ["fd01::3", "fd04::6"]) {
+      const to = { address, port: 53 };
+      assert.equal(ask(APP, to), `proxy ${formatEndpoint(to)}`);
+    }
+    const other = { address: POD[family], port: 5353 };
+    assert.equal(ask(APP, other), `server ${formatEndpoint(other)}`);
+    assert.equal(ask(SIDECAR, { address: PEER[family], port: 53 }), "nobody");
+  }
+  assert.equal(readCounters(pod.cgroup.path)?.dns, 4n);
+});
+
+Deno.test("eBPF engine: a pod's ports are enough for each destination anew", () => {
+  using pod = new TestPod();
+  pod.capture();
+  const ports = 100;
+  pod.lab.inPod(() => writeSysctl("net/ipv4/ip_local_port_range", `40000 ${40000 + ports - 1}`));
+  using clients = new DisposableStack();
+  const connect = (address: string) => {
+    const client = clients.use(pod.client("ipv4"));
+    pod.asApp(() => connectClient(client, { address, port: 80 }));
+  };
+  // More than the listener's backlog would wait for answers.
+  for (let index = 0; index < 60; index++) connect("10.1.2.3");
+  for (let index = 0; index < 60; index++) connect("10.1.2.4");
+  assert.equal(readCounters(pod.cgroup.path)?.outbound, 120n);
+});
+
+Deno.test("eBPF engine: the sidecar gets no wrong destination when the right one is lost", () => {
+  // With rules of nftables connection tracking would answer the sidecar: with its own address.
+  for (const inbound of ["sk_lookup", "nftables"] as const) {
+    using pod = new TestPod();
+    pod.capture(usual, pod.engine({ inbound }));
+    {
+      using maps = OpenMaps.open(pod.objects().maps);
+      const value = new Uint8Array(Original.bytes);
+      for (let index = 0; index < Flight.entries; index++) {
+        const key = new Uint8Array(Flight.bytes).fill(0xee);
+        new DataView(key.buffer).setUint32(0, index);
+        updateBpfMap(maps.get(MapName.inFlight)!, key, value);
+      }
+    }
+    const to = { address: PEER.ipv4, port: 80 };
+    const landing = pod.lab.probe({ direction: "outbound", protocol: "tcp", uid: APP, to });
+    assert.deepEqual([landing.listenerPort, landing.originalDestination], [15001, undefined]);
+    assert.equal(readCounters(pod.cgroup.path)?.lost, 1n);
   }
 });
 
@@ -492,15 +575,27 @@ Deno.test("eBPF engine: a pod that is deleted under load leaves no program, map 
     pod.capture(usual, pod.engine({ pinFolder }));
     objects = pod.objects();
     assert.ok(objects.programs.length === PROGRAM_NAMES.length + 1 && objects.maps.length === 5);
-    for (let index = 0; index < 50; index++) pod.outbound(APP, PEER.ipv4);
-    assert.deepEqual(sweepPins(bpffs.path).map(({ removed }) => removed), [false]);
-    assert.deepEqual(sweepPins(bpffs.path, () => true).map(({ removed }) => removed), [false]);
+    const load = pod.lab.inPod(() =>
+      pod.cgroup.run(() =>
+        new Deno.Command("bash", { args: ["-c", LOAD], stdout: "null", stderr: "null" }).spawn()
+      )
+    );
+    try {
+      const busy = () => readCounters(pod.cgroup.path)!.outbound > 20n;
+      for (let tries = 0; !busy() && tries < 500; tries++) await sleep(20);
+      assert.ok(busy(), "nothing is going on");
+      assert.deepEqual(sweepPins(bpffs.path).map(({ removed }) => removed), [false]);
+      assert.deepEqual(sweepPins(bpffs.path, () => true).map(({ removed }) => removed), [false]);
+    } finally {
+      load.kill("SIGKILL");
+      await load.status;
+    }
   }
   // The kernel tells of the namespace's end when it has cleaned up.
   for (let tries = 0; tries < 500; tries++) {
     const [swept] = sweepPins(bpffs.path);
     if (swept === undefined || swept.removed) break;
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await sleep(20);
   }
   assert.deepEqual(sweepPins(bpffs.path), []);
   assert.equal(unpin(pinFolder), false);
