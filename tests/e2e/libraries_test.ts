@@ -14,6 +14,7 @@ import { presentPrograms, type RuntimeCase, runtimeCases } from "../support/runt
 import { createNamespace, uniqueName } from "../support/topology.ts";
 import { program } from "../../scripts/e2e/parts.ts";
 import { type MatrixCase, multusCases } from "./support/multus_cases.ts";
+import { fact } from "./support/facts.ts";
 import { writeMultus } from "./support/multus_stand_in.ts";
 import { type LibraryPod, RuntimeLibrary } from "./support/runtime_library.ts";
 import { SpyPlugins } from "./support/spy_plugins.ts";
@@ -27,6 +28,8 @@ const programs = {
   containerd: await program("driver-containerd"),
   "cri-o": await program("driver-crio"),
 };
+
+fact("containerd's go-cni 1.1.13 and CRI-O's ocicni 0.4.3, both on libcni 1.3.0; cnitool 1.3.0");
 
 type Kind = "containerd" | "cri-o";
 
