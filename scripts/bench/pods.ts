@@ -15,9 +15,9 @@ import { measurePeakMemory } from "./lib/process.ts";
 
 /** `KUMA_BENCH_PODS` changes it: how many pods of each kind start one after the other. */
 const turns = Number(Deno.env.get("KUMA_BENCH_PODS") ?? 100);
-const atOnce = 40;
-const widths = [1, 2, 4, 8, 16, 32];
-const podsPerWidth = 32;
+const atOnce = Math.min(40, turns);
+const widths = [1, 2, 4, 8, 16, 32].filter((width) => width <= turns);
+const podsPerWidth = Math.min(32, turns);
 
 /** One of the node's states that are compared. */
 interface Variant {
@@ -36,7 +36,14 @@ export async function bench(): Promise<void> {
   };
   await using resources = new AsyncDisposableStack();
   const stageWith = async (env: Readonly<Record<string, string>>): Promise<Stage> => {
-    const stage = resources.use(await Stage.set({ confName: "", programs, env }));
+    const stage = resources.use(
+      await Stage.set({
+        confName: "",
+        programs,
+        env,
+        network: { lookup_timeout_seconds: 20 },
+      }),
+    );
     Deno.writeTextFileSync(`${stage.containerd.netDir}/${conflistName}`, listOf(stage));
     await stage.containerd.untilLoaded("bridge", "portmap");
     return stage;

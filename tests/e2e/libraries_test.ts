@@ -34,7 +34,7 @@ fact("containerd's go-cni 1.1.13 and CRI-O's ocicni 0.4.3, both on libcni 1.3.0;
 type Kind = "containerd" | "cri-o";
 
 /** Pods come under load, too: how long install-cni may need, and how long a "not ready" is watched. */
-const patience = { ready: 10_000, notReady: 1000 };
+const patience = { ready: 45_000, notReady: 1000 };
 
 /** A node whose folders the real library reads. */
 class LibraryNode implements AsyncDisposable {
@@ -245,7 +245,7 @@ Deno.test("whenever install-cni is ready, a pod of the real library gets its rul
         equal(removed.error, undefined, "a pod from before must be torn down");
         const added = host.spies.calls("ADD", pod.netns.path);
         // What came from the folder beside the list is not in the chain that libcni has stored.
-        if (kind === "cri-o" && hasFolder(wanted)) delete added.b;
+        if (kind === "cri-o" && wanted.name.startsWith("plugins of the folder")) delete added.b;
         deepEqual(host.spies.calls("DEL", pod.netns.path), added);
       }
       // Where our entry stood before, it goes, too.
