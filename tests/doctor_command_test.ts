@@ -17,6 +17,7 @@ import "./support/load_libc.ts";
 import { createNamespace } from "./support/topology.ts";
 import { gatewayPod, initContainerPod, injectedPod, plainPod } from "./support/pods.ts";
 
+const mainModule = new URL("../installer/main.ts", import.meta.url).pathname;
 const chained = "/etc/cni/net.d/10-calico.conflist";
 
 Deno.test("doctor says in its first line what is wrong, with exit code 0, 1 or 2", async () => {
@@ -262,6 +263,15 @@ Deno.test("a bundle has no secret, wherever one is planted", async () => {
   for (const [name, secret] of Object.entries({ ...planted, base64: btoa(token) })) {
     ok(!text.includes(secret), `${name} is in the bundle`);
   }
+  // Through a pipe, for kubectl exec.
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", "--no-check", mainModule, "doctor", "--bundle", "-"],
+    env: bed.environment,
+    stderr: "null",
+  }).output();
+  ok(stdout.length > 1000);
+  Deno.writeFileSync(`${bundle}.piped`, stdout);
+  match(await unpacked(`${bundle}.piped`), /kuma-cni-doctor\/doctor\.json/);
   // Nothing that is there is written over, nor through a link.
   const again = await bed.host.run(["doctor", "--bundle", bundle], bed.environment);
   match(again.stderr, /Cannot write the bundle/);
