@@ -84,7 +84,7 @@ Deno.test("doctor tells of one pod in one sentence why it is meshed, or is not",
     metadata: { name: "e", namespace: "shop" },
     involvedObject: { kind: "Pod", name: "stuck", namespace: "shop" },
     reason: "FailedCreatePodSandBox",
-    message: "Failed to create pod sandbox: the API server is away",
+    message: "Failed to create pod sandbox: the\n\x1b[2J API server is away",
   };
   const withStatus = (name: string, status: unknown, extra = {}) => {
     const pod = injectedPod({ namespace: "shop", name, nodeName, ...extra });
@@ -133,7 +133,7 @@ Deno.test("doctor tells of one pod in one sentence why it is meshed, or is not",
     ["shop/early", 2, /is meshed but not captured: the chain that it was started with does not/],
     ["shop/unseen", 0, /whether it was captured cannot be seen here/],
     ["shop/far", 0, /is meshed; whether it is captured can be told on its node "node-y"/],
-    ["shop/stuck", 2, /does not start: Failed to create pod sandbox: the API server is away/],
+    ["shop/stuck", 2, /does not start: Failed to create pod sandbox: the \[2J API server is away$/],
     ["shop/invalid", 2, /is meshed but has no rules: kuma-validation finds none/],
     ["shop/host", 0, /is not meshed: it uses the host's network/],
     ["shop/forgotten", 1, /is not meshed: no container .* the injector was away$/],
