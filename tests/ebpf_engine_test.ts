@@ -349,21 +349,24 @@ Deno.test("eBPF engine: a pod's ports are enough for each destination anew", () 
 });
 
 Deno.test("eBPF engine: the sidecar gets no wrong destination when the right one is lost", () => {
-  using pod = new TestPod();
-  pod.capture();
-  {
-    using maps = OpenMaps.open(pod.objects().maps);
-    const value = new Uint8Array(Original.bytes);
-    for (let index = 0; index < Flight.entries; index++) {
-      const key = new Uint8Array(Flight.bytes).fill(0xee);
-      new DataView(key.buffer).setUint32(0, index);
-      updateBpfMap(maps.get(MapName.inFlight)!, key, value);
+  // With rules of nftables connection tracking would answer the sidecar: with its own address.
+  for (const inbound of ["sk_lookup", "nftables"] as const) {
+    using pod = new TestPod();
+    pod.capture(usual, pod.engine({ inbound }));
+    {
+      using maps = OpenMaps.open(pod.objects().maps);
+      const value = new Uint8Array(Original.bytes);
+      for (let index = 0; index < Flight.entries; index++) {
+        const key = new Uint8Array(Flight.bytes).fill(0xee);
+        new DataView(key.buffer).setUint32(0, index);
+        updateBpfMap(maps.get(MapName.inFlight)!, key, value);
+      }
     }
+    const to = { address: PEER.ipv4, port: 80 };
+    const landing = pod.lab.probe({ direction: "outbound", protocol: "tcp", uid: APP, to });
+    assert.deepEqual([landing.listenerPort, landing.originalDestination], [15001, undefined]);
+    assert.equal(readCounters(pod.cgroup.path)?.lost, 1n);
   }
-  const to = { address: PEER.ipv4, port: 80 };
-  const landing = pod.lab.probe({ direction: "outbound", protocol: "tcp", uid: APP, to });
-  assert.deepEqual([landing.listenerPort, landing.originalDestination], [15001, undefined]);
-  assert.equal(readCounters(pod.cgroup.path)?.lost, 1n);
 });
 
 Deno.test("eBPF engine: listeners that share a port share the connections", () => {
