@@ -12,11 +12,12 @@ import { readInstalled } from "../src/engine/ebpf/installed.ts";
 import type { EbpfEngineOptions } from "../src/engine/ebpf/interface.ts";
 import { Flight, MapName, Original } from "../src/engine/ebpf/layout.ts";
 import { OpenMaps } from "../src/engine/ebpf/maps.ts";
-import { PROGRAM_NAMES } from "../src/engine/ebpf/ebpf_engine.ts";
+import { CGROUP_HOOKS } from "../src/engine/ebpf/programs.ts";
 import { EngineError } from "../src/engine/engine.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { listAddresses } from "../src/linux/addresses.ts";
-import { bpfMapById, bpfMapKeys, bpfProgramById, updateBpfMap } from "../src/linux/bpf.ts";
+import { bpfProgramById } from "../src/linux/bpf.ts";
+import { bpfMapById, bpfMapKeys, updateBpfMap } from "../src/linux/bpf_maps.ts";
 import { LinuxError } from "../src/linux/errno.ts";
 import { openForReading } from "../src/linux/libc.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
@@ -45,6 +46,7 @@ const usual: RedirectConfig = {
   outbound: { ...defaultRedirectConfig.outbound, excludePorts: [9443] },
   inbound: { ...defaultRedirectConfig.inbound, excludePorts: [9001] },
 };
+const PROGRAM_NAMES = Object.values(CGROUP_HOOKS).map(({ name }) => name);
 const NOTHING: Ruleset = { families: [], comments: false, ipv6PassthroughAddress: false };
 const SIDECAR = 5678;
 const APP = 1000;
