@@ -30,6 +30,13 @@ Deno.test("bash completes commands, options, their values and files", async () =
   deepEqual(await completed(["completion", "f"]), ["fish"]);
   deepEqual(await completed(["install", "--chained-cni-plugin", ""]), ["true", "false"]);
   deepEqual(await completed(["--cni-net-d"]), ["--cni-net-dir"]);
+  deepEqual(await completed(["doctor", "--bun"]), ["--bundle"]);
+  deepEqual(await completed(["doctor", "-o", ""]), []);
+  deepEqual(await completed(["doctor", "--output", "w"]), ["wide"]);
+  deepEqual(await completed(["explain", "-", "--output", "s"]), ["svg"]);
+  deepEqual(await completed(["rules", "-", "--output", "m"]), ["mermaid"]);
+  // A pod is no file.
+  deepEqual(await completed(["doctor", ""]), []);
   deepEqual(await completed(["nonsense-"]), []);
   const [first] = Array.from(Deno.readDirSync(new URL("conflists", import.meta.url)), (e) => e.name)
     .sort();
@@ -70,6 +77,8 @@ Deno.test("fish completes commands, options and their values", async () => {
     deepEqual((await ask("rules - --fam")).map(([word]) => word), ["--family"]);
     deepEqual((await ask("rules - --family ipv")).map(([word]) => word), ["ipv4", "ipv6"]);
     deepEqual((await ask("completion f")).map(([word]) => word), ["fish"]);
+    deepEqual((await ask("doctor --bun")).map(([word]) => word), ["--bundle"]);
+    deepEqual((await ask("explain - --output m")).map(([word]) => word), ["mermaid"]);
   } finally {
     await Deno.remove(home, { recursive: true });
   }
@@ -91,6 +100,8 @@ ask() {
 ask 'install-cni ru' 'rules*Print the decision'
 ask 'install-cni rules - --fam' '--family*rules of one IP family'
 ask 'install-cni rules - --family ' 'ipv4*ipv6'
+ask 'install-cni doctor --bun' '--bundle*support bundle'
+ask 'install-cni explain - --output ' 'json*mermaid*svg'
 ask 'install-cni completion ' 'bash*fish*zsh'
 zpty -d shell
 `;
@@ -108,6 +119,8 @@ zpty -d shell
         "completed: install-cni ru",
         "completed: install-cni rules - --fam",
         "completed: install-cni rules - --family",
+        "completed: install-cni doctor --bun",
+        "completed: install-cni explain - --output",
         "completed: install-cni completion",
       ],
     );

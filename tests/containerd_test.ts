@@ -4,144 +4,11 @@
  */
 import assert from "node:assert/strict";
 import { libc } from "../src/linux/libc.ts";
-import { ApiServer } from "./support/api_server.ts";
-import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
-import { Containerd, type Sandbox } from "./support/containerd.ts";
-import { contentsOf, exists } from "./support/files.ts";
-import { TestNode } from "./support/node.ts";
-import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
-import { probe, type ProbedPod, redirected, untouched } from "./support/sandbox_probe.ts";
+import { conflistName, hostAddress, requestOf, Stage } from "./support/containerd_stage.ts";
+import { injectedPod, plainPod } from "./support/pods.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
 libc();
-
-const conflistName = "10-bridge.conflist";
-const hostAddress = { ipv4: "10.88.0.1", ipv6: "fd88::1" } as const;
-
-/** A running containerd with a primary plugin, and install-cni, which is not started yet. */
-class Stage implements AsyncDisposable {
-  readonly #resources = new AsyncDisposableStack();
-  api!: ApiServer;
-  containerd!: Containerd;
-  node!: TestNode;
-
-  static async set(
-    options: { readonly confName: string; readonly env?: Readonly<Record<string, string>> },
-  ): Promise<Stage> {
-    const plugin = await compiledPlugin();
-    const installer = await compiledInstaller();
-    const stage = new Stage();
-    try {
-      const containerd = stage.#resources.use(await Containerd.start());
-      stage.containerd = containerd;
-      Deno.writeTextFileSync(`${containerd.netDir}/${conflistName}`, stage.conflist());
-      await containerd.untilLoaded("bridge");
-      // The runtime starts the plugin in its own namespace, so the API must be reachable there.
-      const networkNamespace = stage.hostNamespace;
-      stage.api = stage.#resources.use(await ApiServer.start({ networkNamespace }));
-      stage.node = stage.#resources.use(
-        new TestNode({
-          api: stage.api,
-          command: [installer],
-          sourceDir: plugin.slice(0, plugin.lastIndexOf("/")),
-          netDir: containerd.netDir,
-          binDir: containerd.binDir,
-          confName: options.confName,
-          networkNamespace,
-          network: { lookup_timeout_seconds: 1.5 },
-          ...(options.env === undefined ? {} : { env: options.env }),
-        }),
-      );
-    } catch (error) {
-      await stage[Symbol.asyncDispose]();
-      throw error;
-    }
-    return stage;
-  }
-
-  /** Path of the namespace that containerd and the bridge are in. */
-  get hostNamespace(): string {
-    return `/run/netns/${this.containerd.networkNamespace}`;
-  }
-
-  /** A primary plugin's list with odd formatting, which nobody else may change. */
-  conflist(change = ""): string {
-    return `{
-  "name":"k8s-pod-network",   "cniVersion" : "0.4.0",${change}
-  "plugins": [
-    { "type": "bridge", "bridge": "cni0", "isGateway": true, "mtu": 1400.0,
-      "ipam": { "type": "host-local", "dataDir": "${this.containerd.folder}/ipam",
-        "ranges": [ [{ "subnet": "10.88.0.0/24" }], [{ "subnet": "fd88::/64" }] ],
-        "routes": [ { "dst": "0.0.0.0/0" }, { "dst": "::/0" } ] } }
-  ]
-}
-`;
-  }
-
-  /** Starts install-cni and waits until containerd calls the plugin. */
-  async install(): Promise<void> {
-    await this.node.start();
-    await this.containerd.untilLoaded("bridge", "kuma-cni");
-  }
-
-  /** Creates the pod in the API and starts its sandbox, as a kubelet does. */
-  async run(pod: PodObject, dnsServers?: readonly string[]): Promise<Sandbox> {
-    this.api.store.put(pod);
-    return await this.containerd.runPodSandbox(requestOf(pod, dnsServers));
-  }
-
-  /** What the probes need to know, for each family. */
-  targets({ networkNamespace, ips }: Sandbox): ProbedPod[] {
-    assert.equal(ips.length, 2, `The pod must have addresses of both families, has ${ips}`);
-    return ips.map((podAddress) => ({
-      pod: networkNamespace,
-      host: this.hostNamespace,
-      podAddress,
-      hostAddress: podAddress.includes(":") ? hostAddress.ipv6 : hostAddress.ipv4,
-    }));
-  }
-
-  assertRedirected(sandbox: Sandbox, dns: "all" | "host" | "none" = "all"): void {
-    for (const target of this.targets(sandbox)) {
-      assert.deepEqual(probe(target), redirected(target, dns));
-    }
-  }
-
-  assertUntouched(sandbox: Sandbox): void {
-    for (const target of this.targets(sandbox)) assert.deepEqual(probe(target), untouched(target));
-  }
-
-  /** Stops and removes sandboxes and checks that nothing of them is left. */
-  async removeAll(sandboxes: readonly Sandbox[]): Promise<void> {
-    const { containerd } = this;
-    for (const { id } of sandboxes) await containerd.stopPodSandbox(id);
-    for (const { id } of sandboxes) await containerd.removePodSandbox(id);
-    assert.deepEqual(await containerd.listPodSandboxes(), []);
-    await this.node.until(
-      "processes of the sandboxes have ended",
-      () => containerd.leftProcesses().length === 0,
-    );
-    assert.deepEqual(sandboxes.filter(({ networkNamespace }) => exists(networkNamespace)), []);
-    const mounts = Deno.readTextFileSync("/proc/self/mounts").split("\n");
-    const left = sandboxes.flatMap(({ id, networkNamespace }) =>
-      mounts.filter((line) => line.includes(id) || line.includes(networkNamespace.slice(4)))
-    );
-    assert.deepEqual(left, []);
-    assert.deepEqual(sandboxes.flatMap(({ id }) => cgroupsNamed(id)), []);
-    const addresses = [...Deno.readDirSync(`${containerd.folder}/ipam/k8s-pod-network`)]
-      .map(({ name }) => name).filter((name) => /^[0-9a-f]+[.:]/.test(name));
-    assert.deepEqual(addresses, [], "All addresses must be free again");
-  }
-
-  /** Names, modes and contents of the host folders. */
-  async hostFiles(): Promise<Record<string, string>> {
-    return await contentsOf([this.containerd.netDir, this.containerd.binDir]);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#resources.disposeAsync();
-  }
-}
 
 Deno.test("sandboxes get their rules while the agent dies and others write, and all goes away", async () => {
   await using stage = await Stage.set({ confName: "" });
@@ -271,33 +138,7 @@ Deno.test("the runtime tells the pod's resolvers and its UID, and shows why a po
   await stage.removeAll([first, second]);
 });
 
-function requestOf(pod: PodObject, dnsServers?: readonly string[]) {
-  const { name, namespace, uid, annotations } = pod.metadata;
-  return {
-    name,
-    namespace: namespace!,
-    uid: uid!,
-    annotations: annotations ?? {},
-    ...(dnsServers === undefined ? {} : { dnsServers }),
-  };
-}
-
 function replaceFile(path: string, text: string): void {
   Deno.writeTextFileSync(`${path}.new`, text);
   Deno.renameSync(`${path}.new`, path);
-}
-
-function cgroupsNamed(id: string): string[] {
-  const found: string[] = [];
-  const visit = (folder: string) => {
-    for (const { name, isDirectory } of Deno.readDirSync(folder)) {
-      if (!isDirectory) continue;
-      if (name.includes(id)) found.push(`${folder}/${name}`);
-      visit(`${folder}/${name}`);
-    }
-  };
-  for (const { name } of Deno.readDirSync("/sys/fs/cgroup")) {
-    if (exists(`/sys/fs/cgroup/${name}/kubepods`)) visit(`/sys/fs/cgroup/${name}/kubepods`);
-  }
-  return found;
 }

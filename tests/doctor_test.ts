@@ -452,6 +452,7 @@ Deno.test("a token that expires or has expired is found before a pod finds it", 
   ok(codesAt(observed.at - 1000).includes("token-expired"));
   ok(codesAt(observed.at + 60_000).includes("token-expires"));
   deepEqual(codesAt(observed.at + 3600_000), [undefined, undefined]);
+  const said = (diagnosis: Diagnosis) => new Set(diagnosis.findings.map(({ code }) => code));
   // What a kernel lacks cannot be brought about here.
   const [entry] = seen.entries;
   const engine = { ...entry!.settings!, engine: "nftables" as const };
@@ -461,13 +462,21 @@ Deno.test("a token that expires or has expired is found before a pod finds it", 
       kernel: { ...seen.kernel, ...kernel },
       entries: [{ ...entry!, settings: engine }],
     }).findings.filter(({ subject }) => subject === "kernel").map(({ code }) => code);
+  const ebpf = { ...entry!.settings!, engine: "ebpf" as const };
+  for (const lacks of [{ cgroup2: false }, { cgroup2: true, bpf: false }]) {
+    const wrong = diagnose({
+      ...seen,
+      kernel: { ...seen.kernel, ...lacks },
+      entries: [{ ...entry!, settings: ebpf }],
+    });
+    ok(said(wrong).has("ebpf-without-means"));
+  }
   ok(codesWith({ nftables: false }).includes("kernel-without-nftables"));
   ok(codesWith({ ipv6: false }).includes("ipv6-off"));
   ok(codesWith({ userNamespaces: 0 }).includes("user-namespaces-off"));
   ok(codesWith({ cgroup2: false }).includes("no-cgroup2"));
   ok(codesWith({ bpf: false }).includes("no-bpf"));
   ok(codesWith({ nftables: { impossible: "CAP_NET_ADMIN" } }).includes("not-seen"));
-  const said = (diagnosis: Diagnosis) => new Set(diagnosis.findings.map(({ code }) => code));
   // What a bed without any runtime's file shows.
   ok(said(diagnose(seen)).has("runtime-assumed"));
   const change = { at: observed.at, file: "10-calico.conflist", cause: "entry-missing" };

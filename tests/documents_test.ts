@@ -24,6 +24,12 @@ function textOf(path: string): string {
   return Deno.readTextFileSync(`${root}${path}`);
 }
 
+/** Paths of all documents; pictures lie in a folder beside them. */
+function documentsInFolder(): string[] {
+  return Array.from(Deno.readDirSync(`${root}docs`)).filter(({ isFile }) => isFile)
+    .map(({ name }) => `docs/${name}`);
+}
+
 /** Cells of all table rows of a document. */
 function rowsOf(path: string): string[][] {
   return textOf(path).split("\n").filter((line) => line.startsWith("|"))
@@ -179,7 +185,7 @@ Deno.test("docs/installer.md has every command, and the documents name no other"
   const listed = rowsOf("docs/installer.md").map(([first]) => first!).join();
   const missing = commands.filter((name) => !listed.includes(`\`install-cni ${name}`));
   // The names of tests in docs/reliability.md are sentences.
-  const documents = Array.from(Deno.readDirSync(`${root}docs`), ({ name }) => `docs/${name}`)
+  const documents = documentsInFolder()
     .filter((path) => path !== "docs/reliability.md");
   const unknown = [...documents, "README.md"].flatMap((path) =>
     Array.from(
@@ -256,7 +262,7 @@ Deno.test("paths and tasks in the documents are there", () => {
   const { tasks } = JSON.parse(textOf("deno.json"));
   const documents = [
     "README.md",
-    ...[...Deno.readDirSync(`${root}docs`)].map((e) => `docs/${e.name}`),
+    ...documentsInFolder(),
   ];
   const wrong = documents.flatMap((path) => {
     const text = textOf(path);
@@ -275,7 +281,7 @@ Deno.test("paths and tasks in the documents are there", () => {
 
 Deno.test("the README's table has every document", () => {
   const listed = rowsOf("README.md").flatMap(([first]) => /^`(docs\/.*)`$/.exec(first!)?.[1] ?? []);
-  const there = Array.from(Deno.readDirSync(`${root}docs`), ({ name }) => `docs/${name}`);
+  const there = documentsInFolder();
   deepEqual(listed.toSorted(), there.toSorted());
 });
 
@@ -285,7 +291,7 @@ function titlesOf(path: string): Set<string> {
 }
 
 Deno.test("sections that the documents send their readers to are there", () => {
-  const documents = Array.from(Deno.readDirSync(`${root}docs`), ({ name }) => `docs/${name}`);
+  const documents = documentsInFolder();
   const wrong = [...documents, "README.md"].flatMap((path) => {
     const text = textOf(path).replace(/\s+/g, " ");
     return Array.from(

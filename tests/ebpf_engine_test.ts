@@ -10,13 +10,14 @@ import {
 } from "../src/engine/ebpf/ebpf_engine.ts";
 import { readInstalled } from "../src/engine/ebpf/installed.ts";
 import type { EbpfEngineOptions } from "../src/engine/ebpf/interface.ts";
-import { Flight, MapName } from "../src/engine/ebpf/layout.ts";
+import { Flight, MapName, Original } from "../src/engine/ebpf/layout.ts";
 import { OpenMaps } from "../src/engine/ebpf/maps.ts";
-import { PROGRAM_NAMES } from "../src/engine/ebpf/ebpf_engine.ts";
+import { CGROUP_HOOKS } from "../src/engine/ebpf/programs.ts";
 import { EngineError } from "../src/engine/engine.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { listAddresses } from "../src/linux/addresses.ts";
-import { bpfMapById, bpfMapKeys, bpfProgramById } from "../src/linux/bpf.ts";
+import { bpfProgramById } from "../src/linux/bpf.ts";
+import { bpfMapById, bpfMapKeys, updateBpfMap } from "../src/linux/bpf_maps.ts";
 import { LinuxError } from "../src/linux/errno.ts";
 import { openForReading } from "../src/linux/libc.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
@@ -27,7 +28,15 @@ import { attachAlone, attachBeside } from "./support/foreign_bpf.ts";
 import { Laboratory, type Landing, PEER, POD } from "./support/laboratory.ts";
 import { connectClient, connectFast, disconnectClient, openClient } from "./support/odd_clients.ts";
 import { BpfFileSystem, PodCgroup, unifiedCgroups, withRealUser } from "./support/pod_cgroup.ts";
-import { listenTcp, type TcpSocket } from "./support/sockets.ts";
+import {
+  bindUdp,
+  type Endpoint,
+  formatEndpoint,
+  listenTcp,
+  poll,
+  type TcpSocket,
+} from "./support/sockets.ts";
+import { writeSysctl } from "./support/topology.ts";
 import { validateRedirection } from "./support/validator.ts";
 
 const dns = { ...defaultRedirectConfig.dns, enabled: true, captureAll: true };
@@ -37,6 +46,7 @@ const usual: RedirectConfig = {
   outbound: { ...defaultRedirectConfig.outbound, excludePorts: [9443] },
   inbound: { ...defaultRedirectConfig.inbound, excludePorts: [9001] },
 };
+const PROGRAM_NAMES = Object.values(CGROUP_HOOKS).map(({ name }) => name);
 const NOTHING: Ruleset = { families: [], comments: false, ipv6PassthroughAddress: false };
 const SIDECAR = 5678;
 const APP = 1000;
@@ -131,6 +141,11 @@ class TestPod implements Disposable {
   }
 }
 
+/** Opens connections one after the other, until it is killed. */
+const LOAD = "while :; do : < /dev/tcp/10.1.2.3/80; done";
+
+const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
 function isGone(open: (id: number) => Disposable, id: number): boolean {
   try {
     open(id)[Symbol.dispose]();
@@ -148,17 +163,20 @@ async function assertGone({ programs, maps }: { programs: number[]; maps: number
   ];
   // The kernel frees them when the last reader has gone.
   for (let tries = 0; left().length > 0 && tries < 500; tries++) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await sleep(20);
   }
   assert.deepEqual(left(), []);
 }
 
-/** Libraries are loaded when they are first needed, which Deno's tests take for a leak. */
-function test(name: string, fn: () => void | Promise<void>): void {
-  Deno.test({ name: `eBPF engine: ${name}`, sanitizeResources: false, fn });
+// Loaded now: Deno's tests take a library that a test loads for a leak.
+{
+  using pod = new TestPod();
+  pod.capture();
+  pod.lab.inPod(() => pod.engine({ inbound: "nftables" }).apply(pod.ruleset()));
+  sweepPins(pod.bpffs.path);
 }
 
-test("applied twice is the same, CHECK notices what is gone or changed, apply heals", () => {
+Deno.test("eBPF engine: applied twice is the same, CHECK notices what is gone or changed, apply heals", () => {
   using pod = new TestPod();
   const [engine, ruleset] = [pod.engine(), pod.ruleset()];
   const differences = (of = ruleset) => pod.lab.inPod(() => engine.verify(of));
@@ -191,7 +209,7 @@ test("applied twice is the same, CHECK notices what is gone or changed, apply he
   assert.deepEqual(pod.lab.inPod(() => engine.verify(NOTHING)), []);
 });
 
-test("captures the traffic of the vectors' pods as the rules say", () => {
+Deno.test("eBPF engine: captures the traffic of the vectors' pods as the rules say", () => {
   using pod = new TestPod();
   pod.capture();
   const { ipv4, ipv6 } = PEER;
@@ -225,7 +243,7 @@ test("captures the traffic of the vectors' pods as the rules say", () => {
   assert.deepEqual([question.place, question.at?.port, question.answered], ["pod", 15053, true]);
 });
 
-test("both ends see the addresses that they would see without redirection", () => {
+Deno.test("eBPF engine: both ends see the addresses that they would see without redirection", () => {
   using pod = new TestPod();
   pod.capture();
   for (const family of ["ipv4", "ipv6"] as const) {
@@ -245,7 +263,7 @@ test("both ends see the addresses that they would see without redirection", () =
   }
 });
 
-test("follows IPv4 in IPv6 sockets, MPTCP, data with the SYN, and sockets that connect again", () => {
+Deno.test("eBPF engine: follows IPv4 in IPv6 sockets, MPTCP, data with the SYN, and sockets that connect again", () => {
   using pod = new TestPod();
   pod.capture();
   const to = { address: PEER.ipv4, port: 80 };
@@ -283,7 +301,77 @@ test("follows IPv4 in IPv6 sockets, MPTCP, data with the SYN, and sockets that c
   }
 });
 
-test("listeners that share a port share the connections", () => {
+Deno.test("eBPF engine: a socket that is not connected asks DNS servers, and others", () => {
+  using pod = new TestPod();
+  pod.capture();
+  pod.lab.stopListening();
+  const open = (at: Endpoint) => pod.lab.inPod(() => pod.cgroup.run(() => bindUdp(at)));
+  for (const family of ["ipv4", "ipv6"] as const) {
+    const [home, anywhere] = family === "ipv4" ? ["127.0.0.1", "0.0.0.0"] : ["::1", "::"];
+    using proxy = open({ address: home, port: 15053 });
+    using server = open({ address: POD[family], port: 5353 });
+    using client = open({ address: anywhere, port: 0 });
+    /** Who got it, and from whom the answer seems to come. */
+    const ask = (uid: number, to: Endpoint): string => {
+      withRealUser(uid, () => client.send(new Uint8Array([1]), to));
+      const answering = [proxy, server].find((one) => poll([{ fd: one.fd }], 20)[0]);
+      const question = answering?.receive();
+      if (answering === undefined || question === undefined) return "nobody";
+      withRealUser(SIDECAR, () => answering.send(new Uint8Array([2]), question.from));
+      client.wait(1000);
+      return `${answering === proxy ? "proxy" : "server"} ${
+        formatEndpoint(client.receive()!.from)
+      }`;
+    };
+    for (const address of family === "ipv4" ? ["10.1.2.3", "10.4.5.6"] : ["fd01::3", "fd04::6"]) {
+      const to = { address, port: 53 };
+      assert.equal(ask(APP, to), `proxy ${formatEndpoint(to)}`);
+    }
+    const other = { address: POD[family], port: 5353 };
+    assert.equal(ask(APP, other), `server ${formatEndpoint(other)}`);
+    assert.equal(ask(SIDECAR, { address: PEER[family], port: 53 }), "nobody");
+  }
+  assert.equal(readCounters(pod.cgroup.path)?.dns, 4n);
+});
+
+Deno.test("eBPF engine: a pod's ports are enough for each destination anew", () => {
+  using pod = new TestPod();
+  pod.capture();
+  const ports = 100;
+  pod.lab.inPod(() => writeSysctl("net/ipv4/ip_local_port_range", `40000 ${40000 + ports - 1}`));
+  using clients = new DisposableStack();
+  const connect = (address: string) => {
+    const client = clients.use(pod.client("ipv4"));
+    pod.asApp(() => connectClient(client, { address, port: 80 }));
+  };
+  // More than the listener's backlog would wait for answers.
+  for (let index = 0; index < 60; index++) connect("10.1.2.3");
+  for (let index = 0; index < 60; index++) connect("10.1.2.4");
+  assert.equal(readCounters(pod.cgroup.path)?.outbound, 120n);
+});
+
+Deno.test("eBPF engine: the sidecar gets no wrong destination when the right one is lost", () => {
+  // With rules of nftables connection tracking would answer the sidecar: with its own address.
+  for (const inbound of ["sk_lookup", "nftables"] as const) {
+    using pod = new TestPod();
+    pod.capture(usual, pod.engine({ inbound }));
+    {
+      using maps = OpenMaps.open(pod.objects().maps);
+      const value = new Uint8Array(Original.bytes);
+      for (let index = 0; index < Flight.entries; index++) {
+        const key = new Uint8Array(Flight.bytes).fill(0xee);
+        new DataView(key.buffer).setUint32(0, index);
+        updateBpfMap(maps.get(MapName.inFlight)!, key, value);
+      }
+    }
+    const to = { address: PEER.ipv4, port: 80 };
+    const landing = pod.lab.probe({ direction: "outbound", protocol: "tcp", uid: APP, to });
+    assert.deepEqual([landing.listenerPort, landing.originalDestination], [15001, undefined]);
+    assert.equal(readCounters(pod.cgroup.path)?.lost, 1n);
+  }
+});
+
+Deno.test("eBPF engine: listeners that share a port share the connections", () => {
   using pod = new TestPod();
   pod.capture();
   pod.lab.stopListening();
@@ -309,7 +397,7 @@ test("listeners that share a port share the connections", () => {
   assert.notEqual(listeners[3]!.accept(), undefined);
 });
 
-test("the check of the init container kuma-validation passes", () => {
+Deno.test("eBPF engine: the check of the init container kuma-validation passes", () => {
   using pod = new TestPod();
   pod.capture();
   pod.lab.stopListening();
@@ -322,7 +410,7 @@ test("the check of the init container kuma-validation passes", () => {
   assert.deepEqual(validate(), []);
 });
 
-test("fails closed: without a listening sidecar nothing reaches the application", () => {
+Deno.test("eBPF engine: fails closed: without a listening sidecar nothing reaches the application", () => {
   using pod = new TestPod();
   const ruleset = pod.ruleset();
   pod.lab.inPod(() => pod.engine().apply(ruleset));
@@ -335,7 +423,7 @@ test("fails closed: without a listening sidecar nothing reaches the application"
   assert.deepEqual([counters.inbound, counters.refused, counters.lost], [1n, 1n, 0n]);
 });
 
-test("the sidecar stops and starts: refused meanwhile, found again afterwards", () => {
+Deno.test("eBPF engine: the sidecar stops and starts: refused meanwhile, found again afterwards", () => {
   using pod = new TestPod();
   pod.capture();
   for (let round = 0; round < 3; round++) {
@@ -349,7 +437,7 @@ test("the sidecar stops and starts: refused meanwhile, found again afterwards", 
   assert.equal(pod.outbound(APP, PEER.ipv6), "pod:15001");
 });
 
-test("failed connections leave no entry behind", () => {
+Deno.test("eBPF engine: failed connections leave no entry behind", () => {
   using pod = new TestPod();
   pod.capture();
   pod.lab.stopListening();
@@ -364,7 +452,7 @@ test("failed connections leave no entry behind", () => {
   assert.equal(pod.inFlight(), 0);
 });
 
-test("nothing is left of an apply that fails", () => {
+Deno.test("eBPF engine: nothing is left of an apply that fails", () => {
   using pod = new TestPod();
   const before = pod.hasPassthroughAddress();
   const pinFolder = "/proc/self/kuma-cni/not-a-bpffs";
@@ -378,7 +466,7 @@ test("nothing is left of an apply that fails", () => {
   assert.deepEqual([pod.nftables(), pod.hasPassthroughAddress()], [0, before]);
 });
 
-test("without a BPF file system nftables redirects what comes in", () => {
+Deno.test("eBPF engine: without a BPF file system nftables redirects what comes in", () => {
   using pod = new TestPod();
   const engine = pod.engine({ pinFolder: "/proc/self/kuma-cni/not-a-bpffs" });
   const ruleset = pod.ruleset();
@@ -398,7 +486,7 @@ test("without a BPF file system nftables redirects what comes in", () => {
   assert.deepEqual(pod.lab.inPod(() => pod.engine().verify(ruleset)), []);
 });
 
-test("takes over from nftables, and nftables from it", () => {
+Deno.test("eBPF engine: takes over from nftables, and nftables from it", () => {
   using pod = new TestPod();
   const [nftables, ruleset] = [new NftablesEngine(), pod.ruleset()];
   pod.lab.inPod(() => nftables.apply(ruleset));
@@ -414,7 +502,7 @@ test("takes over from nftables, and nftables from it", () => {
   assert.equal(pod.inbound(8080), "pod:15006");
 });
 
-test("a configuration changes under a running pod, listeners stay known", () => {
+Deno.test("eBPF engine: a configuration changes under a running pod, listeners stay known", () => {
   using pod = new TestPod();
   pod.capture();
   const changed = {
@@ -433,7 +521,7 @@ test("a configuration changes under a running pod, listeners stay known", () => 
   assert.equal(pod.objects().programs.length, programs.length - 4);
 });
 
-test("another folder of pins takes over, and one program decides", () => {
+Deno.test("eBPF engine: another folder of pins takes over, and one program decides", () => {
   using pod = new TestPod();
   pod.capture();
   const other = pod.engine({ pinFolder: pinFolderOf(pod.bpffs.path, "sandbox-2") });
@@ -445,7 +533,7 @@ test("another folder of pins takes over, and one program decides", () => {
   assert.equal(pod.inbound(8080), "pod:15006");
 });
 
-test("two pods with the same addresses do not know of each other", () => {
+Deno.test("eBPF engine: two pods with the same addresses do not know of each other", () => {
   using first = new TestPod();
   using second = new TestPod();
   first.capture();
@@ -459,7 +547,7 @@ test("two pods with the same addresses do not know of each other", () => {
   assert.deepEqual([first, second].map((pod) => pod.inbound(8080)), ["pod:8080", "pod:15006"]);
 });
 
-test("lives beside a program at the parent that allows others, and says so when it does not", () => {
+Deno.test("eBPF engine: lives beside a program at the parent that allows others, and says so when it does not", () => {
   for (const multi of [true, false]) {
     using parent = new PodCgroup();
     using _ = multi ? attachBeside(parent.path) : attachAlone(parent.path);
@@ -480,7 +568,7 @@ test("lives beside a program at the parent that allows others, and says so when 
   }
 });
 
-test("a pod that is deleted under load leaves no program, map or pin", async () => {
+Deno.test("eBPF engine: a pod that is deleted under load leaves no program, map or pin", async () => {
   using bpffs = new BpfFileSystem();
   const pinFolder = pinFolderOf(bpffs.path, "sandbox-2");
   let objects: { programs: number[]; maps: number[] };
@@ -489,22 +577,34 @@ test("a pod that is deleted under load leaves no program, map or pin", async () 
     pod.capture(usual, pod.engine({ pinFolder }));
     objects = pod.objects();
     assert.ok(objects.programs.length === PROGRAM_NAMES.length + 1 && objects.maps.length === 5);
-    for (let index = 0; index < 50; index++) pod.outbound(APP, PEER.ipv4);
-    assert.deepEqual(sweepPins(bpffs.path).map(({ removed }) => removed), [false]);
-    assert.deepEqual(sweepPins(bpffs.path, () => true).map(({ removed }) => removed), [false]);
+    const load = pod.lab.inPod(() =>
+      pod.cgroup.run(() =>
+        new Deno.Command("bash", { args: ["-c", LOAD], stdout: "null", stderr: "null" }).spawn()
+      )
+    );
+    try {
+      const busy = () => readCounters(pod.cgroup.path)!.outbound > 20n;
+      for (let tries = 0; !busy() && tries < 500; tries++) await sleep(20);
+      assert.ok(busy(), "nothing is going on");
+      assert.deepEqual(sweepPins(bpffs.path).map(({ removed }) => removed), [false]);
+      assert.deepEqual(sweepPins(bpffs.path, () => true).map(({ removed }) => removed), [false]);
+    } finally {
+      load.kill("SIGKILL");
+      await load.status;
+    }
   }
   // The kernel tells of the namespace's end when it has cleaned up.
   for (let tries = 0; tries < 500; tries++) {
     const [swept] = sweepPins(bpffs.path);
     if (swept === undefined || swept.removed) break;
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await sleep(20);
   }
   assert.deepEqual(sweepPins(bpffs.path), []);
   assert.equal(unpin(pinFolder), false);
   await assertGone(objects);
 });
 
-test("pins of a sandbox that nobody knows go, and IDs name no other folder", () => {
+Deno.test("eBPF engine: pins of a sandbox that nobody knows go, and IDs name no other folder", () => {
   using pod = new TestPod();
   pod.capture();
   assert.deepEqual(
@@ -515,7 +615,7 @@ test("pins of a sandbox that nobody knows go, and IDs name no other folder", () 
   assert.throws(() => pinFolderOf("/sys/fs/bpf", "../x"), TypeError);
 });
 
-test("a new sandbox in the pod's cgroup starts anew", () => {
+Deno.test("eBPF engine: a new sandbox in the pod's cgroup starts anew", () => {
   using first = new TestPod();
   first.capture();
   const before = first.objects();
@@ -528,7 +628,7 @@ test("a new sandbox in the pod's cgroup starts anew", () => {
   assert.ok([...installed.mapIds].every((id) => !before.maps.includes(id)), "listeners of another");
 });
 
-test("16 threads: the sidecar is told each original destination", () => {
+Deno.test("eBPF engine: 16 threads: the sidecar is told each original destination", () => {
   using pod = new TestPod();
   pod.capture();
   pod.lab.stopListening();
@@ -548,7 +648,7 @@ test("16 threads: the sidecar is told each original destination", () => {
   assert.equal(readCounters(pod.cgroup.path)?.lost, 0n);
 });
 
-test("cgroups of this test lie below those of version 2", () => {
+Deno.test("eBPF engine: cgroups of this test lie below those of version 2", () => {
   using cgroup = new PodCgroup();
   assert.ok(cgroup.path.startsWith(unifiedCgroups()));
   assert.equal(readCounters(cgroup.path), undefined);

@@ -10,6 +10,7 @@ import { libc } from "../src/linux/libc.ts";
 import { VERSION } from "../src/version.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
+import { pluginBehind } from "./support/shim.ts";
 import { Containerd, type Sandbox } from "./support/containerd.ts";
 import { InstallerContainer } from "./support/installer_container.ts";
 import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
@@ -174,18 +175,20 @@ for (
     match(inside.output, new RegExp(`^kuma-cni ${VERSION} \\((commit|unknown) [^)]+\\)\n$`));
 
     // The host gets the plugin of its own, though the image has the runtime only once.
-    const program = await Deno.readFile(`${containerd.binDir}/kuma-cni`);
-    const [version] = Array.from(
-      Deno.readDirSync(`${containerd.binDir}/kuma-cni.d`),
-      ({ name }) => name,
-    );
-    const [loader] = Array.from(
-      Deno.readDirSync(`${containerd.binDir}/kuma-cni.d/${version}`),
-      ({ name }) => name,
-    ).filter((name) => name.startsWith("ld-"));
+    const { binDir } = containerd;
+    const behind = pluginBehind(`${binDir}/kuma-cni`, binDir)!;
+    notEqual(behind, `${binDir}/kuma-cni`, "the image has a shim");
+    const program = await Deno.readFile(behind);
+    const [loader] = Array.from(Deno.readDirSync(`${binDir}/kuma-cni.d`), ({ name }) => name)
+      .flatMap((folder) =>
+        Array.from(
+          Deno.readDirSync(`${binDir}/kuma-cni.d/${folder}`),
+          ({ name }) => `${folder}/${name}`,
+        )
+      ).filter((path) => path.includes("/ld-"));
     const built = setInterpreter(
       await Deno.readFile(await compiledPlugin()),
-      `${containerd.binDir}/kuma-cni.d/${version}/${loader}`,
+      `${binDir}/kuma-cni.d/${loader}`,
     );
     equal(digestOf(program), digestOf(built));
 

@@ -252,7 +252,17 @@ Deno.test("a list whose plugins come from its folder is left alone, and ready on
   Deno.mkdirSync(`${host.netDir}/net-a`);
   Deno.writeTextFileSync(`${host.netDir}/net-a/10-a.conf`, '{"type":"a"}');
   match(await host.install() ?? "", /our entry among the plugins of "10-a.conflist"/);
-  Deno.writeTextFileSync(`${host.netDir}/net-a/20-kuma.conf`, '{"type":"kuma-cni"}');
+  const writeEntry = (entry: string) =>
+    Deno.writeTextFileSync(`${host.netDir}/net-a/20-kuma.conf`, entry);
+  // With an entry that fails each pod nobody is captured.
+  writeEntry('{"type":"kuma-cni"}');
+  match(await host.install() ?? "", /the one in the folder "net-a" has no "kubernetes.kubeconfig"/);
+  writeEntry('{"type":"kuma-cni","log_level":"loud","kubernetes":{"kubeconfig":"/k"}}');
+  match(
+    await host.install() ?? "",
+    /the plugin refuses the one in the folder "net-a": .*log_level/,
+  );
+  writeEntry('{"type":"kuma-cni","kubernetes":{"kubeconfig":"/k"}}');
   equal(await host.install(), undefined);
   equal(host.readConf("10-a.conflist"), text);
 });

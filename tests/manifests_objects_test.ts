@@ -212,6 +212,24 @@ Deno.test("a privileged container is not told to gain no privileges, which the A
   equal(Object.hasOwn(security, "allowPrivilegeEscalation"), false);
 });
 
+Deno.test("the capabilities for meshed pods are asked for only by the value, and beside others", () => {
+  const capabilitiesOf = (values: Parameters<typeof objectsOf>[0]) => {
+    const daemonSet = find(objectsOf(values), "DaemonSet");
+    const [container] = memberAt(daemonSet, "spec.template.spec.containers") as Tree[];
+    return (container!.securityContext as Tree).capabilities;
+  };
+  deepEqual(capabilitiesOf({}), { drop: ["ALL"] });
+  const asked = { "cni.shim.capabilities": true };
+  deepEqual(capabilitiesOf(asked), { drop: ["ALL"], add: ["NET_ADMIN", "SYS_ADMIN"] });
+  const add = "cni.containerSecurityContext.capabilities.add";
+  deepEqual(capabilitiesOf({ ...asked, [add]: ["CHOWN", "SYS_ADMIN"] }), {
+    drop: ["ALL"],
+    add: ["CHOWN", "SYS_ADMIN", "NET_ADMIN"],
+  });
+  const privileged = { ...asked, "cni.containerSecurityContext.privileged": true };
+  deepEqual(capabilitiesOf(privileged), { drop: ["ALL"] });
+});
+
 Deno.test("OpenShift 3.11 gets no field that Kubernetes 1.11 does not have", () => {
   const row = platforms.find(({ name }) => name === "openshift-3.11")!.row({});
   const text = JSON.stringify(manifestObjects(resolveValues(treeOfRow(row))));
@@ -374,4 +392,37 @@ Deno.test("the chart's values, its schema and docs/values.md are made from the d
   await new Blob([withValues(document)]).stream().pipeTo(command.stdin);
   const { stdout } = await command.output();
   equal(document, new TextDecoder().decode(stdout), "Run scripts/values_docs.ts && deno fmt docs");
+});
+
+Deno.test("rights to look into running pods come with the values that need them, and not without", () => {
+  const containerPaths = ["spec.template.spec"];
+  const spec = (given: Record<string, unknown>) =>
+    at(find(objectsOf(given), "DaemonSet"), containerPaths) as [Tree];
+  const seen = (given: Record<string, unknown>) => {
+    const [pod] = spec(given);
+    const [container] = pod.containers as Tree[];
+    const { capabilities } = container!.securityContext as Tree;
+    const role = find(objectsOf(given), "ClusterRole");
+    return {
+      hostPID: pod.hostPID === true,
+      added: (capabilities as Tree).add ?? [],
+      netns: JSON.stringify(pod).includes('"/host/run/netns"'),
+      events: JSON.stringify(role.rules).includes('"events"'),
+      watch: JSON.stringify(role.rules).includes('"watch"'),
+    };
+  };
+  const none = { hostPID: false, added: [], netns: false, events: false, watch: false };
+  deepEqual(seen({}), none);
+  deepEqual(seen({ "cni.repair.drift": "repair", "cni.repair.sweepSeconds": 60 }), none);
+  const enters = { ...none, added: ["NET_ADMIN", "SYS_ADMIN"], netns: true, events: true };
+  deepEqual(seen({ "cni.repair.enterPods": true }), enters);
+  deepEqual(seen({ "cni.repair.earlyPods": "waiting" }), {
+    ...enters,
+    added: ["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"],
+    hostPID: true,
+    watch: true,
+  });
+  const capabilities = { add: ["DAC_OVERRIDE", "SYS_ADMIN"], drop: ["ALL"] };
+  const given = { "cni.repair.enterPods": true, "cni.containerSecurityContext": { capabilities } };
+  deepEqual(seen(given).added, ["DAC_OVERRIDE", "SYS_ADMIN", "NET_ADMIN"]);
 });

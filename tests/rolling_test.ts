@@ -5,6 +5,7 @@ import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import type { NamedNamespace } from "./support/topology.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
+import { pluginBehind } from "./support/shim.ts";
 import { referenceOf } from "./support/cluster.ts";
 import { createLonePod, LONE_POD_ADDRESS } from "./support/lone_pod.ts";
 import { TestNode } from "./support/node.ts";
@@ -199,11 +200,13 @@ function makeImage(folder: string, plugin: string, version: number): string {
     }
   };
   copyFolder(`${plugin}.lib`, `${image}/kuma-cni.lib`);
+  // Upgrades go from one layout of the bin dir to the other and back, one from shim to shim.
+  if ([1, 3, 4].includes(version)) Deno.copyFileSync(`${plugin}.shim`, `${image}/kuma-cni.shim`);
   return image;
 }
 
 function installedVersion(binDir: string): number {
-  using file = Deno.openSync(`${binDir}/kuma-cni`, { read: true });
+  using file = Deno.openSync(pluginBehind(`${binDir}/kuma-cni`, binDir)!, { read: true });
   const header = new Uint8Array(16);
   file.readSync(header);
   return header[versionOffset]!;

@@ -106,9 +106,9 @@ const calls: Readonly<Record<string, Start>> = {
     ...ordinary,
     env: {
       ...ordinary.env,
-      CNI_A: "x".repeat(100 * 1024),
-      CNI_B: "x".repeat(100 * 1024),
-      CNI_C: "x".repeat(100 * 1024),
+      ...Object.fromEntries(
+        Array.from({ length: 16 }, (_, i) => [`CNI_X${i}`, "x".repeat(100 * 1024)]),
+      ),
     },
   },
   "a thousand variables": {

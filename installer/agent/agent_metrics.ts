@@ -24,6 +24,7 @@ export class AgentMetrics {
   readonly rulesChecks: Counter;
   readonly earlyPods: Counter;
   readonly podRequests: Counter;
+  readonly shimCalls: Counter;
   readonly watchRestarts: Counter;
 
   constructor(readonly registry: MetricsRegistry) {
@@ -71,7 +72,7 @@ export class AgentMetrics {
     );
     this.socketErrors = registry.counter(
       "kuma_cni_agent_socket_errors_total",
-      "Connections to the agent's socket that were dropped, by cause",
+      "Connections to the agent's sockets that were dropped, by cause",
     );
     this.ledgerErrors = registry.counter(
       "kuma_cni_ledger_errors_total",
@@ -87,7 +88,11 @@ export class AgentMetrics {
     );
     this.podRequests = registry.counter(
       "kuma_cni_agent_pod_requests_total",
-      "Requests for a pod over the agent's socket, by source of the answer",
+      "Pods that the plugin's calls asked for, by source of the answer",
+    );
+    this.shimCalls = registry.counter(
+      "kuma_cni_agent_calls_total",
+      "Calls that the shim brought: served by the agent, or left to the plugin, with the reason",
     );
     this.watchRestarts = registry.counter(
       "kuma_cni_agent_watch_restarts_total",

@@ -12,16 +12,18 @@ import type { Settings } from "../settings/declarations.ts";
 import { buildInfo } from "./build_info.ts";
 import { AgentMetrics } from "./agent_metrics.ts";
 import { ApiHealth } from "./api_health.ts";
+import type { CallServer } from "./call_server.ts";
+import { callServerOf } from "./call_service.ts";
 import { serveHealth } from "./health.ts";
 import { MetricsRegistry } from "./metrics.ts";
 import { PodCache } from "./pod_cache.ts";
-import { SocketServer } from "./socket_server.ts";
+import { type PodProvider, SocketServer } from "./socket_server.ts";
 import { WatchLog } from "./watch_log.ts";
 
 /** Milliseconds from a change of a pod to the look at it. */
 const lookAfter = 350;
 
-/** Serves the agent's socket, and health and metrics when a port is set. */
+/** Serves the agent's sockets, and health and metrics when a port is set. */
 export class AgentService implements Service {
   readonly #sink: Sink;
   readonly metrics = new AgentMetrics(new MetricsRegistry());
@@ -33,10 +35,19 @@ export class AgentService implements Service {
   #health: ApiHealth | undefined;
   #cache: PodCache | undefined;
   #socket: SocketServer | undefined;
+  #calls: CallServer | undefined;
   #http: Deno.HttpServer | undefined;
   #lastSocketTrouble = "";
   #running: RunningPods | undefined;
   #soon: ReturnType<typeof setTimeout> | undefined;
+
+  readonly #pods: PodProvider = {
+    cached: (request) => this.#cache?.cached(request),
+    fetch: (request, signal) => {
+      if (this.#cache === undefined) throw new Error("Agent cannot reach the API server yet");
+      return this.#cache.fetch(request, signal);
+    },
+  };
 
   constructor(private readonly settings: Settings) {
     this.#sink = stderrSink(settings.logFormat);
@@ -112,7 +123,7 @@ export class AgentService implements Service {
     this.#serveHealth(context);
   }
 
-  /** Serves the socket again if anything has happened to it; its folder may appear late. */
+  /** Serves the sockets again if anything has happened to it; its folder may appear late. */
   tick(): void {
     const context = this.#context;
     if (context === undefined) return;
@@ -122,26 +133,16 @@ export class AgentService implements Service {
       this.#startCache(context);
       this.#socket ??= new SocketServer(
         `${context.paths.stateDir}/agent.sock`,
+        this.#pods,
         {
-          cached: (request) => this.#cache?.cached(request),
-          fetch: (request, signal) => {
-            if (this.#cache === undefined) throw new Error("Agent cannot reach the API server yet");
-            return this.#cache.fetch(request, signal);
-          },
-        },
-        {
-          finished: (request) => this.#finished(request),
+          finished: (report) => this.#finished(report),
           podAnswered: (source) => this.metrics.podRequests.increment({ source }),
-          failed: (cause, error) => {
-            this.metrics.socketErrors.increment({ cause });
-            context.log.debug("Connection to the agent's socket was dropped", {
-              cause,
-              error: messageOf(error),
-            });
-          },
+          failed: (cause, error) => this.#dropped(context, cause, error),
         },
       );
       this.#socket.ensureServing();
+      if (this.settings.shim) this.#calls ??= this.#callServer(context);
+      this.#calls?.ensureServing();
       this.#lastSocketTrouble = "";
     } catch (error) {
       // The plugin helps itself meanwhile; said once, since this comes back every tick.
@@ -158,16 +159,31 @@ export class AgentService implements Service {
     this.#health?.stop();
     this.#cache?.stop();
     this.#socket?.close();
+    await this.#calls?.close();
     this.#connection.close();
     const http = this.#http;
     this.#http = undefined;
     await http?.shutdown();
   }
 
+  #callServer(context: ServiceContext): CallServer {
+    return callServerOf(context, {
+      pods: this.#pods,
+      metrics: this.metrics,
+      finished: (report) => this.#finished(report),
+      failed: (cause, error) => this.#dropped(context, cause, error),
+    });
+  }
+
   #finished(request: ReceivedFinish): void {
     for (const record of request.records) this.#sink(record);
     if (request.outcome !== undefined) this.metrics.recordOutcome(request.outcome);
     if (request.entry !== undefined) this.#record(request.entry);
+  }
+
+  #dropped({ log }: ServiceContext, cause: string, error: unknown): void {
+    this.metrics.socketErrors.increment({ cause });
+    log.debug("Connection to the agent's socket was dropped", { cause, error: messageOf(error) });
   }
 
   /** A report that is lost leaves its pod unknown to the ledger, which is no reason to fail a pod. */

@@ -13,6 +13,7 @@ import type { Pod } from "../../src/kubernetes/pod.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import { removeIfPresent } from "../host/paths.ts";
 import { OverloadError, SocketBudget, Turns } from "./socket_budget.ts";
+import { requireSafeFolder, socketIdentity } from "./socket_place.ts";
 
 /** Where the server gets pods from. */
 export interface PodProvider {
@@ -97,15 +98,7 @@ export class SocketServer {
   ensureServing(): void {
     if (this.isServing()) return;
     this.#closeListener();
-    const folder = this.path.slice(0, this.path.lastIndexOf("/"));
-    const info = Deno.lstatSync(folder);
-    if (!info.isDirectory || info.uid !== Deno.uid() || ((info.mode ?? 0o777) & 0o077) !== 0) {
-      throw new Error(
-        `Could not serve the agent's socket: "${folder}" must be a directory with mode 0700 of ` +
-          `user ${Deno.uid()}, but its mode is ${((info.mode ?? 0) & 0o7777).toString(8)} ` +
-          `and its owner ${info.uid}`,
-      );
-    }
+    requireSafeFolder(this.path);
     // A listener that died leaves its file behind, and bind(2) would fail with EADDRINUSE.
     removeIfPresent(this.path);
     const listener = Deno.listen({ transport: "unix", path: this.path });
@@ -277,16 +270,6 @@ function podError(error: unknown): AgentResponse {
     message,
     ...(typeof status === "number" ? { status } : {}),
   };
-}
-
-/** Device and inode of the socket, or nothing when there is none. */
-function socketIdentity(path: string): string | undefined {
-  try {
-    const { dev, ino, isSocket } = Deno.lstatSync(path);
-    return isSocket ? `${dev}:${ino}` : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 function renameIfPresent(from: string, to: string): boolean {

@@ -20,7 +20,7 @@ export interface OptionWord extends Word {
 export interface CommandWord extends Word {
   readonly options: readonly OptionWord[];
   /** What its arguments are. */
-  readonly operands: "none" | "path" | readonly string[];
+  readonly operands: "none" | "path" | "text" | readonly string[];
 }
 
 /** The command line as shells must know it: the program itself first, named by an empty text. */
@@ -77,7 +77,10 @@ function wordOf(command: Command, text: string): CommandWord {
       : [{ text: option.long, help: firstSentence(option.description), value }];
   });
   const [argument] = command.registeredArguments;
-  const operands = argument === undefined ? "none" : argument.argChoices ?? "path";
+  const operands = argument === undefined
+    ? "none"
+    // A pod's name is nothing that a shell could know.
+    : argument.argChoices ?? (argument.name() === "pod" ? "text" : "path");
   return { text, help: firstSentence(command.description()), options, operands };
 }
 
@@ -116,11 +119,7 @@ function bash(line: CommandLine): string {
         }; return ;;`,
       ]
     );
-    const words = text === ""
-      ? commands
-      : operands === "path" || operands === "none"
-      ? []
-      : operands;
+    const words = text === "" ? commands : typeof operands === "string" ? [] : operands;
     return [
       `    ${quoted(text)})`,
       ...(values.length === 0 ? [] : ['      case "$previous" in', ...values, "      esac"]),
@@ -174,6 +173,8 @@ function zsh(line: CommandLine): string {
         ? [quoted("*:file:_files")]
         : operands === "none"
         ? []
+        : operands === "text"
+        ? [quoted("1:value: ")]
         : [quoted(`1:value:(${operands.join(" ")})`)]),
     ].join(" ");
   const [program, ...commands] = line;
@@ -226,7 +227,7 @@ function fish(line: CommandLine): string {
         : ` -x -a ${quoted(value.join(" "))}`;
       lines.push(`${start} -l ${text.slice(2)} -d ${quoted(help)}${rest}`);
     }
-    if (command === "" || operands === "none") continue;
+    if (command === "" || operands === "none" || operands === "text") continue;
     lines.push(operands === "path" ? `${start} -F` : `${start} -a ${quoted(operands.join(" "))}`);
   }
   return lines.join("\n") + "\n";

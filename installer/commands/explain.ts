@@ -3,6 +3,8 @@ import { type Command, Option } from "@commander-js/extra-typings";
 import { explainByEbpf, rulesOfEbpf } from "../../src/engine/ebpf/explain.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import { evaluate } from "../../src/redirect/evaluate.ts";
+import { mermaidOfSkip, mermaidOfWay } from "../../src/redirect/mermaid.ts";
+import { svgOfSkip, svgOfWay } from "../../src/redirect/svg.ts";
 import { explainPacket, outcomeText, packetText } from "../../src/redirect/explain.ts";
 import { formatData, outputOption } from "./output.ts";
 import { type PacketWords, readPacket } from "./packet_options.ts";
@@ -26,6 +28,7 @@ Examples:
   install-cni explain pod.yaml --from sidecar --to 10.0.0.1:443        the sidecar calls out
   install-cni explain pod.yaml --from 10.0.0.7 --to 8080               somebody calls the pod
   install-cni explain pod.yaml --from uid=1000 --to 127.0.0.1:8080     within the pod
+  install-cni explain pod.yaml --from app --to 10.0.0.1:443 -o svg > way.svg    as a picture
 `;
 
 /** Adds the command. */
@@ -48,7 +51,7 @@ export function register(program: Command): void {
       new Option("--engine <name>", "tell also how this engine does it")
         .choices(["ebpf"] as const),
     )
-    .addOption(outputOption(["text", "json", "yaml"]))
+    .addOption(outputOption(["text", "json", "yaml", "svg", "mermaid"]))
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
     .addOption(allowPodSettingOption())
@@ -60,6 +63,9 @@ export function register(program: Command): void {
       orFail(command, async () => {
         const inputs = await readRedirectInputs(path, configOptionsOf(values), warn);
         const { output } = values;
+        if (output === "svg" || output === "mermaid") {
+          return print(pictureOf(inputs, values, output));
+        }
         if (output !== "text") {
           const data = inputs.map((input) => dataOf(input, values));
           return print(formatData(data.length === 1 ? data[0] : data, output));
@@ -100,6 +106,27 @@ function dataOf(input: RedirectInput, values: Values): unknown {
     summary: `${packetText(packet)}: ${outcomeText(evaluation, input.config)}`,
     ...evaluation,
   };
+}
+
+/** Draws the way: one picture, since two cannot be in one document. */
+function pictureOf(
+  inputs: readonly RedirectInput[],
+  values: Values,
+  form: "svg" | "mermaid",
+): string {
+  const [input] = inputs;
+  if (input === undefined || inputs.length > 1) {
+    throw new Error(
+      `--output ${form} draws the way through the rules of one pod, and the input has ` +
+        `${inputs.length}; give one of them`,
+    );
+  }
+  if (input.kind === "skip") {
+    const text = `${input.title}: skipped, no packet is redirected. ${input.reason}`;
+    return form === "svg" ? svgOfSkip(text) : mermaidOfSkip(text);
+  }
+  const way = { ...walk(input, values), config: input.config };
+  return form === "svg" ? svgOfWay(way) : mermaidOfWay(way);
 }
 
 function textOf(input: RedirectInput, values: Values): string {

@@ -11,6 +11,7 @@ import {
   effectiveSettings,
   familyName,
 } from "../../src/redirect/describe.ts";
+import { mermaidOfRules, mermaidOfSkip } from "../../src/redirect/mermaid.ts";
 import { saveText } from "../../src/redirect/iptables_text.ts";
 import { nftText } from "../../src/redirect/nft_text.ts";
 import type { NamespaceFacts, Ruleset } from "../../src/redirect/ruleset.ts";
@@ -29,7 +30,7 @@ import { print, type Style, styleOf, warn } from "./terminal.ts";
 
 /** How the rules are printed. */
 export interface RulesOutput {
-  readonly output: "text" | "wide" | "json" | "yaml" | "iptables-save" | "nft";
+  readonly output: "text" | "wide" | "json" | "yaml" | "iptables-save" | "nft" | "mermaid";
   /** Print rules in the syntax of this engine instead of words. */
   readonly engine?: EngineName | undefined;
   readonly family?: "ipv4" | "ipv6" | undefined;
@@ -50,7 +51,7 @@ export function register(program: Command): void {
       new Option("--family <family>", "rules of one IP family only")
         .choices(["ipv4", "ipv6"] as const),
     )
-    .addOption(outputOption(["text", "wide", "json", "yaml", "iptables-save", "nft"]))
+    .addOption(outputOption(["text", "wide", "json", "yaml", "iptables-save", "nft", "mermaid"]))
     .option("--all", "list also the settings that have their defaults, as -o wide does", false)
     .addOption(rulesVersionOption())
     .addOption(resolverOption())
@@ -124,6 +125,8 @@ export function formatRules(
   switch (output) {
     case "iptables-save":
       return iptablesText(shown);
+    case "mermaid":
+      return mermaidOfRules(shown);
     case "nft":
       return nftText(planTables(shown, "inet"), { comments: shown.comments });
     case "wide":
@@ -189,6 +192,7 @@ function dataOf(
 function formatSkip(input: RedirectInput, output: RulesOutput["output"]): string {
   if (input.kind !== "skip") throw new TypeError("A redirected pod has rules");
   const line = `${input.title}: skipped. ${input.reason}`;
+  if (output === "mermaid") return mermaidOfSkip(line);
   return output === "text" ? `${line}\n` : `# ${line}\n`;
 }
 

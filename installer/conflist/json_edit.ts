@@ -221,6 +221,13 @@ export function isSameJson(one: JsonText, other: JsonText): boolean {
   return canonicalJson(one.text, one.root) === canonicalJson(other.text, other.root);
 }
 
+/** Returns what a node says, as `JSON.parse` would; of doubled keys the last one counts. */
+export function valueOf(node: JsonNode): unknown {
+  if (node.kind === "scalar") return node.value;
+  if (node.kind === "array") return node.items.map(valueOf);
+  return Object.fromEntries(node.members.map(({ key, value }) => [key, valueOf(value)]));
+}
+
 /**
  * Returns a form that is equal for equal values: keys sorted, no whitespace, numbers as written.
  *

@@ -88,6 +88,10 @@ const declared = {
   "left-over": warning("chain", "A file is left over from an earlier version or setting"),
   "warning": warning("settings", "install-cni would warn of this in its log"),
   "runtime-odd": warning("runtime", "The runtime's configuration has something odd"),
+  "ebpf-without-means": warning(
+    "kernel",
+    "The engine is set to ebpf, and what it needs is not mounted, so that others do its work",
+  ),
   "node-local-dns": warning(
     "conflict",
     "Pods ask NodeLocal DNSCache, whose address the rules for DNS do not know",

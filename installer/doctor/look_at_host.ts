@@ -14,7 +14,7 @@ import {
   type JsonNode,
   stringFieldOf,
 } from "../conflist/json_edit.ts";
-import { fileSystemOf } from "../host/bin_dir_path.ts";
+import { fileSystemOf, isInHostPidNamespace } from "../host/bin_dir_path.ts";
 import { errorText } from "../host/error_text.ts";
 import type { Operations } from "../host/operations.ts";
 import { seenPath } from "../host/runtime_view.ts";
@@ -37,7 +37,7 @@ export function lookAtKernel(): KernelSeen {
       number("/proc/sys/net/ipv6/conf/all/disable_ipv6") === 0,
     userNamespaces: Number.isNaN(namespaces) ? undefined : namespaces,
     cgroup2: isMounted("cgroup2"),
-    bpf: isMounted("bpf"),
+    bpf: isMounted("bpf") || (isInHostPidNamespace() ? false : undefined),
   };
 }
 

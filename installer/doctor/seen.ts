@@ -34,7 +34,8 @@ export interface KernelSeen {
   /** How many user namespaces there may be; `undefined`: the kernel has none. */
   readonly userNamespaces: number | undefined;
   readonly cgroup2: boolean;
-  readonly bpf: boolean;
+  /** Whether a BPF file system is mounted; `undefined`: a container does not see it. */
+  readonly bpf: boolean | undefined;
 }
 
 /** The two folders, as mounts. */

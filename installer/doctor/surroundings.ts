@@ -28,8 +28,22 @@ export function kernelFindings({ kernel, entries }: NodeSeen): Finding[] {
   if (!userNamespaces) {
     findings.push(found("user-namespaces-off", "User namespaces are off in this kernel"));
   }
-  if (!cgroup2) findings.push(found("no-cgroup2", "No cgroup2 is mounted on /sys/fs/cgroup"));
-  if (!bpf) findings.push(found("no-bpf", "No BPF file system is mounted on /sys/fs/bpf"));
+  if (entries.some(({ settings }) => settings?.engine === "ebpf") && (!cgroup2 || bpf === false)) {
+    findings.push(
+      found(
+        "ebpf-without-means",
+        cgroup2
+          ? "The engine is set to ebpf and no BPF file system is mounted: incoming connections are " +
+            "redirected by nftables"
+          : "The engine is set to ebpf and no cgroup2 is mounted: another engine is used, or with " +
+            "ebpf.strict meshed pods cannot start",
+        cgroup2 ? "mount -t bpf bpf /sys/fs/bpf" : setValue("cni.engine=auto"),
+      ),
+    );
+    return findings;
+  }
+  if (!cgroup2) findings.push(found("no-cgroup2", "No cgroup2 is mounted"));
+  if (bpf === false) findings.push(found("no-bpf", "No BPF file system is mounted"));
   return findings;
 }
 

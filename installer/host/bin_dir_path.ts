@@ -43,6 +43,15 @@ const ownView: MountView = {
 /** The first PID namespace has the same number in every kernel. */
 const hostPidNamespace = "pid:[4026531836]";
 
+/** Whether this process sees the host's processes, and so, most likely, the host's own mounts. */
+export function isInHostPidNamespace(): boolean {
+  try {
+    return ownView.pidNamespace() === hostPidNamespace;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Compares the bin dir that this process sees with the path that it is to have on the host.
  *

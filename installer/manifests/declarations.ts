@@ -274,6 +274,12 @@ export const valueDeclarations = {
     "Security context of the container; docs/security.md says which host needs more",
     "DaemonSet: securityContext of the container",
   ),
+  "cni.shim.capabilities": value(
+    truth,
+    false,
+    "Whether the agent may enter meshed pods' network namespaces, so that they start as fast as others",
+    "DaemonSet: securityContext of the container, SYS_ADMIN and NET_ADMIN; docs/security.md",
+  ),
   "cni.rbac.watchPods": value(
     truth,
     false,
@@ -291,6 +297,31 @@ export const valueDeclarations = {
     true,
     "Whether runtimes start the shim, which has the agent answer calls; false: the plugin each time",
     "DaemonSet: SHIM",
+  ),
+  "cni.repair.enterPods": value(
+    truth,
+    false,
+    "Whether install-cni may enter the network namespaces of running pods, to compare their rules",
+    "DaemonSet: capabilities SYS_ADMIN and NET_ADMIN, the host's /run/netns; ClusterRole: events create",
+  ),
+  "cni.repair.sweepSeconds": value(
+    wholeNumber(0, 86_400),
+    600,
+    "Seconds in which the rules of every running pod are compared once; 0: never",
+    "DaemonSet: SWEEP_INTERVAL",
+  ),
+  "cni.repair.drift": value(
+    oneOf("report", "repair"),
+    "report",
+    "What is done about rules of a running pod that were changed",
+    "DaemonSet: REPAIR",
+  ),
+  "cni.repair.earlyPods": value(
+    oneOf("off", "waiting", "always"),
+    "off",
+    "Whether meshed pods that started without the plugin get their rules: while their sidecar is not " +
+      "ready, or always; with it come the rights of cni.repair.enterPods and cni.rbac.watchPods",
+    "DaemonSet: REPAIR_EARLY_PODS, hostPID, capability SYS_PTRACE",
   ),
   "cni.uninstall.onStop": value(
     truth,

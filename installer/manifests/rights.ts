@@ -17,6 +17,11 @@ export function serviceAccount(values: Values, names: Names): KubernetesObject {
   };
 }
 
+/** Tells whether install-cni enters the network namespaces of running pods. */
+export function mayEnterPods(values: Values): boolean {
+  return values.get("cni.repair.enterPods") || values.get("cni.repair.earlyPods") !== "off";
+}
+
 /**
  * The role, bound in the whole cluster, or only in the namespaces of the mesh and that of install-cni,
  * which reads its own pod.
@@ -37,8 +42,13 @@ export function rightsObjects(values: Values, names: Names): readonly Kubernetes
       {
         apiGroups: [""],
         resources: ["pods"],
-        verbs: values.get("cni.rbac.watchPods") ? ["get", "list", "watch"] : ["get"],
+        verbs: values.get("cni.rbac.watchPods") || values.get("cni.repair.earlyPods") !== "off"
+          ? ["get", "list", "watch"]
+          : ["get"],
       },
+      ...(mayEnterPods(values)
+        ? [{ apiGroups: [""], resources: ["events"], verbs: ["create"] }]
+        : []),
       ...(values.get("cni.taintController.agentMayRemove")
         ? [{ apiGroups: [""], resources: ["nodes"], verbs: ["get", "patch"] }]
         : []),

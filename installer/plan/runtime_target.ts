@@ -1,8 +1,10 @@
 /** To which file the plugin is chained under each runtime, and whether pods then get to it. Pure. */
+import { CniError } from "../../src/cni/errors.ts";
+import { readPluginSettings } from "../../src/cni/plugin_settings.ts";
 import { supportedVersions } from "../../src/cni/versions.ts";
 import { type ConfFile, jsonOf } from "../conflist/conf_file.ts";
 import { listOf, pluginType, unchain } from "../conflist/conflist.ts";
-import { byteString, JsonError } from "../conflist/json_edit.ts";
+import { byteString, JsonError, stringFieldOf, valueOf } from "../conflist/json_edit.ts";
 import type { Observed } from "../host/observe.ts";
 import { obstacleOf } from "../runtime/capture.ts";
 import { load } from "../runtime/load.ts";
@@ -101,12 +103,30 @@ function withFolder(seen: Observed, name: string): RuntimeTarget | undefined {
   const file = seen.files.find((file) => file.name === name)!;
   const network = networkOf(seen, file);
   if (network === undefined || !network.usesFolder) return undefined;
-  return network.types.includes(pluginType) ? { kind: "called", file } : {
-    kind: "waiting",
-    for: `our entry among the plugins of "${name}": they come from the folder "${network.name}" ` +
-      "(loadOnlyInlinedPlugins is not true), so give the list the key 'plugins', or put a file " +
-      "with our entry there",
-  };
+  const problem = problemOfCalled(network);
+  if (problem === undefined) return { kind: "called", file };
+  return { kind: "waiting", for: `our entry among the plugins of "${name}": ${problem}` };
+}
+
+/** Nobody but the administrator writes that entry, so it can lack what the plugin needs. */
+function problemOfCalled(network: Network): string | undefined {
+  const entry = network.plugins.find((plugin) => stringFieldOf(plugin, "type") === pluginType);
+  const place = `the folder "${network.name}"`;
+  if (entry === undefined) {
+    return `they come from ${place} (loadOnlyInlinedPlugins is not true), so give the list the ` +
+      "key 'plugins', or put a file with our entry there";
+  }
+  try {
+    const { kubeconfig, agentSocket } = readPluginSettings(valueOf(entry)).settings;
+    return kubeconfig !== undefined || agentSocket !== undefined
+      ? undefined
+      : `the one in ${place} has no "kubernetes.kubeconfig", so it could look up no pod`;
+  } catch (error) {
+    if (error instanceof CniError) {
+      return `the plugin refuses the one in ${place}: ${error.message}`;
+    }
+    throw error;
+  }
 }
 
 /** Returns why a file must not be chained to, if so: what must be there first. */

@@ -13,6 +13,7 @@ import {
   newContainerId,
 } from "../../tests/support/runtime.ts";
 import { build } from "../build.ts";
+import { type Memory, memoryOf } from "./lib/memory.ts";
 import { measureProcess, type ProcessOptions } from "./lib/process.ts";
 import { printTable, quantile } from "./lib/table.ts";
 
@@ -54,7 +55,7 @@ export async function bench(): Promise<void> {
     if (i % 10 === 9) await sleep(20);
   }
   await sleep(2000);
-  const busy = memory(node.pid);
+  const busy = memoryOf(node.pid);
   printTable(`install-cni with ${podCount} pods of ${jsonSize(pods)} KiB`, [
     ["", "CPU %", "resident MiB", "of it private", "peak MiB"],
     [`${idleSeconds} s without events`, idle.cpu.toFixed(2), ...columns(idle.memory)],
@@ -122,21 +123,6 @@ function environment(netns: string, { metadata }: PodObject): Record<string, str
   };
 }
 
-/** Resident memory in MiB (proc(5), `smaps_rollup` and `status`). */
-interface Memory {
-  readonly resident: number;
-  /** Without pages of files, which the kernel can drop, and shared ones. */
-  readonly private: number;
-  readonly peak: number;
-}
-
-function memory(pid: number): Memory {
-  const text = Deno.readTextFileSync(`/proc/${pid}/status`);
-  const mebibytes = (key: string) =>
-    Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(text)?.[1]) / 1024;
-  return { resident: mebibytes("VmRSS"), private: mebibytes("RssAnon"), peak: mebibytes("VmHWM") };
-}
-
 function columns(memory: Memory): string[] {
   return [memory.resident, memory.private, memory.peak].map((value) => value.toFixed(1));
 }
@@ -147,7 +133,7 @@ async function measureIdle(pid: number): Promise<{ cpu: number; memory: Memory }
   await sleep(idleSeconds * 1000);
   return {
     cpu: (cpuMilliseconds(pid) - before) / (idleSeconds * 10),
-    memory: memory(pid),
+    memory: memoryOf(pid),
   };
 }
 

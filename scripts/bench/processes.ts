@@ -12,8 +12,8 @@ import {
   newContainerId,
   type PodReference,
 } from "../../tests/support/runtime.ts";
-import { build, compileModule, programs, root, selfContainedDenort } from "../build.ts";
-import { findDenort } from "../denort.ts";
+import { build, root } from "../build.ts";
+import { compileEmptyProgram } from "./lib/empty_program.ts";
 import { measurePeakMemory, measureProcess, type ProcessOptions } from "./lib/process.ts";
 import { printTable, quantile } from "./lib/table.ts";
 
@@ -58,10 +58,8 @@ export async function bench({ against }: ProcessesOptions = {}): Promise<void> {
       objects: [injectedPod(meshed), plainPod(outside)],
     });
     await server.writeKubeconfig(`${folder}/kubeconfig`);
-    await compileEmpty(folder);
-    // Both are copied: the kernel caches a file in pieces whose size depends on how it was written, and
-    // mapping them takes up to a tenth of a start.
-    await Deno.copyFile(`${folder}/compiled`, `${folder}/empty`);
+    await compileEmptyProgram(folder);
+    // Copied as the empty program is: mapping a file takes up to a tenth of a start.
     await Deno.copyFile(`${root}/dist/kuma-cni`, `${folder}/kuma-cni`);
     if (against !== undefined) await Deno.copyFile(against, `${folder}/${other}`);
     const cases = [
@@ -180,21 +178,6 @@ function callsOf(folder: string, name: string): Case[] {
       call: adder(plugin, folder, meshed),
     },
   ];
-}
-
-/** The least that a program compiled the same way takes. */
-async function compileEmpty(folder: string): Promise<void> {
-  const target = `${Deno.build.arch}-unknown-linux-gnu`;
-  const { path } = await findDenort(target, root);
-  await Deno.writeTextFile(`${folder}/empty.js`, "");
-  await compileModule({
-    module: `${folder}/empty.js`,
-    output: `${folder}/compiled`,
-    denort: await selfContainedDenort(path, folder),
-    target,
-    permissions: programs["kuma-cni"].permissions,
-    v8Flags: programs["kuma-cni"].v8Flags,
-  });
 }
 
 function adder(

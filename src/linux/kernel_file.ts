@@ -4,7 +4,8 @@
  */
 import { checked, libc, openForReading } from "./libc.ts";
 
-const pieceSize = 64 * 1024;
+/** The kernel gives no more than a page of most such files at once. */
+const pieceSize = 4096;
 
 /**
  * Reads a whole file that the kernel makes up while it is read. Synchronous, on the calling thread,

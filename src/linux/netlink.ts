@@ -62,10 +62,13 @@ const DUMP_TRIES = 10;
  */
 const MAX_DUMP_BYTES = 8 * 1024 * 1024;
 
+/** Where datagrams arrive, of all sockets: each is read or copied before the next is asked for. */
+let arrivals: Uint8Array<ArrayBuffer> | undefined;
+
 /** A netlink socket; use it in a `using` block. */
 export class NetlinkSocket implements Disposable {
   readonly #fd: number;
-  readonly #buffer = new Uint8Array(RECEIVE_BYTES);
+  readonly #buffer = arrivals ??= new Uint8Array(RECEIVE_BYTES);
   #sequence = 1;
 
   /**

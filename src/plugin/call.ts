@@ -10,6 +10,8 @@ import type { Pod } from "../kubernetes/pod.ts";
 import type { LedgerEntry } from "../ledger/entry.ts";
 import { appendToLogFile, isOwnFolder, stateFolderOf } from "../log/file.ts";
 import { Logger, type LogRecord } from "../log/log.ts";
+import type { RedirectConfig } from "../redirect/config.ts";
+import type { NamespaceFacts, Ruleset } from "../redirect/ruleset.ts";
 import { shorten } from "../text/shorten.ts";
 import { VERSION } from "../version.ts";
 import { bytecodeState } from "./bytecode.ts";
@@ -32,6 +34,8 @@ export interface CallHost {
   pod(reference: PodReference): Promise<Pod>;
   /** Does synchronous work inside of the pod's network namespace, with what the work may use there. */
   inPodNamespace<T>(settings: NetworkSettings, work: (options: WorkOptions) => T): T;
+  /** Compiles the rules, as `compileRuleset` does. */
+  compile(config: RedirectConfig, facts: NamespaceFacts): Ruleset;
   /** Takes over the log records, the outcome, and what ADD did to the sandbox, for the ledger. */
   finish(records: readonly LogRecord[], outcome: CallOutcome, entry?: LedgerEntry): void;
 }

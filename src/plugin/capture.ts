@@ -108,9 +108,10 @@ function inPodNamespace<T>(
   work: (compile: Compile, options?: WorkOptions) => T,
 ): T {
   const { netns, allowOwnNamespace } = call.request.environment;
-  const compile: Compile = (facts) => compileRuleset(config, facts);
-  if (call.host !== undefined) {
-    return call.host.inPodNamespace(call.settings, (options) => work(compile, options));
+  const { host } = call;
+  if (host !== undefined) {
+    const compile: Compile = (facts) => host.compile(config, facts);
+    return host.inPodNamespace(call.settings, (options) => work(compile, options));
   }
   let entered = false;
   try {
@@ -119,7 +120,7 @@ function inPodNamespace<T>(
     }
     return withNetworkNamespace(netns, () => {
       entered = true;
-      return work(compile);
+      return work((facts) => compileRuleset(config, facts));
     });
   } catch (error) {
     throw entered

@@ -23,6 +23,16 @@ export interface Sandbox {
   readonly ips: readonly string[];
 }
 
+/** Programs that take the place of Debian's. */
+export interface RuntimePrograms {
+  /** Folder with `containerd`, its shim and `ctr`. */
+  readonly containerd: string;
+  /** Folder with `runc`. */
+  readonly runc: string;
+  /** Folder with the reference plugins. */
+  readonly plugins: string;
+}
+
 /** What a kubelet tells about a pod. */
 export interface SandboxRequest {
   readonly namespace: string;
@@ -30,6 +40,8 @@ export interface SandboxRequest {
   readonly uid: string;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly dnsServers?: readonly string[];
+  /** First of 65,536 users of the host that the pod's are: a user namespace of its own. */
+  readonly firstUser?: number;
 }
 
 /** A running containerd; dispose of it to remove every sandbox, process, mount and namespace. */
@@ -39,6 +51,7 @@ export class Containerd implements AsyncDisposable {
     readonly networkNamespace: string,
     private readonly process: Deno.ChildProcess,
     private readonly client: CriClient,
+    private readonly path: string,
   ) {}
 
   /** Folder that containerd loads network configurations from. */
@@ -59,16 +72,26 @@ export class Containerd implements AsyncDisposable {
   /**
    * Starts containerd with the plugins of Debian's `containernetworking-plugins`.
    *
+   * @param options.programs Others than Debian's.
    * @param options.conflists Network configurations, by file name, that are there from the start.
    */
   static async start(
-    options: { readonly conflists?: Readonly<Record<string, string>> } = {},
+    options: {
+      readonly conflists?: Readonly<Record<string, string>>;
+      readonly programs?: RuntimePrograms;
+    } = {},
   ): Promise<Containerd> {
+    const { programs } = options;
+    const plugins = programs?.plugins ?? "/usr/lib/cni";
+    const path = [programs?.containerd, programs?.runc, "/usr/sbin:/usr/bin:/sbin:/bin"]
+      .filter((part) => part !== undefined).join(":");
     const folder = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "kuma-test-containerd-" });
+    // The root of a pod with a user namespace of its own is nobody here, and has to get to its files.
+    Deno.chmodSync(folder, 0o711);
     const networkNamespace = folder.slice(folder.lastIndexOf("/") + 1);
     for (const name of ["root", "state", "net.d", "bin"]) Deno.mkdirSync(`${folder}/${name}`);
-    for (const plugin of Deno.readDirSync("/usr/lib/cni")) {
-      await Deno.copyFile(`/usr/lib/cni/${plugin.name}`, `${folder}/bin/${plugin.name}`);
+    for (const plugin of Deno.readDirSync(plugins)) {
+      await Deno.copyFile(`${plugins}/${plugin.name}`, `${folder}/bin/${plugin.name}`);
     }
     for (const [name, text] of Object.entries(options.conflists ?? {})) {
       Deno.writeTextFileSync(`${folder}/net.d/${name}`, text);
@@ -103,14 +126,20 @@ export class Containerd implements AsyncDisposable {
         folder,
       ],
       clearEnv: true,
-      env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/root" },
+      env: { PATH: path, HOME: "/root" },
       stdin: "null",
     }).spawn();
     const socket = `${folder}/containerd.sock`;
-    const containerd = new Containerd(folder, networkNamespace, process, new CriClient(socket));
+    const containerd = new Containerd(
+      folder,
+      networkNamespace,
+      process,
+      new CriClient(socket),
+      path,
+    );
     try {
       await until(`socket ${socket}`, () => exists(socket));
-      run("ctr", "-a", socket, "-n", "k8s.io", "images", "import", `${folder}/pause.tar`);
+      containerd.#importFile(`${folder}/pause.tar`);
     } catch (error) {
       await containerd[Symbol.asyncDispose]();
       throw error;
@@ -143,7 +172,10 @@ export class Containerd implements AsyncDisposable {
         "io.kubernetes.pod.namespace": request.namespace,
         "io.kubernetes.pod.uid": request.uid,
       },
-      linux: { cgroup_parent: `/kubepods/besteffort/pod${request.uid}` },
+      linux: {
+        cgroup_parent: `/kubepods/besteffort/pod${request.uid}`,
+        ...(request.firstUser === undefined ? {} : ownUsers(request.firstUser)),
+      },
     };
   }
 
@@ -257,8 +289,13 @@ export class Containerd implements AsyncDisposable {
   async importImage(archive: Uint8Array): Promise<void> {
     const path = await Deno.makeTempFile({ dir: this.folder, suffix: ".tar" });
     await Deno.writeFile(path, archive);
-    run("ctr", "-a", `${this.folder}/containerd.sock`, "-n", "k8s.io", "images", "import", path);
+    this.#importFile(path);
     await Deno.remove(path);
+  }
+
+  #importFile(path: string): void {
+    const socket = `${this.folder}/containerd.sock`;
+    run("env", `PATH=${this.path}`, "ctr", "-a", socket, "-n", "k8s.io", "images", "import", path);
   }
 
   /** Whether the runtime says that its network is ready, with its reason when not. */
@@ -353,11 +390,19 @@ function processesNaming(text: string): { pid: number; commandLine: string }[] {
   });
 }
 
+/** What a kubelet asks for a pod with `hostUsers: false`. */
+function ownUsers(host_id: number): Record<string, unknown> {
+  const mapping = [{ host_id, container_id: 0, length: 65536 }];
+  const userns_options = { mode: 0, uids: mapping, gids: mapping };
+  return { security_context: { namespace_options: { userns_options } } };
+}
+
+/** The second form of the file, which 2.x takes as well. */
 function configuration(folder: string): string {
   return `version = 2
 root = "${folder}/root"
 state = "${folder}/state"
-disabled_plugins = ["io.containerd.internal.v1.opt"]
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [grpc]
   address = "${folder}/containerd.sock"
 [ttrpc]

@@ -30,6 +30,8 @@ export interface ProbedPod {
   readonly podAddress: string;
   /** The bridge's address of the same family. */
   readonly hostAddress: string;
+  /** The host's user that is the pod's root, when the pod has a user namespace of its own. */
+  readonly firstUser?: number;
 }
 
 /** Where each attempt ended. */
@@ -113,7 +115,8 @@ export function probe(target: ProbedPod): Landings {
   const tcp = new Map<string, TcpListener>();
   const udp = new Map<string, UdpSocket>();
   // Netfilter tells the sidecar's packets from others' by who made the socket.
-  const inPodAs = <T>(uid: number, work: () => T): T => inPod(() => withFileSystemUser(uid, work));
+  const inPodAs = <T>(uid: number, work: () => T): T =>
+    inPod(() => withFileSystemUser((target.firstUser ?? 0) + uid, work));
   inPodAs(SIDECAR_USER, () => {
     for (const port of [15001, 15006]) tcp.set(`pod:${port}`, listen(wildcard, port));
     udp.set(`${loopback}:15053`, resources.use(bindUdp({ address: loopback, port: 15053 })));

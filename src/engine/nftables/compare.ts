@@ -104,9 +104,7 @@ function compareRules(
   // What the kernel gives back is nearly always byte for byte what was sent.
   if (
     expected.length === installed.length &&
-    expected.every(({ expressions, sets }, index) =>
-      sets.length === 0 && sameBytes(expressions, installed[index]!)
-    )
+    expected.every((rule, index) => isAsSent(rule, installed[index]!, resolve))
   ) return [];
   const want = expected.map((rule) =>
     describeExpressions(rule.expressions, setsOf(rule)).join("; ")
@@ -138,6 +136,13 @@ function compareRules(
     }
   }
   return differences;
+}
+
+/** A rule with sets is compared by its words, since the kernel gives the sets their names. */
+function isAsSent(rule: EncodedRule, installed: Uint8Array, resolve: SetResolver): boolean {
+  if (rule.sets.length === 0) return sameBytes(rule.expressions, installed);
+  return describeExpressions(rule.expressions, setsOf(rule)).join("; ") ===
+    describeExpressions(installed, resolve).join("; ");
 }
 
 /** Sets of a rule that is to be sent have no names yet. */

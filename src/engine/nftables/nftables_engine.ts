@@ -85,7 +85,7 @@ export class NftablesEngine implements Engine {
       const perFamily = installed.some(({ family }) => family !== "inet") &&
         !installed.some(({ family }) => family === "inet");
       const layout = this.layout === "auto" ? (perFamily ? "per-family" : "inet") : this.layout;
-      const tables = encodeTables(planTables(ruleset, layout), ruleset.comments);
+      const tables = encoded(ruleset, layout);
       return [
         ...compareTables(socket, tables, installed),
         ...(ruleset.ipv6PassthroughAddress ? passthroughAddressDifferences() : []),
@@ -103,7 +103,7 @@ export class NftablesEngine implements Engine {
 
   #install(socket: NetlinkSocket, ruleset: Ruleset): readonly EncodedTable[] {
     const install = (layout: Layout) => {
-      const tables = encodeTables(planTables(ruleset, layout), ruleset.comments);
+      const tables = encoded(ruleset, layout);
       replaceTables(socket, tables);
       return tables;
     };
@@ -117,6 +117,17 @@ export class NftablesEngine implements Engine {
       return install("per-family");
     }
   }
+}
+
+/** What was encoded last of a ruleset, for a program that installs the same one many times. */
+const lastEncoded = new WeakMap<Ruleset, { layout: Layout; tables: readonly EncodedTable[] }>();
+
+function encoded(ruleset: Ruleset, layout: Layout): readonly EncodedTable[] {
+  const last = lastEncoded.get(ruleset);
+  if (last?.layout === layout) return last.tables;
+  const tables = encodeTables(planTables(ruleset, layout), ruleset.comments);
+  lastEncoded.set(ruleset, { layout, tables });
+  return tables;
 }
 
 function mayBeMissing(errno: number): boolean {
