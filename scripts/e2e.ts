@@ -6,9 +6,11 @@ import { parseArgs } from "node:util";
 import { messageOf } from "../src/text/message_of.ts";
 import { build, root } from "./build.ts";
 import { cache } from "./e2e/cache.ts";
+import { removeCgroupsOf } from "./e2e/cgroups.ts";
 import { checksOf, sectionOf, withSection } from "./e2e/verification.ts";
 import { installMissingPackages } from "./packages.ts";
-import { supervise } from "./supervise.ts";
+import { supervise, TASK_VARIABLE } from "./supervise.ts";
+import { identityOf } from "./task_owner.ts";
 
 /** Longest time for one tier; the first run of the cluster's builds Kubernetes twice. */
 const tierLimit = 75 * 60_000;
@@ -115,6 +117,11 @@ async function factsOf(tier: string): Promise<string[]> {
 }
 
 if (import.meta.main) {
+  if (!Deno.env.get(TASK_VARIABLE)) {
+    // The last thing that this process does, whatever has ended its work.
+    const owner = identityOf(Deno.pid);
+    globalThis.addEventListener("unload", () => removeCgroupsOf(owner));
+  }
   await supervise(import.meta.url, async () => {
     try {
       return await main();

@@ -12,11 +12,12 @@ import { readInstalled } from "../src/engine/ebpf/installed.ts";
 import type { EbpfEngineOptions } from "../src/engine/ebpf/interface.ts";
 import { Flight, MapName, Original } from "../src/engine/ebpf/layout.ts";
 import { OpenMaps } from "../src/engine/ebpf/maps.ts";
-import { PROGRAM_NAMES } from "../src/engine/ebpf/ebpf_engine.ts";
+import { CGROUP_HOOKS } from "../src/engine/ebpf/programs.ts";
 import { EngineError } from "../src/engine/engine.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { listAddresses } from "../src/linux/addresses.ts";
-import { bpfMapById, bpfMapKeys, bpfProgramById, updateBpfMap } from "../src/linux/bpf.ts";
+import { bpfProgramById } from "../src/linux/bpf.ts";
+import { bpfMapById, bpfMapKeys, updateBpfMap } from "../src/linux/bpf_maps.ts";
 import { LinuxError } from "../src/linux/errno.ts";
 import { openForReading } from "../src/linux/libc.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
@@ -45,6 +46,7 @@ const usual: RedirectConfig = {
   outbound: { ...defaultRedirectConfig.outbound, excludePorts: [9443] },
   inbound: { ...defaultRedirectConfig.inbound, excludePorts: [9001] },
 };
+const PROGRAM_NAMES = Object.values(CGROUP_HOOKS).map(({ name }) => name);
 const NOTHING: Ruleset = { families: [], comments: false, ipv6PassthroughAddress: false };
 const SIDECAR = 5678;
 const APP = 1000;
@@ -349,21 +351,24 @@ Deno.test("eBPF engine: a pod's ports are enough for each destination anew", () 
 });
 
 Deno.test("eBPF engine: the sidecar gets no wrong destination when the right one is lost", () => {
-  using pod = new TestPod();
-  pod.capture();
-  {
-    using maps = OpenMaps.open(pod.objects().maps);
-    const value = new Uint8Array(Original.bytes);
-    for (let index = 0; index < Flight.entries; index++) {
-      const key = new Uint8Array(Flight.bytes).fill(0xee);
-      new DataView(key.buffer).setUint32(0, index);
-      updateBpfMap(maps.get(MapName.inFlight)!, key, value);
+  // With rules of nftables connection tracking would answer the sidecar: with its own address.
+  for (const inbound of ["sk_lookup", "nftables"] as const) {
+    using pod = new TestPod();
+    pod.capture(usual, pod.engine({ inbound }));
+    {
+      using maps = OpenMaps.open(pod.objects().maps);
+      const value = new Uint8Array(Original.bytes);
+      for (let index = 0; index < Flight.entries; index++) {
+        const key = new Uint8Array(Flight.bytes).fill(0xee);
+        new DataView(key.buffer).setUint32(0, index);
+        updateBpfMap(maps.get(MapName.inFlight)!, key, value);
+      }
     }
+    const to = { address: PEER.ipv4, port: 80 };
+    const landing = pod.lab.probe({ direction: "outbound", protocol: "tcp", uid: APP, to });
+    assert.deepEqual([landing.listenerPort, landing.originalDestination], [15001, undefined]);
+    assert.equal(readCounters(pod.cgroup.path)?.lost, 1n);
   }
-  const to = { address: PEER.ipv4, port: 80 };
-  const landing = pod.lab.probe({ direction: "outbound", protocol: "tcp", uid: APP, to });
-  assert.deepEqual([landing.listenerPort, landing.originalDestination], [15001, undefined]);
-  assert.equal(readCounters(pod.cgroup.path)?.lost, 1n);
 });
 
 Deno.test("eBPF engine: listeners that share a port share the connections", () => {

@@ -75,8 +75,8 @@ export interface CallAgent {
   lost(error: LostNamespaceError): never;
 }
 
-/** Milliseconds for asking the API server; the shim waits three times as long, the plugin 30 s. */
-const patienceMilliseconds = 1000;
+/** Milliseconds for asking the API server; the shim waits for 3 s, and the plugin then asks for 30 s. */
+const patienceMilliseconds = 500;
 
 /** Most bytes of a network configuration; each can cost twenty times its size when it is parsed. */
 const mostInput = 256 * 1024;

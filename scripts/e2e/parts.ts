@@ -130,6 +130,15 @@ const pinned = {
     recipe: { kind: "folder", folder: `${drivers}cilium` },
     note: "1 min",
   },
+  request: {
+    version: "of its folder",
+    recipe: { kind: "folder", folder: `${drivers}request` },
+  },
+  validation: {
+    version: "of its folder",
+    recipe: { kind: "folder", folder: `${drivers}validation` },
+    note: "10 s",
+  },
   "kubernetes-1.36.3": kubernetes("1.36.3"),
   "kubernetes-1.34.4": kubernetes("1.34.4"),
 } as const satisfies Readonly<Record<string, Part>>;

@@ -1,0 +1,3 @@
+module e2e/validation
+
+go 1.26.0
