@@ -17,25 +17,29 @@ export async function shimBeforeAgent(plugin: string): Promise<string> {
   const socket = `${folder}/call.sock`;
   const shim = withPaths(await compiledShim(), { socket, program: plugin });
   Deno.writeFileSync(`${folder}/kuma-cni`, shim, { mode: 0o755 });
-  startAgent(socket);
-  for (let i = 0; !isThere(socket); i++) {
-    if (i > 1000) throw new Error("The agent has not started");
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  const agent = await startPlayedAgent(socket);
+  agent.unref();
+  addEventListener("unload", () => agent.kill("SIGKILL"));
   return `${folder}/kuma-cni`;
 }
 
 /** A process of its own, since tests also call plugins synchronously. */
-function startAgent(socket: string): void {
+export async function startPlayedAgent(
+  socket: string,
+  ...more: string[]
+): Promise<Deno.ChildProcess> {
   const program = new URL("played_agent.ts", import.meta.url).pathname;
   const agent = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", program, socket],
+    args: ["run", "-A", "--no-check", program, socket, ...more],
     stdin: "null",
     stdout: "null",
     stderr: "inherit",
   }).spawn();
-  agent.unref();
-  addEventListener("unload", () => agent.kill("SIGKILL"));
+  for (let i = 0; !isThere(socket); i++) {
+    if (i > 2000) throw new Error("The agent has not started");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  return agent;
 }
 
 function isThere(path: string): boolean {
