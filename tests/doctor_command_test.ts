@@ -17,6 +17,7 @@ import "./support/load_libc.ts";
 import { createNamespace } from "./support/topology.ts";
 import { gatewayPod, initContainerPod, injectedPod, plainPod } from "./support/pods.ts";
 
+const mainModule = new URL("../installer/main.ts", import.meta.url).pathname;
 const chained = "/etc/cni/net.d/10-calico.conflist";
 
 Deno.test("doctor says in its first line what is wrong, with exit code 0, 1 or 2", async () => {
@@ -83,7 +84,7 @@ Deno.test("doctor tells of one pod in one sentence why it is meshed, or is not",
     metadata: { name: "e", namespace: "shop" },
     involvedObject: { kind: "Pod", name: "stuck", namespace: "shop" },
     reason: "FailedCreatePodSandBox",
-    message: "Failed to create pod sandbox: the API server is away",
+    message: "Failed to create pod sandbox: the\n\x1b[2J API server is away",
   };
   const withStatus = (name: string, status: unknown, extra = {}) => {
     const pod = injectedPod({ namespace: "shop", name, nodeName, ...extra });
@@ -132,7 +133,7 @@ Deno.test("doctor tells of one pod in one sentence why it is meshed, or is not",
     ["shop/early", 2, /is meshed but not captured: the chain that it was started with does not/],
     ["shop/unseen", 0, /whether it was captured cannot be seen here/],
     ["shop/far", 0, /is meshed; whether it is captured can be told on its node "node-y"/],
-    ["shop/stuck", 2, /does not start: Failed to create pod sandbox: the API server is away/],
+    ["shop/stuck", 2, /does not start: Failed to create pod sandbox: the \[2J API server is away$/],
     ["shop/invalid", 2, /is meshed but has no rules: kuma-validation finds none/],
     ["shop/host", 0, /is not meshed: it uses the host's network/],
     ["shop/forgotten", 1, /is not meshed: no container .* the injector was away$/],
@@ -262,6 +263,15 @@ Deno.test("a bundle has no secret, wherever one is planted", async () => {
   for (const [name, secret] of Object.entries({ ...planted, base64: btoa(token) })) {
     ok(!text.includes(secret), `${name} is in the bundle`);
   }
+  // Through a pipe, for kubectl exec.
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", "--no-check", mainModule, "doctor", "--bundle", "-"],
+    env: bed.environment,
+    stderr: "null",
+  }).output();
+  ok(stdout.length > 1000);
+  Deno.writeFileSync(`${bundle}.piped`, stdout);
+  match(await unpacked(`${bundle}.piped`), /kuma-cni-doctor\/doctor\.json/);
   // Nothing that is there is written over, nor through a link.
   const again = await bed.host.run(["doctor", "--bundle", bundle], bed.environment);
   match(again.stderr, /Cannot write the bundle/);

@@ -16,7 +16,7 @@ import type { LedgerEntry } from "../src/ledger/entry.ts";
 import { decideForPod } from "../src/pod/decide.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import { namespaceState } from "./support/namespace_state.ts";
-import { containerId, type RunningPod, TestNode } from "./support/running_pod.ts";
+import { containerId, PodNode, type RunningPod } from "./support/running_pod.ts";
 
 const setting = { setting: "nftables", config: defaultRedirectConfig } as const;
 const own = new Set([seeProcess(Deno.pid)!.namespace!]);
@@ -44,7 +44,7 @@ async function untouched(pods: readonly RunningPod[], work: () => unknown): Prom
 }
 
 Deno.test("A proven pod gets its rules, once, and its neighbour none", async () => {
-  await using node = new TestNode();
+  await using node = new PodNode();
   const pod = await node.pod("10.99.0.1");
   const neighbour = await node.pod("10.99.0.2");
   await untouched([neighbour], () => {
@@ -60,7 +60,7 @@ Deno.test("A proven pod gets its rules, once, and its neighbour none", async () 
 });
 
 Deno.test("Two pods with swapped addresses: neither namespace is touched", async () => {
-  await using node = new TestNode();
+  await using node = new PodNode();
   const [one, two] = [await node.pod("10.99.1.1"), await node.pod("10.99.1.2")];
   const swapped = [one.object({ ips: [two.address] }), two.object({ ips: [one.address] })];
   await untouched([one, two], () => {
@@ -75,7 +75,7 @@ Deno.test("Two pods with swapped addresses: neither namespace is touched", async
 });
 
 Deno.test("Two pods with one address prove nothing", async () => {
-  await using node = new TestNode();
+  await using node = new PodNode();
   const [one, two] = [await node.pod("10.99.2.1"), await node.pod("10.99.2.1")];
   const pods = [one.object(), two.object()];
   for (const pod of pods) assert.match(doubtOf(prove(pod, pods)), /has the same address/);
@@ -87,7 +87,7 @@ Deno.test("Two pods with one address prove nothing", async () => {
 });
 
 Deno.test("A process of another pod, or of none, inside of the namespace is a doubt", async () => {
-  await using node = new TestNode();
+  await using node = new PodNode();
   const [one, two] = [await node.pod("10.99.3.1"), await node.pod("10.99.3.2")];
   const visitor = await node.process(
     one.namespace,
@@ -104,7 +104,7 @@ Deno.test("A process of another pod, or of none, inside of the namespace is a do
 });
 
 Deno.test("A container that names its own groups like another pod's proves nothing", async () => {
-  await using node = new TestNode();
+  await using node = new PodNode();
   const [one, two] = [await node.pod("10.99.4.1"), await node.pod("10.99.4.2")];
   const inside = `${one.group}/cri-containerd-${one.container}.scope/${two.group}/${containerId()}`;
   // Version 2 forbids processes beside child groups only where controllers are on; here none are.
@@ -116,7 +116,7 @@ Deno.test("A container that names its own groups like another pod's proves nothi
 });
 
 Deno.test("A pod that dies between the proof and the work is not touched, nor who gets its number", async () => {
-  await using node = new TestNode();
+  await using node = new PodNode();
   const [one, two] = [await node.pod("10.99.5.1"), await node.pod("10.99.5.2")];
   const proof = proven(one.object());
   const ips = [one.address];
@@ -136,7 +136,7 @@ Deno.test("A pod that dies between the proof and the work is not touched, nor wh
 });
 
 Deno.test("Two sandboxes of one pod, no sandbox, no address, the node's namespace: each a doubt", async () => {
-  await using node = new TestNode();
+  await using node = new PodNode();
   const pod = await node.pod("10.99.6.1");
   const { container, sandbox } = pod;
   assert.match(
@@ -217,7 +217,7 @@ Deno.test("Addresses count in any form, and all of them", () => {
 });
 
 Deno.test("What kubelet reports decides, and what it does not report is waited for", async () => {
-  await using node = new TestNode();
+  await using node = new PodNode();
   const pod = await node.pod("10.99.7.1");
   const meshed = decideForPod(pod.object().pod, { allowPodSettings: new Set(), resolvers: [] });
   const skipped = { kind: "skip", code: "no-sidecar", reason: "" } as const;
@@ -265,7 +265,7 @@ function search(mode: EarlyMode, pods: () => readonly NodePod[]) {
 }
 
 Deno.test("A pod that waits is repaired within a second, and its owner hears of it", async () => {
-  await using node = new TestNode();
+  await using node = new PodNode();
   const pod = await node.pod("10.99.8.1");
   let object = pod.object({ hasStarted: false });
   const { run, entries, told, results } = search("waiting", () => [object]);
@@ -281,7 +281,7 @@ Deno.test("A pod that waits is repaired within a second, and its owner hears of 
 });
 
 Deno.test("A serving pod is only reported, once; a lost report is found and not repaired", async () => {
-  await using node = new TestNode();
+  await using node = new PodNode();
   const serving = await node.pod("10.99.9.1");
   const lost = await node.pod("10.99.9.2");
   const config = decideForPod(lost.object().pod, { allowPodSettings: new Set(), resolvers: [] });

@@ -5,6 +5,7 @@ import { EbpfForPod, type EbpfRequest, whyNotEbpf } from "../src/engine/choice/e
 import type { EbpfModule } from "../src/engine/ebpf/interface.ts";
 import { type Engine, EngineError } from "../src/engine/engine.ts";
 import { EPERM, LinuxError } from "../src/linux/errno.ts";
+import { mayHavePins } from "../src/plugin/may_have_pins.ts";
 import { readEbpfWish } from "../src/pod/ebpf_wish.ts";
 import type { Ruleset } from "../src/redirect/ruleset.ts";
 import "./support/load_libc.ts";
@@ -62,6 +63,20 @@ Deno.test("engine ebpf: what stands against it, the cgroup first", () => {
   ].map((observed) => whyNotEbpf(observed)?.code);
   assert.deepEqual(codes, ["no-cgroup2", "no-pod-cgroup", "user-namespace", "rules"]);
   assert.equal(whyNotEbpf({ ...good, cannot: ["x", "y"] })?.reason, "x; y");
+});
+
+Deno.test("engine ebpf: a DEL that another program serves is the plugin's where pods may have pins", () => {
+  const has = (values: Record<string, unknown>) =>
+    mayHavePins({ config: { values } } as unknown as Parameters<typeof mayHavePins>[0]);
+  assert.deepEqual(
+    [
+      {},
+      { engine: "nftables", allow_pod_settings: ["kumaDPUser"] },
+      { engine: "ebpf" },
+      { allow_pod_settings: ["ebpf.enabled"] },
+    ].map(has),
+    [false, false, true, true],
+  );
 });
 
 /** An engine that notes what is asked of it. */

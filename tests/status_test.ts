@@ -5,11 +5,11 @@
 import assert from "node:assert/strict";
 import { createNamespace, uniqueName } from "./support/topology.ts";
 import { ApiServer } from "./support/api_server.ts";
-import { compiledPlugin } from "./support/compiled.ts";
+import { pluginOfRuntime } from "./support/compiled.ts";
 import { injectedPod } from "./support/pods.ts";
 import { callPlugin, newContainerId, type PluginAnswer } from "./support/runtime.ts";
 
-const plugin = await compiledPlugin();
+const plugin = await pluginOfRuntime();
 
 interface Scene {
   readonly api: ApiServer;

@@ -7,11 +7,13 @@ import { listAddresses } from "../src/linux/addresses.ts";
 import { withNetworkNamespace } from "../src/linux/network_namespace.ts";
 import { Bed } from "./support/bed.ts";
 import { Cluster } from "./support/cluster.ts";
-import { compiledPlugin } from "./support/compiled.ts";
+import { pluginOfRuntime } from "./support/compiled.ts";
 import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
 import { attempt, type PodForm, type Probe, probesOf } from "./support/probes.ts";
 import { bridgeResult, newContainerId, type PluginAnswer } from "./support/runtime.ts";
 import { validateRedirection } from "./support/validator.ts";
+
+await pluginOfRuntime();
 
 const families = ["ipv4", "ipv6"] as const;
 
@@ -59,7 +61,7 @@ function nft(netns: string, ...args: string[]): string {
 for (const form of ["2.9", "3", "bare"] as const) {
   Deno.test(`the traffic of a pod is captured by ADD and not before (form ${form})`, async () => {
     const pod = podOf(form);
-    await using cluster = await Cluster.start(await compiledPlugin(), [pod]);
+    await using cluster = await Cluster.start(await pluginOfRuntime(), [pod]);
     await using bed = await Bed.create();
     await assertTraffic(bed, expectations(form, "before"));
 
@@ -78,7 +80,7 @@ for (const form of ["2.9", "3", "bare"] as const) {
 
 Deno.test("an IPv4-only mesh leaves IPv6 alone", async () => {
   const pod = injectedPod({ ipFamilyMode: "ipv4" });
-  await using cluster = await Cluster.start(await compiledPlugin(), [pod]);
+  await using cluster = await Cluster.start(await pluginOfRuntime(), [pod]);
   await using bed = await Bed.create();
   const call = { containerId: newContainerId(), netns: bed.podNetns };
   assertSuccess(await cluster.call("ADD", pod, call));
@@ -94,7 +96,7 @@ Deno.test("an IPv4-only mesh leaves IPv6 alone", async () => {
 
 Deno.test("a pod without IPv6 is captured over IPv4", async () => {
   const pod = injectedPod();
-  await using cluster = await Cluster.start(await compiledPlugin(), [pod]);
+  await using cluster = await Cluster.start(await pluginOfRuntime(), [pod]);
   await using bed = await Bed.create({ ipv6: false });
   const call = { containerId: newContainerId(), netns: bed.podNetns };
   assertSuccess(await cluster.call("ADD", pod, call));
@@ -107,7 +109,7 @@ Deno.test("a pod without IPv6 is captured over IPv4", async () => {
 
 Deno.test("a pod outside the mesh keeps its traffic and its namespace untouched", async () => {
   const pod = plainPod();
-  await using cluster = await Cluster.start(await compiledPlugin(), [pod]);
+  await using cluster = await Cluster.start(await pluginOfRuntime(), [pod]);
   await using bed = await Bed.create({ who: ["app", "peer", "root"] });
   const before = nft(bed.podNetns, "list", "ruleset");
   const prevResult = bridgeResult(bed.podNetns, { ipv4: "10.93.0.2", gateway4: "10.93.0.1" });
@@ -123,7 +125,7 @@ Deno.test("a pod outside the mesh keeps its traffic and its namespace untouched"
 
 Deno.test("ADD twice gives the same rules, CHECK notices when one is gone, ADD heals", async () => {
   const pod = injectedPod();
-  await using cluster = await Cluster.start(await compiledPlugin(), [pod]);
+  await using cluster = await Cluster.start(await pluginOfRuntime(), [pod]);
   await using bed = await Bed.create({ who: [] });
   const call = { containerId: newContainerId(), netns: bed.podNetns };
   const list = (): string => nft(bed.podNetns, "-n", "list", "ruleset");
@@ -155,7 +157,7 @@ Deno.test("ADD twice gives the same rules, CHECK notices when one is gone, ADD h
 
 Deno.test("DEL succeeds five times, in every form that runtimes use", async () => {
   const pod = injectedPod();
-  await using cluster = await Cluster.start(await compiledPlugin(), [pod]);
+  await using cluster = await Cluster.start(await pluginOfRuntime(), [pod]);
   const containerId = newContainerId();
   let netns: string;
   {
@@ -175,7 +177,7 @@ Deno.test("DEL succeeds five times, in every form that runtimes use", async () =
 
 Deno.test("the check of the init container kuma-validation passes with rules only", async () => {
   const pod = injectedPod();
-  await using cluster = await Cluster.start(await compiledPlugin(), [pod]);
+  await using cluster = await Cluster.start(await pluginOfRuntime(), [pod]);
   await using bed = await Bed.create({ who: [] });
   const validate = (): string[] =>
     withNetworkNamespace(bed.podNetns, () => validateRedirection({ families }));

@@ -19,6 +19,7 @@ import {
 } from "../../src/linux/network_namespace.ts";
 import type { LogRecord } from "../../src/log/log.ts";
 import { Call, type CallHost } from "../../src/plugin/call.ts";
+import { mayHavePins } from "../../src/plugin/may_have_pins.ts";
 import { verbHandlers } from "../../src/plugin/verbs.ts";
 import { isPodOfUid } from "../../src/pod/lookup.ts";
 import type { RedirectConfig } from "../../src/redirect/config.ts";
@@ -75,8 +76,8 @@ export interface CallAgent {
   lost(error: LostNamespaceError): never;
 }
 
-/** Milliseconds for asking the API server; the shim waits three times as long, the plugin 30 s. */
-const patienceMilliseconds = 1000;
+/** Milliseconds for asking the API server; the shim waits for 3 s, and the plugin then asks for 30 s. */
+const patienceMilliseconds = 500;
 
 /** Most bytes of a network configuration; each can cost twenty times its size when it is parsed. */
 const mostInput = 256 * 1024;
@@ -102,7 +103,15 @@ export async function serveCall(
         input: () => request.input,
         about: `kuma-cni ${VERSION}`,
       },
-      verbHandlers((request) => call = new Call(request, origin.started, host), agent.stateFolder),
+      verbHandlers(
+        (request) => call = new Call(request, origin.started, host),
+        agent.stateFolder,
+        // The plugin sees the host's BPF file system, this program does not.
+        (request) => {
+          if (!mayHavePins(request)) return Promise.resolve();
+          return Promise.reject(host.note("engine", new Error("There may be pins")));
+        },
+      ),
     );
   }
   const { handedBack } = host;

@@ -29,6 +29,7 @@ Examples:
   install-cni doctor shop/web-0                 why is this pod meshed, or not?
   install-cni doctor --bundle /tmp/node.tar.gz  also writes what a helper needs, without secrets
   kubectl -n kube-system exec POD -- /install-cni doctor   in the agent's pod
+  kubectl -n kube-system exec POD -- /install-cni doctor --bundle - > node.tar.gz
 
 Exit code: 0 when nothing is wrong, 1 when something is odd, 2 when pods may not be captured or not
 start. docs/doctor.md has every finding.
@@ -40,7 +41,10 @@ export function register(program: Command): void {
     .description("Tell what is wrong on this node, or with one pod, and how to mend it")
     .argument("[pod]", "pod as namespace/name: tell why it is meshed, or not")
     .addOption(outputOption(["text", "wide", "json", "yaml"]))
-    .option("--bundle <file>", "also write a support bundle (.tar.gz) without secrets")
+    .option(
+      "--bundle <file>",
+      'also write a support bundle (.tar.gz) without secrets; "-" = stdout',
+    )
     .addHelpText("after", examples);
   addSettings(command as unknown as Command, "check");
   command.action((pod, values, command) =>
@@ -64,11 +68,12 @@ export function register(program: Command): void {
       const { output } = values;
       const wide = output === "wide" || output === "json" || output === "yaml";
       const facts = seen !== undefined && wide ? factsOf(seen) : undefined;
-      print(
-        output === "json" || output === "yaml"
-          ? formatData({ ...diagnosis, ...(facts === undefined ? {} : { facts }) }, output)
-          : textOf(diagnosis, styleOf(), facts),
-      );
+      const isToStdout = values.bundle === "-";
+      const told = output === "json" || output === "yaml"
+        ? formatData({ ...diagnosis, ...(facts === undefined ? {} : { facts }) }, output)
+        : textOf(diagnosis, isToStdout ? styleOf(false) : styleOf(), facts);
+      if (isToStdout) console.error(told.trimEnd());
+      else print(told);
       if (values.bundle !== undefined) {
         await writeBundle(values.bundle, diagnosis, seen!, about);
       }
@@ -165,6 +170,7 @@ async function writeBundle(
     ...(pod === undefined ? {} : { pod }),
     ...(metrics === undefined ? {} : { metrics }),
   });
+  if (path === "-") return await writeAll(bundle);
   try {
     // Never into what is there already: it may be a link that somebody else has put there.
     Deno.writeFileSync(path, bundle, { createNew: true, mode: 0o600 });
@@ -172,6 +178,13 @@ async function writeBundle(
     throw new Error(`Cannot write the bundle ${JSON.stringify(path)}: ${messageOf(error)}`);
   }
   console.error(`Bundle: ${path}, ${bundle.length} bytes`);
+}
+
+/** An image without tar has no `kubectl cp`, so the bundle can come out this way. */
+async function writeAll(bytes: Uint8Array): Promise<void> {
+  for (let written = 0; written < bytes.length;) {
+    written += await Deno.stdout.write(bytes.subarray(written));
+  }
 }
 
 async function metricsOf({ healthPort }: Settings): Promise<string | undefined> {

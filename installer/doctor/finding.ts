@@ -21,15 +21,29 @@ export interface Finding {
   readonly code?: FindingCode;
 }
 
+/** Longest text of a finding. */
+const longest = 2000;
+
+/** Returns a text on one line that does nothing to a terminal: much of it others have written. */
+export function plain(text: string): string {
+  return text.slice(0, longest).replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]+/gu, " ");
+}
+
 /** Returns a finding as the catalogue declares it. */
 export function found(code: FindingCode, text: string, fix?: string): Finding {
   const { subject, grade } = catalogue[code];
-  return { subject, grade, code, text, ...(fix === undefined ? {} : { fix }) };
+  return {
+    subject,
+    grade,
+    code,
+    text: plain(text),
+    ...(fix === undefined ? {} : { fix: plain(fix) }),
+  };
 }
 
 /** Returns a fact that is as it should be. */
 export function good(subject: string, text: string): Finding {
-  return { subject, grade: "ok", text };
+  return { subject, grade: "ok", text: plain(text) };
 }
 
 /** Returns what could not be looked at, and why. */
@@ -38,6 +52,6 @@ export function notSeen(subject: string, what: string, why: string): Finding {
     subject,
     grade: "unknown",
     code: "not-seen",
-    text: `${what} cannot be seen here: ${why}`,
+    text: plain(`${what} cannot be seen here: ${why}`),
   };
 }

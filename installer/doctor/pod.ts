@@ -7,7 +7,7 @@ import { messageOf } from "../../src/text/message_of.ts";
 import { quote } from "../../src/text/quote.ts";
 import { conclude, type Diagnosis } from "./diagnosis.ts";
 import type { Evidence } from "./evidence.ts";
-import { type Finding, found, good, notSeen } from "./finding.ts";
+import { type Finding, found, good, notSeen, plain } from "./finding.ts";
 import { driftText } from "../ledger/drift_text.ts";
 import type { Look } from "../ledger/look.ts";
 import { type EntrySeen, type Impossible, isImpossible } from "./seen.ts";
@@ -42,7 +42,11 @@ export function diagnosePod(seen: PodLifeSeen): Diagnosis {
   // A life is told from its beginning; only what was not looked at comes last.
   const told = findings.filter(({ grade }) => grade !== "unknown");
   const unknown = sorted.filter(({ grade }) => grade === "unknown");
-  return { verdict: `${namespace}/${name} ${end}`, exitCode, findings: [...told, ...unknown] };
+  return {
+    verdict: plain(`${namespace}/${name} ${end}`),
+    exitCode,
+    findings: [...told, ...unknown],
+  };
 }
 
 interface Life {

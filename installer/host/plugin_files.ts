@@ -131,9 +131,11 @@ export class PluginFiles {
   /** Whether programs of other versions are still there. */
   get hasReplaced(): boolean {
     const wanted = new Set(this.targets);
+    const isProgram = (path: string) =>
+      path.endsWith(`/${pluginType}`) || path.endsWith(previousOf(`/${pluginType}`));
     return this.#hasPrevious ||
       this.#filesBelow(`${this.places.binDir}/${libraryFolder}`)
-        .some((path) => path.includes(`/${pluginType}`) && !wanted.has(path));
+        .some((path) => isProgram(path) && !wanted.has(path));
   }
 
   get #hasPrevious(): boolean {

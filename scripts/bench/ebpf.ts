@@ -10,7 +10,7 @@ import { EbpfEngine } from "../../src/engine/ebpf/ebpf_engine.ts";
 import { readInstalled } from "../../src/engine/ebpf/installed.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import { NftablesEngine } from "../../src/engine/nftables/nftables_engine.ts";
-import { bpfMapById } from "../../src/linux/bpf.ts";
+import { bpfMapById } from "../../src/linux/bpf_maps.ts";
 import { LinuxError } from "../../src/linux/errno.ts";
 import { openForReading } from "../../src/linux/libc.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";

@@ -13,6 +13,7 @@ import {
   type PodObject,
 } from "../support/pods.ts";
 import { isCaptured, probe, redirected, untouched } from "../support/sandbox_probe.ts";
+import { fact } from "./support/facts.ts";
 import { versionOffset } from "../support/sleeping_program.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
@@ -34,6 +35,8 @@ const runtimes: readonly RuntimeVersion[] = [
   },
   { name: "Debian's containerd 1.6" },
 ];
+
+fact("containerd 2.1.9, runc 1.3.6, reference plugins 1.9.1; and Debian's of each");
 
 /** Users of the host that a pod with a user namespace of its own gets. */
 const firstUser = 725_942_272;

@@ -5,7 +5,9 @@
 import { deepEqual, match, ok } from "node:assert/strict";
 import { program } from "../../scripts/e2e/parts.ts";
 import { InstallerHost } from "../support/installer_host.ts";
+import { fact } from "./support/facts.ts";
 
+fact("Cilium 1.20.2's own keeper of its CNI configuration file");
 const keeper = await program("driver-cilium");
 const own = "05-cilium.conflist";
 

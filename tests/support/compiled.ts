@@ -1,6 +1,7 @@
 /** The compiled programs, for tests that play a container runtime or a node. */
 import { buildIfStale, root } from "../../scripts/build.ts";
 import { withPaths } from "../../src/shim/places.ts";
+import { shimBeforeAgent } from "./agent_way.ts";
 import { compiledShim } from "./shim.ts";
 
 let isBehindShim = false;
@@ -32,6 +33,16 @@ async function shimBefore(program: string): Promise<string> {
   await Deno.writeFile(temporary, shim, { mode: 0o755 });
   await Deno.rename(temporary, `${folder}/kuma-cni`);
   return `${folder}/kuma-cni`;
+}
+
+let program: Promise<string> | undefined;
+
+/**
+ * Returns what a runtime starts: the compiled plugin, or a shim that finds an agent in the run that
+ * `agent_calls_test.ts` makes of some files.
+ */
+export function pluginOfRuntime(): Promise<string> {
+  return program ??= compiledPlugin().then(shimBeforeAgent);
 }
 
 /**

@@ -10,7 +10,7 @@ export function containerId(): string {
 }
 
 /** A node's pods, which end with it. */
-export class TestNode implements AsyncDisposable {
+export class PodNode implements AsyncDisposable {
   readonly #groups = new CgroupTree(uniqueName("kuma-ledger-"));
   readonly #children: Deno.ChildProcess[] = [];
   readonly #namespaces: NamedNamespace[] = [];
@@ -72,7 +72,7 @@ async function endOf(child: Deno.ChildProcess): Promise<void> {
   await child.status;
 }
 
-/** One pod of a {@linkcode TestNode}. */
+/** One pod of a {@linkcode PodNode}. */
 export class RunningPod {
   readonly sandbox: string = containerId();
   readonly container: string = containerId();

@@ -1,5 +1,5 @@
 /** What a pod's programs have counted, for operators. */
-import { lookUpBpfMap } from "../../linux/bpf.ts";
+import { lookUpBpfMap } from "../../linux/bpf_maps.ts";
 import { openForReading } from "../../linux/libc.ts";
 import { readInstalled } from "./installed.ts";
 import type { EbpfCounters } from "./interface.ts";

@@ -3,14 +3,11 @@
  * are made, one at its network namespace does so with incoming ones. No packet is translated.
  */
 import {
-  attachedPrograms,
   attachToCgroup,
   bpfLinkInfo,
-  bpfProgramInfo,
   detachFromCgroup,
   detachLink,
   linkToNamespace,
-  loadBpfProgram,
   pinBpfObject,
   updateLink,
 } from "../../linux/bpf.ts";
@@ -22,20 +19,14 @@ import { type ApplyResult, type Difference, type Engine, EngineError } from "../
 import { NftablesEngine } from "../nftables/nftables_engine.ts";
 import { addPassthroughAddress, passthroughAddressDifferences } from "../passthrough_address.ts";
 import { ProgramTooLongError } from "./assembler.ts";
+import { load, type LoadedProgram, loadUnlessOptional, replaceAt, Undo } from "./attach.ts";
 import { cannot } from "./cannot.ts";
+import { compareAttached, comparePrograms } from "./compare.ts";
 import { findNamespaceLink, type InstalledPrograms, readInstalled } from "./installed.ts";
 import type { EbpfEngineOptions, InboundWay } from "./interface.ts";
 import { addressEntries, missingAddresses, namespaceOf, OpenMaps, writeAddresses } from "./maps.ts";
 import { linkPin, makePinFolder, pinnedLink, unpin } from "./pins.ts";
-import {
-  CGROUP_HOOKS,
-  type Hook,
-  inboundRuleset,
-  LOOKUP_HOOK,
-  OPTIONAL_HOOKS,
-  type PlannedProgram,
-  planPrograms,
-} from "./programs.ts";
+import { inboundRuleset, LOOKUP_HOOK, type PlannedProgram, planPrograms } from "./programs.ts";
 import { natChains } from "./rule_code.ts";
 
 export { cannot } from "./cannot.ts";
@@ -44,34 +35,6 @@ export { isBpfFileSystem, pinFolderOf, sweepPins, unpin } from "./pins.ts";
 export { probe } from "./probe.ts";
 
 const OWN_NAMESPACE = "/proc/thread-self/ns/net";
-
-/** Steps that are taken back, the last first, unless all of them succeeded. */
-class Undo implements Disposable {
-  readonly #steps: (() => void)[] = [];
-
-  add(step: () => void): void {
-    this.#steps.push(step);
-  }
-
-  /** Everything succeeded. */
-  forget(): void {
-    this.#steps.length = 0;
-  }
-
-  [Symbol.dispose](): void {
-    for (const step of this.#steps.reverse()) {
-      try {
-        step();
-      } catch { /* What went wrong before says more. */ }
-    }
-  }
-}
-
-/** A program that the kernel has taken. */
-interface LoadedProgram {
-  readonly hook: Hook;
-  readonly program: FileDescriptor;
-}
 
 /**
  * Redirects a pod's traffic by eBPF programs. Needs `--allow-ffi`, `--allow-read`, `CAP_BPF`,
@@ -110,7 +73,7 @@ export class EbpfEngine implements Engine {
       using installed = readInstalled(cgroup, namespace);
       const lookedUp = installed.at(LOOKUP_HOOK).length > 0 ||
         !hasNftablesRules() && this.options.inbound !== "nftables";
-      const differences = compare(
+      const differences = comparePrograms(
         installed,
         planPrograms(ruleset, lookedUp ? "sk_lookup" : "nftables"),
       );
@@ -146,8 +109,9 @@ export class EbpfEngine implements Engine {
 
   #apply(ruleset: Ruleset, way: InboundWay, notes: string[]): ApplyResult {
     const plan = planPrograms(ruleset, way);
-    using undo = new Undo();
     using open = new DisposableStack();
+    // Declared later, so that it is done earlier, with all that it needs still open.
+    using undo = new Undo();
     const cgroup = open.use(openForReading(this.options.cgroup));
     const namespace = open.use(openForReading(OWN_NAMESPACE));
     const inode = namespaceInode();
@@ -170,13 +134,15 @@ export class EbpfEngine implements Engine {
     const lookup = plan.lookup && open.use(loadLookup(plan.lookup, maps));
 
     if (lookup !== undefined) this.#attachLookup(namespace, lookup, before, inode, undo, open);
-    else if (way === "nftables") installInboundRules(ruleset, undo);
     for (const { hook, program } of loaded) replaceAt(cgroup, hook, program, before, undo);
     for (const { hook, program } of before.all) {
       if (hook === LOOKUP_HOOK || loaded.some((one) => one.hook === hook)) continue;
       detachFromCgroup(cgroup, program, hook.attachType);
       undo.add(() => attachToCgroup(cgroup, program, hook.attachType));
     }
+
+    // The last step, since the rules that were there before cannot be put back.
+    if (way === "nftables") installInboundRules(ruleset, undo);
 
     const differences = [
       ...compareAttached(cgroup, loaded),
@@ -291,61 +257,8 @@ function usableMaps(before: InstalledPrograms, inode: number): OpenMaps | undefi
   return undefined;
 }
 
-function load({ hook, program }: PlannedProgram, maps: OpenMaps): FileDescriptor {
-  return loadBpfProgram({ ...hook, instructions: program.assemble(maps.descriptors) });
-}
-
-function loadUnlessOptional(
-  planned: PlannedProgram,
-  maps: OpenMaps,
-  notes: string[],
-): FileDescriptor | undefined {
-  try {
-    return load(planned, maps);
-  } catch (error) {
-    if (!(error instanceof LinuxError) || !OPTIONAL_HOOKS.has(planned.hook)) throw error;
-    notes.push(`Processes see the sidecar as their peer: ${error.message}`);
-    return undefined;
-  }
-}
-
 function loadLookup(planned: PlannedProgram, maps: OpenMaps): FileDescriptor {
   return aboutInbound(() => load(planned, maps));
-}
-
-/** Attaches a program in the place of the one that was there. */
-function replaceAt(
-  cgroup: FileDescriptor,
-  hook: Hook,
-  program: FileDescriptor,
-  before: InstalledPrograms,
-  undo: Undo,
-): void {
-  const [old, ...more] = before.at(hook);
-  if (old === undefined) {
-    attachToCgroup(cgroup, program, hook.attachType);
-    undo.add(() => detachFromCgroup(cgroup, program, hook.attachType));
-  } else {
-    replaceOrBoth(cgroup, hook, program, old.program);
-    undo.add(() => replaceOrBoth(cgroup, hook, old.program, program));
-  }
-  for (const { program } of more) detachFromCgroup(cgroup, program, hook.attachType);
-}
-
-/** Linux before 5.6 cannot replace: for a moment both are there then, of which the first decides. */
-function replaceOrBoth(
-  cgroup: FileDescriptor,
-  hook: Hook,
-  program: FileDescriptor,
-  old: FileDescriptor,
-): void {
-  try {
-    attachToCgroup(cgroup, program, hook.attachType, old);
-  } catch (error) {
-    if (!(error instanceof LinuxError) || error.code !== "EINVAL") throw error;
-    attachToCgroup(cgroup, program, hook.attachType);
-    detachFromCgroup(cgroup, old, hook.attachType);
-  }
 }
 
 function installInboundRules(ruleset: Ruleset, undo: Undo): void {
@@ -368,57 +281,6 @@ function withNftables<T>(work: (nftables: NftablesEngine) => T, otherwise: T): T
     if (cause instanceof LinuxError && cause.errno === EPROTONOSUPPORT) return otherwise;
     throw error;
   }
-}
-
-/** Asks the kernel which programs of ours are attached now. */
-function compareAttached(
-  target: FileDescriptor,
-  loaded: readonly LoadedProgram[],
-): Difference[] {
-  return loaded.flatMap(({ hook, program }): Difference[] => {
-    const { id } = bpfProgramInfo(program);
-    const ids = attachedPrograms(target, hook.attachType);
-    if (ids.includes(id)) return [];
-    const object = `BPF program ${hook.name}`;
-    return [{ kind: "missing", object, expected: `${id}`, actual: ids.join(", ") }];
-  });
-}
-
-/** Compares the instructions: those of the ruleset are loaded, attached nowhere, for their tags. */
-function compare(
-  installed: InstalledPrograms,
-  plan: ReturnType<typeof planPrograms>,
-): Difference[] {
-  const planned = [...plan.cgroup, ...plan.lookup === undefined ? [] : [plan.lookup]];
-  const differences: Difference[] = [];
-  if (planned.length > 0) {
-    using maps = OpenMaps.create();
-    for (const one of planned) {
-      using program = loadUnlessOptional(one, maps, []) ?? { [Symbol.dispose]() {} };
-      if (program instanceof FileDescriptor) {
-        differences.push(...compareOne(installed, one.hook, bpfProgramInfo(program).tag));
-      }
-    }
-  }
-  for (const { hook, info } of installed.all) {
-    if (planned.some((one) => one.hook === hook)) continue;
-    differences.push({ kind: "unexpected", object: `BPF program ${hook.name}`, actual: info.tag });
-  }
-  return differences;
-}
-
-function compareOne(installed: InstalledPrograms, hook: Hook, tag: string): Difference[] {
-  const object = `BPF program ${hook.name}`;
-  const [first, ...more] = installed.at(hook);
-  if (first === undefined) return [{ kind: "missing", object, expected: tag }];
-  const others = more.map(({ info }): Difference => ({
-    kind: "unexpected",
-    object: `second ${object}`,
-    actual: info.tag,
-  }));
-  return first.info.tag === tag
-    ? others
-    : [{ kind: "changed", object, expected: tag, actual: first.info.tag }, ...others];
 }
 
 /** Turns errors of the kernel into errors of the engine, with the fix where it is known. */
@@ -444,6 +306,3 @@ function remedy(error: unknown): string {
   return "; the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN are needed, and a program " +
     "at a parent of the pod's cgroup must allow others below";
 }
-
-/** Names of all programs that this engine can attach to a cgroup. */
-export const PROGRAM_NAMES: readonly string[] = Object.values(CGROUP_HOOKS).map(({ name }) => name);

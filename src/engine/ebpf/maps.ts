@@ -9,7 +9,7 @@ import {
   loadBtf,
   lookUpBpfMap,
   updateBpfMap,
-} from "../../linux/bpf.ts";
+} from "../../linux/bpf_maps.ts";
 import type { FileDescriptor } from "../../linux/libc.ts";
 import { addressBytes } from "../../ip/address.ts";
 import {

@@ -1,0 +1,59 @@
+/** Compares what the kernel has with what should be there. */
+import { attachedPrograms, bpfProgramInfo } from "../../linux/bpf.ts";
+import { FileDescriptor } from "../../linux/libc.ts";
+import type { Difference } from "../engine.ts";
+import { type LoadedProgram, loadUnlessOptional } from "./attach.ts";
+import type { InstalledPrograms } from "./installed.ts";
+import { OpenMaps } from "./maps.ts";
+import type { Hook, ProgramPlan } from "./programs.ts";
+
+/** Asks the kernel which programs of ours are attached now. */
+export function compareAttached(
+  target: FileDescriptor,
+  loaded: readonly LoadedProgram[],
+): Difference[] {
+  return loaded.flatMap(({ hook, program }): Difference[] => {
+    const { id } = bpfProgramInfo(program);
+    const ids = attachedPrograms(target, hook.attachType);
+    if (ids.includes(id)) return [];
+    const object = `BPF program ${hook.name}`;
+    return [{ kind: "missing", object, expected: `${id}`, actual: ids.join(", ") }];
+  });
+}
+
+/** Compares the instructions: those of the ruleset are loaded, attached nowhere, for their tags. */
+export function comparePrograms(
+  installed: InstalledPrograms,
+  plan: ProgramPlan,
+): Difference[] {
+  const planned = [...plan.cgroup, ...plan.lookup === undefined ? [] : [plan.lookup]];
+  const differences: Difference[] = [];
+  if (planned.length > 0) {
+    using maps = OpenMaps.create();
+    for (const one of planned) {
+      using program = loadUnlessOptional(one, maps, []) ?? { [Symbol.dispose]() {} };
+      if (program instanceof FileDescriptor) {
+        differences.push(...compareOne(installed, one.hook, bpfProgramInfo(program).tag));
+      }
+    }
+  }
+  for (const { hook, info } of installed.all) {
+    if (planned.some((one) => one.hook === hook)) continue;
+    differences.push({ kind: "unexpected", object: `BPF program ${hook.name}`, actual: info.tag });
+  }
+  return differences;
+}
+
+function compareOne(installed: InstalledPrograms, hook: Hook, tag: string): Difference[] {
+  const object = `BPF program ${hook.name}`;
+  const [first, ...more] = installed.at(hook);
+  if (first === undefined) return [{ kind: "missing", object, expected: tag }];
+  const others = more.map(({ info }): Difference => ({
+    kind: "unexpected",
+    object: `second ${object}`,
+    actual: info.tag,
+  }));
+  return first.info.tag === tag
+    ? others
+    : [{ kind: "changed", object, expected: tag, actual: first.info.tag }, ...others];
+}

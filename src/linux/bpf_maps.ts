@@ -1,0 +1,94 @@
+/** Maps of the kernel's BPF machine. Needs what `bpf.ts` needs. */
+import { Attributes, bpf, Command, infoOf, making, nameIn } from "./bpf_call.ts";
+import { LinuxError } from "./errno.ts";
+import { FileDescriptor } from "./libc.ts";
+
+/** A map to be made. */
+export interface BpfMapDefinition {
+  readonly name: string;
+  readonly type: number;
+  readonly keyBytes: number;
+  readonly valueBytes: number;
+  readonly entries: number;
+  readonly flags?: number;
+  /** Types of key and value, which storage of sockets must have: a loaded description of both. */
+  readonly types?: { readonly btf: FileDescriptor; readonly key: number; readonly value: number };
+}
+
+/**
+ * Makes a map.
+ *
+ * @throws {LinuxError} when the kernel refuses, for example a type that it does not know.
+ */
+export function createBpfMap(map: BpfMapDefinition): FileDescriptor {
+  const attributes = new Attributes().u32(0, map.type).u32(4, map.keyBytes).u32(8, map.valueBytes)
+    .u32(12, map.entries).u32(16, map.flags ?? 0).name(28, map.name);
+  if (map.types !== undefined) {
+    attributes.u32(48, map.types.btf.number).u32(52, map.types.key).u32(56, map.types.value);
+  }
+  return making(`Cannot make the BPF map "${map.name}"`, Command.mapCreate, attributes);
+}
+
+/** Loads descriptions of types (BTF). */
+export function loadBtf(bytes: Uint8Array<ArrayBuffer>): FileDescriptor {
+  const attributes = new Attributes().pointer(0, bytes).u32(16, bytes.length);
+  return making("Cannot load the types of BPF maps", Command.btfLoad, attributes);
+}
+
+/** Tells the name of a map. */
+export function bpfMapInfo(map: FileDescriptor): { readonly id: number; readonly name: string } {
+  const view = infoOf("BPF map", map);
+  return { id: view.getUint32(4, true), name: nameIn(view, 24) };
+}
+
+/** Opens a map by its number. */
+export function bpfMapById(id: number): FileDescriptor {
+  const attributes = new Attributes().u32(0, id);
+  return new FileDescriptor(bpf(`Cannot open BPF map ${id}`, Command.mapById, attributes));
+}
+
+/** Writes an entry of a map. */
+export function updateBpfMap(
+  map: FileDescriptor,
+  key: Uint8Array<ArrayBuffer>,
+  value: Uint8Array<ArrayBuffer>,
+): void {
+  bpf(
+    "Cannot write an entry of a BPF map",
+    Command.mapUpdate,
+    new Attributes().u32(0, map.number).pointer(8, key).pointer(16, value),
+  );
+}
+
+/** Reads an entry of a map. */
+export function lookUpBpfMap(
+  map: FileDescriptor,
+  key: Uint8Array<ArrayBuffer>,
+  valueBytes: number,
+): Uint8Array<ArrayBuffer> {
+  const value = new Uint8Array(valueBytes);
+  bpf(
+    "Cannot read an entry of a BPF map",
+    Command.mapLookup,
+    new Attributes().u32(0, map.number).pointer(8, key).pointer(16, value),
+  );
+  return value;
+}
+
+/** Lists the keys of a map. */
+export function bpfMapKeys(map: FileDescriptor, keyBytes: number): Uint8Array<ArrayBuffer>[] {
+  const keys: Uint8Array<ArrayBuffer>[] = [];
+  for (;;) {
+    const next = new Uint8Array(keyBytes);
+    const attributes = new Attributes().u32(0, map.number).pointer(16, next);
+    const last = keys.at(-1);
+    if (last !== undefined) attributes.pointer(8, last);
+    try {
+      bpf("Cannot list the keys of a BPF map", Command.mapNextKey, attributes);
+    } catch (error) {
+      if (error instanceof LinuxError && error.code === "ENOENT") return keys;
+      throw error;
+    }
+    keys.push(next);
+  }
+}
