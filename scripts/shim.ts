@@ -52,11 +52,9 @@ const flags = [
 /** Which compiler to try, in this order. */
 function compilers(architecture: ShimArchitecture): (readonly string[])[] {
   const named = Deno.env.get("CC");
-  if (named) return [named.split(" ").filter((word) => word !== "")];
-  if (architecture === Deno.build.arch) return [["cc"], ["gcc"], ["clang"]];
-  const triple = `${architecture}-linux-gnu`;
-  // Clang compiles for all, if it has a linker that does.
-  return [[`${triple}-gcc`], ["clang", `--target=${triple}`, "-fuse-ld=lld"]];
+  const first = named ? [named.split(" ").filter((word) => word !== "")] : [];
+  if (architecture !== Deno.build.arch) return [...first, [`${architecture}-linux-gnu-gcc`]];
+  return named ? first : [["cc"], ["gcc"], ["clang"]];
 }
 
 /**
@@ -82,6 +80,13 @@ export async function compileShim(
     }
     if (result !== "done") throw new BuildError(`Cannot compile the shim: ${program}: ${result}`);
     const shim = await Deno.readFile(output);
+    const { machine } = readElfHeader(readerOf(shim));
+    if (machine !== architecture) {
+      // CC may be about the machine's own architecture while several are built.
+      tried.push(`${program} makes programs for ${machine}`);
+      await Deno.remove(output);
+      continue;
+    }
     declareReadOnly(shim);
     await Deno.writeFile(output, shim);
     if (shim.length > shimSizeLimit) {

@@ -83,6 +83,8 @@ Deno.test("the plugin's log lines appear on the agent's stderr, its pod comes fr
   const added = await stage.call("ADD", stage.meshed);
   assert.equal(added.code, 0, added.stdout);
   assert.ok(stage.takeRules(), "the pod must have its rules");
+  // The agent answers first, and then writes the lines of a call that it has done itself.
+  await node.until("the call is told of", () => /kuma-cni\tPod's traffic/.test(node.log));
   const lines = node.log.split("\n").map((line) => line.split("\t"));
   const line = lines.find(([, , name, message]) =>
     name === "kuma-cni" && message === "Pod's traffic is redirected to its sidecar"
@@ -94,7 +96,6 @@ Deno.test("the plugin's log lines appear on the agent's stderr, its pod comes fr
   const skipped = await stage.call("ADD", stage.plain);
   assert.equal(skipped.code, 0, skipped.stdout);
   assert.equal(stage.takeRules(), false);
-  // The agent answers first, and then writes the lines of a call that it has done itself.
   await node.until("the call is told of", () => /kuma-cni\tPod is skipped/.test(node.log));
   assert.deepEqual(
     api.requests.filter(({ verb }) => verb === "get").map(({ target }) => target),

@@ -83,3 +83,17 @@ Deno.test("each call's report is in the ledger, with or without the agent, until
   for (const sandbox of [first, second, third]) await call("DEL", meshed, sandbox);
   assert.deepEqual(entries(), []);
 });
+
+Deno.test("a pod that started before the plugin is repaired while it waits, a serving one is not", async () => {
+  await compiledPlugin();
+  await compiledInstaller();
+  const script = new URL("support/early_race.ts", import.meta.url).pathname;
+  // The proof wants to see the node's first process: here it is the script.
+  const { code, stdout, stderr } = await new Deno.Command("unshare", {
+    args: ["--pid", "--fork", "--kill-child", "--mount-proc", Deno.execPath()]
+      .concat(["run", "--allow-all", "--no-check", script]),
+  }).output();
+  const [told, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assert.equal(code, 0, errors);
+  assert.match(told!, /Repaired \d+ ms after kubelet's report/);
+});

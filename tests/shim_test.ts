@@ -412,6 +412,16 @@ Deno.test("without a compiler the build says so and goes on", async () => {
     const said: string[] = [];
     equal(await compileShim(Deno.build.arch, "/not/there/shim", (line) => said.push(line)), false);
     match(said.join(), /No C compiler for .* \(\/not\/there\/cc; CC names another\)/);
+    if (Deno.build.arch !== "x86_64") return;
+    // A compiler of the machine's own is none for another architecture.
+    Deno.env.set("CC", "gcc");
+    const output = await Deno.makeTempFile({ prefix: "kuma-shim-" });
+    try {
+      ok(await compileShim("aarch64", output, () => {}));
+      equal((await Deno.readFile(output))[18], 183, "e_machine of AArch64");
+    } finally {
+      await Deno.remove(output);
+    }
   } finally {
     if (before === undefined) Deno.env.delete("CC");
     else Deno.env.set("CC", before);

@@ -3,7 +3,13 @@ import { attachToCgroup, detachFromCgroup, loadBpfProgram } from "../../src/linu
 import { checked, openForReading } from "../../src/linux/libc.ts";
 import { Assembler } from "../../src/engine/ebpf/assembler.ts";
 
-const CONNECT4 = { name: "foreign_connect", type: 18, attachType: 10 };
+const PLACES = {
+  connect4: { name: "foreign_connect", type: 18, attachType: 10 },
+  getsockopt: { name: "foreign_getsock", type: 25, attachType: 21 },
+};
+
+/** Where it is attached. */
+export type ForeignPlace = keyof typeof PLACES;
 const BPF_PROG_ATTACH = 8;
 const ATTRIBUTE_BYTES = 128;
 
@@ -13,6 +19,7 @@ const libc = Deno.dlopen("libc.so.6", {
 
 function attach(
   path: string,
+  place: ForeignPlace,
   how: (
     cgroup: ReturnType<typeof openForReading>,
     program: ReturnType<typeof loadBpfProgram>,
@@ -21,27 +28,29 @@ function attach(
   using stack = new DisposableStack();
   const cgroup = stack.use(openForReading(path));
   const instructions = new Assembler().exit(1).assemble(new Map());
-  const program = stack.use(loadBpfProgram({ ...CONNECT4, instructions }));
+  const program = stack.use(loadBpfProgram({ ...PLACES[place], instructions }));
   how(cgroup, program);
   const kept = stack.move();
   return {
     [Symbol.dispose]() {
-      detachFromCgroup(cgroup, program, CONNECT4.attachType);
+      detachFromCgroup(cgroup, program, PLACES[place].attachType);
       kept.dispose();
     },
   };
 }
 
 /** Attaches one that allows others. */
-export function attachBeside(path: string): Disposable {
-  return attach(path, (cgroup, program) => attachToCgroup(cgroup, program, CONNECT4.attachType));
+export function attachBeside(path: string, place: ForeignPlace): Disposable {
+  const { attachType } = PLACES[place];
+  return attach(path, place, (cgroup, program) => attachToCgroup(cgroup, program, attachType));
 }
 
 /** Attaches one that allows none below. */
-export function attachAlone(path: string): Disposable {
-  return attach(path, (cgroup, program) => {
+export function attachAlone(path: string, place: ForeignPlace): Disposable {
+  return attach(path, place, (cgroup, program) => {
     const attributes = new Uint8Array(ATTRIBUTE_BYTES);
-    new Uint32Array(attributes.buffer).set([cgroup.number, program.number, CONNECT4.attachType]);
+    const words = [cgroup.number, program.number, PLACES[place].attachType];
+    new Uint32Array(attributes.buffer).set(words);
     const number = Deno.build.arch === "x86_64" ? 321n : 280n;
     checked(
       "Cannot attach a program alone",

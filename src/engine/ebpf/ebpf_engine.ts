@@ -109,8 +109,9 @@ export class EbpfEngine implements Engine {
 
   #apply(ruleset: Ruleset, way: InboundWay, notes: string[]): ApplyResult {
     const plan = planPrograms(ruleset, way);
-    using undo = new Undo();
     using open = new DisposableStack();
+    // Declared later, so that it is done earlier, with all that it needs still open.
+    using undo = new Undo();
     const cgroup = open.use(openForReading(this.options.cgroup));
     const namespace = open.use(openForReading(OWN_NAMESPACE));
     const inode = namespaceInode();
@@ -133,13 +134,15 @@ export class EbpfEngine implements Engine {
     const lookup = plan.lookup && open.use(loadLookup(plan.lookup, maps));
 
     if (lookup !== undefined) this.#attachLookup(namespace, lookup, before, inode, undo, open);
-    else if (way === "nftables") installInboundRules(ruleset, undo);
     for (const { hook, program } of loaded) replaceAt(cgroup, hook, program, before, undo);
     for (const { hook, program } of before.all) {
       if (hook === LOOKUP_HOOK || loaded.some((one) => one.hook === hook)) continue;
       detachFromCgroup(cgroup, program, hook.attachType);
       undo.add(() => attachToCgroup(cgroup, program, hook.attachType));
     }
+
+    // The last step, since the rules that were there before cannot be put back.
+    if (way === "nftables") installInboundRules(ruleset, undo);
 
     const differences = [
       ...compareAttached(cgroup, loaded),
