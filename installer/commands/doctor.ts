@@ -13,6 +13,7 @@ import { sha256 } from "../host/journal.ts";
 import { observe, type Observed } from "../host/observe.ts";
 import { Operations } from "../host/operations.ts";
 import { PluginFiles } from "../host/plugin_files.ts";
+import { pluginPlacesOf } from "../host/plugin_plan.ts";
 import { plan } from "../plan/plan.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
@@ -90,8 +91,11 @@ function referenceOf(text: string): { readonly namespace: string; readonly name:
   return { namespace: namespace ?? "default", name };
 }
 
-/** Milliseconds for comparing the program, which is large and may lie on a slow disk. */
-const hashPatience = 1000;
+/**
+ * Milliseconds for comparing the program: 93 MB, twice, on a node that has other work. Half of that
+ * takes more than a second there, and then a sound program was called wrong.
+ */
+const hashPatience = 3000;
 
 class BoundedPluginFiles extends PluginFiles {
   override async inspect(): ReturnType<PluginFiles["inspect"]> {
@@ -100,11 +104,8 @@ class BoundedPluginFiles extends PluginFiles {
 }
 
 async function lookAtHost(operations: Operations, settings: Settings): Promise<Observed> {
-  const files = new BoundedPluginFiles(operations, {
-    sourceDir: sourceDirOf(settings),
-    binDir: settings.mountedBinDir,
-    hostBinDir: pathsOf(settings).hostBinDir,
-  });
+  const places = pluginPlacesOf(settings, sourceDirOf(settings));
+  const files = new BoundedPluginFiles(operations, places);
   return await observe(operations, settings, files);
 }
 
