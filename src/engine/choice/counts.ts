@@ -1,5 +1,7 @@
 /** How much of a pod's traffic was redirected, whatever engine has counted it. */
 import type { RedirectConfig } from "../../redirect/config.ts";
+import { LinuxError } from "../../linux/errno.ts";
+import { EngineError } from "../engine.ts";
 import { IptablesEngine } from "../iptables/iptables_engine.ts";
 import { readRedirects } from "../nftables/counters.ts";
 import { type RedirectCounts, sumOfRedirects } from "../redirect_counts.ts";
@@ -10,12 +12,25 @@ import type { EbpfForPod } from "./ebpf.ts";
  *
  * @param counter what has installed the pod's rules
  * @param config what the rules were made from
- * @returns nothing where nothing counts: rules of an earlier version, or a kernel without counters
- * @throws {EngineError} when a tool of iptables fails
- * @throws {LinuxError} when the kernel refuses
+ * @returns nothing where nothing counts, as rules of an earlier version or on a kernel without
+ * counters, and where the numbers cannot be read, which says nothing about the rules
  */
 export function readRedirectCounts(
-  counter: "nftables" | "iptables" | EbpfForPod,
+  counter: Counter,
+  config: RedirectConfig,
+): RedirectCounts | undefined {
+  try {
+    return countsOf(counter, config);
+  } catch (error) {
+    if (error instanceof LinuxError || error instanceof EngineError) return undefined;
+    throw error;
+  }
+}
+
+type Counter = "nftables" | "iptables" | EbpfForPod;
+
+function countsOf(
+  counter: Counter,
   { inbound, outbound, dns }: RedirectConfig,
 ): RedirectCounts | undefined {
   const redirects = counter === "iptables" ? new IptablesEngine().readRedirects() : readRedirects();
