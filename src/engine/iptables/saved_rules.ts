@@ -49,8 +49,8 @@ export function parseSavedRules(text: string): SavedTables {
       if (chain === undefined) {
         throw new SyntaxError(`Cannot understand a line of the saved rules: "${line}"`);
       }
+      if (packets !== undefined) (chain.packets ??= [])[chain.rules.length] = Number(packets);
       chain.rules.push(rule ?? "");
-      if (packets !== undefined) (chain.packets ??= []).push(Number(packets));
     }
   }
   return tables;
