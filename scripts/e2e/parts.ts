@@ -24,7 +24,7 @@ const drivers = new URL("../../tests/e2e/drivers/", import.meta.url).pathname;
 export interface Part {
   readonly version: string;
   readonly recipe: Recipe;
-  /** A minute's note for people, for example how long it builds. */
+  /** How long it takes, when that is long. */
   readonly note?: string;
 }
 

@@ -37,6 +37,7 @@ export async function makeInitramfs(root: string, kernel: Kernel, work: string):
   // Where the kernel asks for modules.
   await Deno.symlink("/bin/busybox", `${tree}/sbin/modprobe`);
   await copyProgram(Deno.execPath(), `${tree}/bin/deno`, tree);
+  await copyProgram("/bin/bash", `${tree}/bin/bash`, tree);
   for (const name of tests) await bundle(root, `tests/${name}.ts`, `${tree}/tests/${name}.js`);
   for (const path of support) await bundle(root, path, `${tree}/${path}`);
   await run("cp", ["-r", `${root}tests/vectors`, tree]);

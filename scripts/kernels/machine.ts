@@ -29,7 +29,7 @@ export async function runMachine(image: string, initramfs: string): Promise<Mach
       ...["-smp", "2", "-m", "2G", "-nodefaults", "-no-reboot", "-display", "none"],
       ...["-serial", "stdio", "-nic", "none"],
       ...["-kernel", image, "-initrd", initramfs],
-      ...["-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on edd=off"],
+      ...["-append", "console=ttyS0 panic=-1 edd=off"],
     ],
     stdin: "null",
     stdout: "piped",

@@ -2,6 +2,7 @@
  * The whole of it in Kubernetes clusters of today: what the manifests and the chart make, pods as the
  * injector writes them with real Envoys as sidecars, and what nodes go through.
  */
+import "../support/load_libc.ts";
 import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
 import { compiledInstaller, compiledPlugin } from "../support/compiled.ts";
 import { parts } from "../../scripts/e2e/parts.ts";
@@ -264,6 +265,11 @@ async function lifeOfANode(t: Deno.TestContext, stage: Stage): Promise<void> {
     }
     fact(`API server away for ${seconds(performance.now() - begin)}`);
     await cluster.startApiServer();
+    // The node was taken for lost; the scheduler goes by its taint, for as long as that stands.
+    await cluster.until("the node is believed in again", async () => {
+      const args = ["get", "node", node.machine.name, "-o=jsonpath={.spec.taints}"];
+      return (await cluster.kubectl(...args)).trim() === "";
+    }, 180_000);
     for (const name of names) equal(await stage.isCaptured(name), true, name);
     await assertNewPodIsCaptured();
   });

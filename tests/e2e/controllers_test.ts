@@ -2,6 +2,7 @@
  * The chart by the real Helm with the controllers of our own, in clusters of today: a node that comes
  * while its agent is late, attachments, and the way back.
  */
+import "../support/load_libc.ts";
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { attachmentDefinition } from "../support/controller_bed.ts";
 import { compiledInstaller, compiledPlugin } from "../support/compiled.ts";
@@ -77,7 +78,9 @@ async function byHelm(t: Deno.TestContext, version: KubernetesVersion): Promise<
       equal(pod.spec.nodeName, undefined, "The pod was let onto a node without the plugin");
       await pause(1000);
     }
-    fact(`Kubernetes ${version}: new node tainted ${seconds(tainted)} after its machine's start`);
+    fact(
+      `Kubernetes ${version}: new node tainted ${seconds(tainted)} after its kubelet was started`,
+    );
   });
   await t.step("the pinned pod ends captured, as soon as the agent is ready", async () => {
     await cluster.until(
