@@ -16,7 +16,6 @@ import { PluginFiles } from "../host/plugin_files.ts";
 import { pluginPlacesOf } from "../host/plugin_plan.ts";
 import { plan } from "../plan/plan.ts";
 import type { Settings } from "../settings/declarations.ts";
-import { pathsOf } from "../settings/paths.ts";
 import { addSettings, sourceDirOf } from "./command_settings.ts";
 import { doctorSettingsOf } from "./doctor_settings.ts";
 import { findingsText } from "./findings.ts";
@@ -92,8 +91,8 @@ function referenceOf(text: string): { readonly namespace: string; readonly name:
 }
 
 /**
- * Milliseconds for comparing the program: 93 MB, twice, on a node that has other work. Half of that
- * takes more than a second there, and then a sound program was called wrong.
+ * Milliseconds for comparing the program, which is large and may lie on a slow disk: on a busy node it
+ * took more than a second, and a sound program was called wrong.
  */
 const hashPatience = 3000;
 
