@@ -129,15 +129,19 @@ Deno.test("A configuration has one name, whatever the order of its keys", () => 
 Deno.test("The table has a row for each pod, and a line for each that needs a look", () => {
   const meshed = pod("a", true);
   const text = podsText(
-    rows({ pods: [meshed, pod("bb", false), pod("c", true)], entries: [entryOf(meshed)] }),
+    rows({
+      pods: [meshed, pod("bb", false), pod("c", true)],
+      entries: [entryOf(meshed)],
+      look: () => ({ kind: "equal", counts: { outbound: 12, inbound: 3, dns: 0 } }),
+    }),
     false,
     styleOf(false),
   );
   const lines = text.split("\n");
-  equal(lines[0], "POD      MESHED   ENGINE    RULES         AGE");
-  equal(lines[1], "demo/a   yes      nftables  as installed  60m");
-  equal(lines[2], "demo/bb  no       -         -             60m");
-  equal(lines[3], "demo/c   unknown  -         -             60m");
+  equal(lines[0], "POD      MESHED   ENGINE    RULES         REDIRECTED           AGE");
+  equal(lines[1], "demo/a   yes      nftables  as installed  out 12, in 3, dns 0  60m");
+  equal(lines[2], "demo/bb  no       -         -             -                    60m");
+  equal(lines[3], "demo/c   unknown  -         -             -                    60m");
   match(lines[5]!, /^demo\/a: its annotations or this node/);
   match(lines[6]!, /^demo\/c: it should be meshed/);
   match(podText(one({ pods: [meshed], entries: [entryOf(meshed)] })), /^Pod demo\/a\n {2}meshed /);

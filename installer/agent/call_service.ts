@@ -1,6 +1,8 @@
 /** Puts the server of the shim's calls together with what it needs of the running agent. */
 import type { ReceivedFinish } from "../../src/agent/messages.ts";
 import { missingCapabilities } from "../../src/linux/capabilities.ts";
+import type { LostNamespaceError } from "../../src/linux/network_namespace.ts";
+import type { Logger } from "../../src/log/log.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import type { ServiceContext } from "../loop/service.ts";
 import type { AgentMetrics } from "./agent_metrics.ts";
@@ -46,11 +48,14 @@ export function callServerOf(
           metrics.shimCalls.increment({ served: "plugin", reason });
           log.debug("Call is left to the plugin", { reason, error: messageOf(error) });
         },
-        lost: (error) => {
-          log.error("Cannot go on in a foreign network namespace", { reason: messageOf(error) });
-          Deno.exit(exitCodeWhenLost);
-        },
+        lost: (error) => endWhenLost(log, error),
       }),
     { failed },
   );
+}
+
+/** Ends the program, whose thread is in a pod's namespace for good. */
+export function endWhenLost(log: Logger, error: LostNamespaceError): never {
+  log.error("Cannot go on in a foreign network namespace", { reason: messageOf(error) });
+  Deno.exit(exitCodeWhenLost);
 }

@@ -3,6 +3,7 @@
  * tests with the agent's own code.
  */
 import { withPaths } from "../../src/shim/places.ts";
+import type { AgentFault } from "./agent_faults.ts";
 import { compiledShim } from "./shim.ts";
 
 /** Variable that has the calls of a whole test process done by an agent. */
@@ -26,11 +27,11 @@ export async function shimBeforeAgent(plugin: string): Promise<string> {
 /** A process of its own, since tests also call plugins synchronously. */
 export async function startPlayedAgent(
   socket: string,
-  ...more: string[]
+  fault?: AgentFault,
 ): Promise<Deno.ChildProcess> {
   const program = new URL("played_agent.ts", import.meta.url).pathname;
   const agent = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", program, socket, ...more],
+    args: ["run", "-A", "--no-check", program, socket, ...(fault === undefined ? [] : [fault])],
     stdin: "null",
     stdout: "null",
     stderr: "inherit",

@@ -3,16 +3,18 @@
  * server that the call's own configuration names, and writes the log where the plugin would. At its
  * end it says how many calls it has served.
  */
+import { endWhenLost } from "../../installer/agent/call_service.ts";
 import { CallServer } from "../../installer/agent/call_server.ts";
 import { CompiledRules } from "../../installer/agent/compiled_rules.ts";
 import { serveCall } from "../../installer/agent/served_call.ts";
-import { libc } from "../../src/linux/libc.ts";
 import { isRecord } from "../../src/json/record.ts";
 import { appendToLogFile, stateFolderOf } from "../../src/log/file.ts";
+import { formatRecord, Logger } from "../../src/log/log.ts";
 import { ApiPodSource } from "../../src/pod/api_source.ts";
 import type { ShimRequest } from "../../src/shim/words.ts";
+import { prepareFault } from "./agent_faults.ts";
 
-const [socket, killAt] = Deno.args;
+const [socket, fault] = Deno.args;
 if (socket === undefined) throw new Error("The socket's path is missing");
 
 /** The paths of a configuration that may be anything. */
@@ -35,25 +37,12 @@ function pathsOf({ input }: ShimRequest): { kubeconfig?: string; agentSocket?: s
   }
 }
 
-/** Kills this process before its n-th call of the C library, counted from here. */
-function killBeforeCall(n: number): void {
-  const functions = libc() as unknown as Record<string, (...args: unknown[]) => unknown>;
-  let calls = 0;
-  for (const [name, call] of Object.entries(functions)) {
-    // Asking for the error number is no system call, so nothing lies between it and the one before.
-    if (name === "__errno_location") continue;
-    functions[name] = (...args) => {
-      if (++calls === n) Deno.kill(Deno.pid, "SIGKILL");
-      return call(...args);
-    };
-  }
-}
-
+const log = new Logger("played-agent", "info", (record) => console.error(formatRecord(record)));
 const rules = new CompiledRules();
 const server = new CallServer(
   socket,
   (request, from) => {
-    if (killAt !== undefined) killBeforeCall(Number(killAt));
+    if (fault !== undefined) prepareFault(fault);
     const { kubeconfig, agentSocket } = pathsOf(request);
     const stateFolder = stateFolderOf(kubeconfig, agentSocket);
     return serveCall(request, from, {
@@ -74,9 +63,7 @@ const server = new CallServer(
       },
       served: () => console.error("played agent: served"),
       handedBack: () => {},
-      lost: (error) => {
-        throw error;
-      },
+      lost: (error) => endWhenLost(log, error),
     });
   },
   { failed: () => {} },
