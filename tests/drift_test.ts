@@ -49,13 +49,13 @@ Deno.test("With REPAIR=report a drifted pod is told of and not touched, with rep
   using namespace = createNamespace();
   capture(namespace);
   const entry = ledgerEntry({ netns: namespace.path, namespace: identityOf(namespace) });
-  assert.deepEqual(lookAtSandbox(namespace.path, entry, false), { kind: "equal" });
+  assert.deepEqual(lookAtSandbox(namespace.path, entry), { kind: "equal" });
   withNetworkNamespace(namespace.path, () => new NftablesEngine().remove());
   const before = stateOf(namespace);
-  assert.equal(lookAtSandbox(namespace.path, entry, false).kind, "drifted");
+  assert.equal(lookAtSandbox(namespace.path, entry).kind, "drifted");
   assert.equal(stateOf(namespace), before);
-  assert.equal(lookAtSandbox(namespace.path, entry, true).kind, "repaired");
-  assert.deepEqual(lookAtSandbox(namespace.path, entry, true), { kind: "equal" });
+  assert.equal(lookAtSandbox(namespace.path, entry, { repair: true }).kind, "repaired");
+  assert.deepEqual(lookAtSandbox(namespace.path, entry, { repair: true }), { kind: "equal" });
 });
 
 Deno.test("Another namespace at the path of the ledger is never touched", () => {
@@ -72,7 +72,7 @@ Deno.test("Another namespace at the path of the ledger is never touched", () => 
   const { cookie: _, ...withoutCookie } = identity;
   for (const stranger of [...strangers, withoutCookie]) {
     const entry = ledgerEntry({ netns: namespace.path, namespace: stranger });
-    assert.deepEqual(lookAtSandbox(namespace.path, entry, true), { kind: "gone" });
+    assert.deepEqual(lookAtSandbox(namespace.path, entry, { repair: true }), { kind: "gone" });
   }
   assert.equal(stateOf(namespace), before);
 });
@@ -81,20 +81,26 @@ Deno.test("A namespace that is gone is told apart from one that cannot be seen",
   const namespace = createNamespace();
   const entry = ledgerEntry({ netns: namespace.path, namespace: identityOf(namespace) });
   namespace[Symbol.dispose]();
-  assert.deepEqual(lookAtSandbox(namespace.path, entry, true), { kind: "gone" });
+  assert.deepEqual(lookAtSandbox(namespace.path, entry, { repair: true }), { kind: "gone" });
   assert.equal(hasNamespaceFile(namespace.path), false);
   const folder = await Deno.makeTempDir({ prefix: "kuma-drift-" });
   try {
     const unseen = [`${folder}/not-mounted/cni-1`, `${folder}/plain`];
     Deno.writeTextFileSync(`${folder}/plain`, "");
-    for (const path of unseen) assert.equal(lookAtSandbox(path, entry, true).kind, "unseen", path);
+    for (const path of unseen) {
+      assert.equal(lookAtSandbox(path, entry, { repair: true }).kind, "unseen", path);
+    }
     assert.equal(hasNamespaceFile(unseen[0]!), undefined);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
-  assert.equal(lookAtSandbox("/proc/self/ns/net", entry, true).kind, "gone", "the node's own");
+  assert.equal(
+    lookAtSandbox("/proc/self/ns/net", entry, { repair: true }).kind,
+    "gone",
+    "the node's own",
+  );
   const ebpf = ledgerEntry({ engine: "another" });
-  assert.equal(lookAtSandbox("/proc/self/ns/net", ebpf, true).kind, "unseen");
+  assert.equal(lookAtSandbox("/proc/self/ns/net", ebpf, { repair: true }).kind, "unseen");
 });
 
 Deno.test("Two hundred random drifts are found and put back", () => repairDrifts(200, 1));

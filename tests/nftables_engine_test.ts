@@ -201,7 +201,7 @@ Deno.test("nft shows chains and comments that a person can read", () => {
       "chain KUMA_MESH_INBOUND {",
       "chain KUMA_MESH_OUTBOUND_REDIRECT {",
       'udp sport 53 ct zone set 1 comment "kuma/mesh/transparent/proxy/',
-      'meta l4proto tcp redirect to :15006 comment "kuma/mesh/transparent/proxy/',
+      'meta l4proto tcp counter packets 0 bytes 0 redirect to :15006 comment "kuma/mesh/transparent/proxy/',
     ]
   ) assert(listing.includes(line), `${line} in\n${listing}`);
 });
@@ -381,7 +381,7 @@ Deno.test("verify shows expected and actual of a changed rule, and nothing but t
   );
   const differences = namespace.run(() => new NftablesEngine().verify(vector("C0")));
   assert.equal(differences.length, 1);
-  assert.equal(differences[0]!.expected, "meta l4proto tcp redirect to :15001");
+  assert.equal(differences[0]!.expected, "meta l4proto tcp counter redirect to :15001");
   assert.equal(differences[0]!.actual, "meta l4proto tcp redirect to :15002");
 });
 

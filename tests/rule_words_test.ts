@@ -121,7 +121,7 @@ Deno.test("a change that the words do not say is told as one", () => {
   );
   const [difference, ...more] = namespace.run(() => new NftablesEngine().verify(ruleset));
   assert.deepEqual(more, []);
-  assert.equal(difference?.expected, "meta l4proto tcp redirect to :15006");
+  assert.equal(difference?.expected, "meta l4proto tcp counter redirect to :15006");
   assert.equal(
     difference?.actual,
     "meta l4proto tcp redirect to :15006 and something that has no words",

@@ -39,6 +39,8 @@ Examples:
   install-cni check --wait 60                       wait until it is, a minute at most
   install-cni check -o json                         for programs
   install-cni check pod.yaml --netns /run/netns/x   are a pod's rules as they should be?
+  install-cni check pod.yaml --netns /run/netns/x --cgroup /sys/fs/cgroup/kubepods.slice/…
+                                                    are its eBPF programs, and what they counted
 
 Exit code: 0 when everything is as it should be, else 1.
 `;
@@ -52,6 +54,13 @@ export function register(program: Command): void {
       'with --netns: pod manifest or transparent proxy configuration; "-" = stdin',
     )
     .option("--netns <path>", "compare the rules in this network namespace with those of the input")
+    .addOption(
+      new Option(
+        "--cgroup <path>",
+        "with --netns: folder of the pod's cgroup, for its eBPF programs",
+      )
+        .conflicts("engine"),
+    )
     .addOption(outputOption(["text", "wide", "json", "yaml"]))
     .addOption(
       new Option("--wait <seconds>", "wait until everything is installed, at most so long")
@@ -64,7 +73,7 @@ export function register(program: Command): void {
     .addHelpText("after", examples);
   addSettings(command as unknown as Command, "check");
   command.action((input, values, command) => {
-    if (values.netns === undefined && input === undefined) {
+    if (values.netns === undefined && input === undefined && values.cgroup === undefined) {
       return check(command as unknown as Command, values.output, values.wait ?? 0);
     }
     return orFail(command, async () => {

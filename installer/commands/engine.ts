@@ -13,6 +13,7 @@ import {
   resolverOption,
   rulesVersionOption,
 } from "./redirect_options.ts";
+import { countLines, loadEbpf } from "./check_programs.ts";
 import { applyRules, checkRules, removeRules } from "./rules_in_namespace.ts";
 import { print, warn } from "./terminal.ts";
 
@@ -22,6 +23,10 @@ Examples:
   kubectl get pod web-0 -o yaml | install-cni apply - --netns /proc/4711/ns/net --engine iptables
   install-cni remove --netns /run/netns/x                  take all rules away, of any engine
 `;
+
+/** Programs at a cgroup are not seen from the network namespace. */
+const PROGRAMS_HINT =
+  "  A pod of the engine ebpf needs --cgroup as well: the folder of its cgroup, not a container's";
 
 /** Which engine works; the network configuration's words. */
 export function engineOption(): Option<
@@ -81,6 +86,8 @@ export function register(program: Command): void {
 export interface CheckRulesValues
   extends Omit<RedirectOptionValues, "ipv6" | "docker" | "loopback"> {
   readonly engine: EngineSetting;
+  /** Folder of the pod's cgroup, where eBPF programs may be. */
+  readonly cgroup?: string;
 }
 
 /** How a pod's rules compare with those in its namespace. */
@@ -106,7 +113,9 @@ export async function checkRulesOf(
 ): Promise<RulesReport> {
   const input = await readInput(path, values);
   const config = input.kind === "skip" ? undefined : input.config;
-  const { engine, differences } = checkRules(netns, config, values.engine);
+  const { cgroup } = values;
+  const place = cgroup === undefined ? undefined : { ebpf: await loadEbpf(), cgroup };
+  const { engine, differences, counts } = checkRules(netns, config, values.engine, place);
   const title = input.kind === "skip" ? `${input.title} is skipped (${input.reason})` : input.title;
   const equal = differences.length === 0;
   const data = {
@@ -116,9 +125,13 @@ export async function checkRulesOf(
     engine,
     equal,
     differences,
+    ...(cgroup === undefined ? {} : { cgroup }),
+    ...(counts === undefined ? {} : { counts }),
   };
+  const counted = counts === undefined ? [] : countLines(counts);
   if (equal) {
-    return { equal, data, text: `${title}: rules in ${netns} are as they should be (${engine})` };
+    const text = `${title}: rules in ${netns} are as they should be (${engine})`;
+    return { equal, data, text: [text, ...counted].join("\n") };
   }
   const lines = differences.flatMap(({ kind, object, expected, actual }) => [
     `  ${kind}: ${object}`,
@@ -131,6 +144,8 @@ export async function checkRulesOf(
     text: [
       `${title}: rules in ${netns} differ from those expected (${engine}, ${differences.length}):`,
       ...lines,
+      ...counted,
+      ...(cgroup === undefined && config !== undefined ? [PROGRAMS_HINT] : []),
     ].join("\n"),
   };
 }

@@ -5,6 +5,8 @@ import { listAll } from "../../src/kubernetes/watch.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import { clientOf, nodeName } from "../cluster/own_pod.ts";
 import { Ledger } from "../ledger/ledger.ts";
+import type { LedgerEntry } from "../../src/ledger/entry.ts";
+import type { EbpfForPod } from "../../src/engine/choice/ebpf.ts";
 import { lookAtSandbox } from "../ledger/look.ts";
 import { seenNamespacePath } from "../ledger/namespace_path.ts";
 import { type NodePod, podLifeOf } from "../ledger/pod_life.ts";
@@ -19,7 +21,7 @@ import { orFail } from "./redirect_options.ts";
 import { print, styleOf, warn } from "./terminal.ts";
 
 /** Milliseconds for the questions to the API server, all together. */
-const patience = 10_000;
+const patience = 3000;
 
 const examples = `
 Examples:
@@ -29,7 +31,8 @@ Examples:
   install-cni pods -o json         for programs
 
 Rules are compared with what was installed where this program may enter the pods' network namespaces:
-on the node as root, or with the capabilities SYS_ADMIN and NET_ADMIN.
+on the node as root, or with the capabilities SYS_ADMIN and NET_ADMIN. REDIRECTED counts connections
+since the rules were installed.
 
 Exit code: 0 when no pod needs a look, else 1.
 `;
@@ -57,13 +60,43 @@ export function register(program: Command): void {
 async function rowsOf(settings: Settings): Promise<PodRow[]> {
   const { entries, unreadable } = new Ledger(pathsOf(settings).stateDir).read();
   if (unreadable.length > 0) warn(`${unreadable.length} files of the ledger cannot be read`);
+  const ebpfOf = await programsOf(settings, entries);
   return podRows({
     pods: await podsOf(settings),
     entries,
     decide: ({ pod }) => decisionOf(settings, pod),
-    look: (entry) => lookAtSandbox(seenNamespacePath(settings, entry.netns), entry, false),
+    look: (entry) =>
+      lookAtSandbox(seenNamespacePath(settings, entry.netns), entry, {
+        counts: true,
+        ...(ebpfOf === undefined ? {} : { ebpfOf }),
+      }),
     now: Date.now(),
   });
+}
+
+/** Where programs of the engine `ebpf` are; loaded only when the ledger has a pod with some. */
+async function programsOf(
+  settings: Settings,
+  entries: readonly LedgerEntry[],
+): Promise<((entry: LedgerEntry) => EbpfForPod) | undefined> {
+  if (
+    !entries.some(({ outcome }) => outcome.result === "redirected" && outcome.engine === "ebpf")
+  ) {
+    return undefined;
+  }
+  const [{ EbpfForPod }, engine] = await Promise.all([
+    import("../../src/engine/choice/ebpf.ts"),
+    import("../../src/engine/ebpf/ebpf_engine.ts"),
+  ]);
+  return ({ sandbox, podUid }) =>
+    new EbpfForPod(engine, {
+      wanted: true,
+      because: "the ledger says so",
+      strict: true,
+      containerId: sandbox,
+      bpffs: settings.mountedBpffs || "/sys/fs/bpf",
+      ...(podUid === undefined ? {} : { podUid }),
+    });
 }
 
 /** The node's pods; without the API, or the right to list them, only the ledger's are shown. */

@@ -5,7 +5,7 @@ import type { Style } from "./terminal.ts";
 /** Returns the table, and below it each pod that is not as it should be, with the reason. */
 export function podsText(rows: readonly PodRow[], wide: boolean, style: Style): string {
   if (rows.length === 0) return "No pods\n";
-  const head = ["POD", "MESHED", "ENGINE", "RULES", "AGE"];
+  const head = ["POD", "MESHED", "ENGINE", "RULES", "REDIRECTED", "AGE"];
   const more = ["CONFIGURATION", "VERSION", "SANDBOX", "NETNS", "WHY"];
   const table = [
     wide ? [...head, ...more] : head,
@@ -30,6 +30,7 @@ export function podText(row: PodRow): string {
     ["meshed", `${row.meshed}: ${row.why}`],
     ["engine", row.engine],
     ["rules", row.rules && (row.detail === undefined ? row.rules : `${row.rules}: ${row.detail}`)],
+    ["redirected", redirectedText(row)],
     ["age", ageText(row.ageSeconds)],
     ["configuration", row.configuration && configurationOf(row)],
     ["version", row.version],
@@ -49,7 +50,14 @@ export function isWrong({ meshed, rules }: PodRow): boolean {
 
 function cellsOf(row: PodRow): string[] {
   const { namespace, name, meshed, engine = "-", rules = "-", ageSeconds } = row;
-  return [`${namespace}/${name}`, meshed, engine, rules, ageText(ageSeconds)];
+  return [
+    `${namespace}/${name}`,
+    meshed,
+    engine,
+    rules,
+    redirectedText(row) ?? "-",
+    ageText(ageSeconds),
+  ];
 }
 
 function moreCellsOf(
@@ -68,6 +76,12 @@ function configurationOf({ configuration, isOutdated }: PodRow): string {
   return isOutdated === true
     ? `${configuration}, and another one is asked for now`
     : `${configuration}`;
+}
+
+function redirectedText({ redirected }: PodRow): string | undefined {
+  if (redirected === undefined) return undefined;
+  const { outbound, inbound, dns } = redirected;
+  return `out ${outbound}, in ${inbound}, dns ${dns}`;
 }
 
 /** An age as kubectl writes it: `42s`, `7m`, `3h`, `12d`. */

@@ -14,13 +14,24 @@ import {
 } from "../../src/linux/network_namespace.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import type { RedirectConfig } from "../../src/redirect/config.ts";
+import type { EbpfModule } from "../../src/engine/ebpf/interface.ts";
 import { exists } from "../host/paths.ts";
+import { checkPrograms, type ProgramCounts } from "./check_programs.ts";
 
 /** What stands in a namespace compared with what should. */
 export interface RulesCheck {
   /** Whose rules were compared. */
   readonly engine: string;
   readonly differences: readonly Difference[];
+  /** What its eBPF programs have counted; absent when it has none. */
+  readonly counts?: ProgramCounts;
+}
+
+/** Where a pod's eBPF programs are looked for. */
+export interface ProgramPlace {
+  readonly ebpf: EbpfModule;
+  /** Folder of the pod's cgroup. */
+  readonly cgroup: string;
 }
 
 /**
@@ -47,22 +58,28 @@ export function applyRules(
  *
  * @param netns file of the namespace
  * @param config what should be there; without it nothing of ours should
+ * @param place where programs may be; those that are there must do all, else rules must
  * @throws as {@linkcode applyRules}
  */
 export function checkRules(
   netns: string,
   config: RedirectConfig | undefined,
   setting: EngineSetting,
+  place?: ProgramPlace,
 ): RulesCheck {
-  return inOtherNamespace(
-    netns,
-    (): RulesCheck =>
-      config === undefined ? { engine: "any engine", differences: findRules() } : verifyRules(
-        setting,
-        (facts) => compileRuleset(config, facts),
-        setting === "auto" ? "any engine" : "the chosen engine",
-      ),
-  );
+  return inOtherNamespace(netns, (): RulesCheck => {
+    const programs = place && checkPrograms(place.ebpf, place.cgroup, config);
+    if (programs !== undefined) {
+      // Where no programs should be, no rules should be either.
+      const rules = config === undefined ? findRules() : [];
+      return { engine: "ebpf", ...programs, differences: [...programs.differences, ...rules] };
+    }
+    return config === undefined ? { engine: "any engine", differences: findRules() } : verifyRules(
+      setting,
+      (facts) => compileRuleset(config, facts),
+      setting === "auto" ? "any engine" : "the chosen engine",
+    );
+  });
 }
 
 /**

@@ -52,7 +52,7 @@ export async function lookAtPod(
 /** Compares its rules with the ledger's, which takes the right to enter its namespace. */
 function rulesOf(settings: Settings, { entry }: Evidence): Look | undefined {
   return entry?.outcome.result === "redirected"
-    ? lookAtSandbox(seenNamespacePath(settings, entry.netns), entry, false)
+    ? lookAtSandbox(seenNamespacePath(settings, entry.netns), entry)
     : undefined;
 }
 

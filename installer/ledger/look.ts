@@ -2,6 +2,9 @@
  * Looks into the network namespace of a running pod, and puts its rules back. Nothing is done before
  * the namespace has proven, from inside, that it is the one that is meant.
  */
+import { readRedirectCounts } from "../../src/engine/choice/counts.ts";
+import type { EbpfForPod } from "../../src/engine/choice/ebpf.ts";
+import { readNamespaceFacts } from "../../src/engine/choice/facts.ts";
 import type { EngineSetting } from "../../src/engine/choice/select.ts";
 import {
   applyWithSelectedEngine,
@@ -9,6 +12,7 @@ import {
   verifyRules,
 } from "../../src/engine/choice/work.ts";
 import type { Difference } from "../../src/engine/engine.ts";
+import type { RedirectCounts } from "../../src/engine/redirect_counts.ts";
 import type { LedgerEntry, Redirected } from "../../src/ledger/entry.ts";
 import { listAddresses } from "../../src/linux/addresses.ts";
 import { LinuxError } from "../../src/linux/errno.ts";
@@ -33,8 +37,12 @@ import { addressDoubt, isUnchanged, type ProvenNamespace } from "./proof.ts";
 /** What a look into a namespace that the ledger knows has found. */
 export type Look =
   /** The rules are those of the ledger. */
-  | { readonly kind: "equal" }
-  | { readonly kind: "drifted"; readonly differences: readonly Difference[] }
+  | { readonly kind: "equal"; readonly counts?: RedirectCounts }
+  | {
+    readonly kind: "drifted";
+    readonly differences: readonly Difference[];
+    readonly counts?: RedirectCounts;
+  }
   /** They were not, and are again. */
   | { readonly kind: "repaired"; readonly differences: readonly Difference[] }
   /** The file is gone, or leads to another namespace: this sandbox is gone. */
@@ -42,27 +50,47 @@ export type Look =
   /** It cannot be found out. */
   | { readonly kind: "unseen"; readonly reason: string };
 
+/** What a look does besides comparing. */
+export interface LookOptions {
+  /** Whether to put the rules back when they differ; the engine does that in one step. */
+  readonly repair?: boolean;
+  /** Whether to read how much was redirected. */
+  readonly counts?: boolean;
+  /** Finds the programs of a pod; without it they are not looked at. They are never put back here. */
+  readonly ebpfOf?: (entry: LedgerEntry) => EbpfForPod;
+}
+
 /**
  * Compares the rules of a sandbox with its entry.
  *
  * @param path File of its network namespace, as this process sees it.
- * @param repair Whether to put the rules back when they differ; the engine does that in one step.
  */
-export function lookAtSandbox(path: string, { outcome }: LedgerEntry, repair: boolean): Look {
+export function lookAtSandbox(path: string, entry: LedgerEntry, options: LookOptions = {}): Look {
+  const { outcome } = entry;
   if (outcome.result !== "redirected") return { kind: "unseen", reason: "It was skipped" };
-  const engine = engineOf(outcome);
-  if (engine === undefined) {
-    return { kind: "unseen", reason: `Rules of engine "${outcome.engine}" are not compared here` };
-  }
   let entered = false;
   try {
+    const engine = engineOf(entry, outcome, options);
+    if (engine === undefined) {
+      return {
+        kind: "unseen",
+        reason: `Rules of engine "${outcome.engine}" are not compared here`,
+      };
+    }
     if (isCurrentNetworkNamespace(path)) return { kind: "gone" };
     return withNetworkNamespace(path, (): Look => {
       entered = true;
       if (!isSameIdentity(networkNamespaceIdentity(), outcome.namespace)) return { kind: "gone" };
       const differences = differencesOf(engine, outcome.config);
-      if (differences.length === 0) return { kind: "equal" };
-      if (!repair) return { kind: "drifted", differences };
+      if (typeof differences === "string") return { kind: "unseen", reason: differences };
+      const counts = options.counts === true
+        ? readRedirectCounts(engine, outcome.config)
+        : undefined;
+      const counted = counts === undefined ? {} : { counts };
+      if (differences.length === 0) return { kind: "equal", ...counted };
+      if (options.repair !== true || typeof engine !== "string") {
+        return { kind: "drifted", differences, ...counted };
+      }
       apply(engine, outcome.config);
       return { kind: "repaired", differences };
     });
@@ -73,13 +101,26 @@ export function lookAtSandbox(path: string, { outcome }: LedgerEntry, repair: bo
   }
 }
 
-function engineOf({ engine }: Redirected): EngineSetting | undefined {
+type LookedAt = "nftables" | "iptables" | EbpfForPod;
+
+function engineOf(
+  entry: LedgerEntry,
+  { engine }: Redirected,
+  { ebpfOf }: LookOptions,
+): LookedAt | undefined {
+  if (engine === "ebpf") return ebpfOf?.(entry);
   return engine === "nftables" || engine === "iptables" ? engine : undefined;
 }
 
-function differencesOf(engine: EngineSetting, config: RedirectConfig): readonly Difference[] {
-  return verifyRules(engine, (facts) => compileRuleset(config, facts), "the chosen engine")
-    .differences;
+/** Returns the differences, or why they cannot be found out. */
+function differencesOf(engine: LookedAt, config: RedirectConfig): readonly Difference[] | string {
+  if (typeof engine === "string") {
+    return verifyRules(engine, (facts) => compileRuleset(config, facts), "the chosen engine")
+      .differences;
+  }
+  const ruleset = compileRuleset(config, readNamespaceFacts());
+  const programs = engine.choose(ruleset);
+  return "code" in programs ? programs.reason : programs.verify(ruleset);
 }
 
 function apply(engine: EngineSetting, config: RedirectConfig): SelectedApplyResult {

@@ -1,5 +1,6 @@
 /** What is known of each pod of the node, as one row for people and programs. Pure. */
 import { createHash } from "node:crypto";
+import type { RedirectCounts } from "../../src/engine/redirect_counts.ts";
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import type { Decision } from "../../src/pod/decision.ts";
 import type { RedirectConfig } from "../../src/redirect/config.ts";
@@ -24,6 +25,8 @@ export interface PodRow {
   readonly rules?: "as installed" | "drifted" | "not seen" | "gone";
   /** What differs, or why nothing is seen. */
   readonly detail?: string;
+  /** How many connections its rules have redirected since they were installed; absent: unknown. */
+  readonly redirected?: RedirectCounts;
   /** Seconds since its rules were installed, else since the pod was made; absent when not known. */
   readonly ageSeconds?: number;
   readonly sandbox?: string;
@@ -123,11 +126,12 @@ function rowOfEntry(entry: LedgerEntry, facts: RowFacts, remark?: string): PodRo
   };
 }
 
-function rulesOf(look: Look): Pick<PodRow, "rules" | "detail"> {
+function rulesOf(look: Look): Pick<PodRow, "rules" | "detail" | "redirected"> {
   switch (look.kind) {
     case "equal":
-      return { rules: "as installed" };
+      return { rules: "as installed", ...redirectedOf(look) };
     case "drifted":
+      return { rules: "drifted", detail: driftText(look.differences), ...redirectedOf(look) };
     case "repaired":
       return { rules: "drifted", detail: driftText(look.differences) };
     case "gone":
@@ -135,6 +139,10 @@ function rulesOf(look: Look): Pick<PodRow, "rules" | "detail"> {
     case "unseen":
       return { rules: "not seen", detail: look.reason };
   }
+}
+
+function redirectedOf({ counts }: { readonly counts?: RedirectCounts }) {
+  return counts === undefined ? {} : { redirected: counts };
 }
 
 function secondsSince(time: number, now: number): { readonly ageSeconds: number } {

@@ -55,7 +55,7 @@ export class RunningPods {
         lookAtSandbox(
           seenNamespacePath(settings, entry.netns),
           entry,
-          settings.repair === "repair",
+          { repair: settings.repair === "repair" },
         ),
       checked: (result) => parts.checked(result),
       tell: (entry, event) => void events.tell(podOf(entry), event),

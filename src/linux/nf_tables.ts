@@ -115,6 +115,8 @@ export const NFTA_IMMEDIATE = { destination: 1, data: 2 } as const;
 export const NFTA_REDIR = { registerMinimum: 1, registerMaximum: 2, flags: 3 } as const;
 /** Says that a redirection names ports; the kernel sets it by itself. */
 export const NF_NAT_RANGE_PROTO_SPECIFIED = 2;
+/** Both are 64-bit numbers. */
+export const NFTA_COUNTER = { bytes: 1, packets: 2, padding: 3 } as const;
 export const NFTA_LOG = { prefix: 2, level: 5 } as const;
 export const NFTA_LOOKUP = { set: 1, source: 2, setId: 4, flags: 5 } as const;
 

@@ -153,7 +153,7 @@ function verdictText(verdict: Verdict, chains: ReadonlySet<string>): string {
     case "jump":
       return chains.has(verdict.chain) ? `jump ${verdict.chain}` : "return";
     case "redirect":
-      return `redirect to :${verdict.port}`;
+      return `counter redirect to :${verdict.port}`;
     case "conntrack-zone":
       return `ct zone set ${verdict.zone}`;
     case "log":

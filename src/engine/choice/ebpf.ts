@@ -9,6 +9,7 @@ import { isMountOf } from "../../linux/mounts.ts";
 import { type CgroupProblem, findPodCgroup, type PodCgroup } from "../../linux/pod_cgroup.ts";
 import type { EbpfModule } from "../ebpf/interface.ts";
 import { type ApplyResult, type Engine, EngineError } from "../engine.ts";
+import type { RedirectCounts } from "../redirect_counts.ts";
 import { hasForeignOwner } from "../iptables/entrance.ts";
 
 /** Who asks, and for which pod. */
@@ -148,6 +149,21 @@ export class EbpfForPod {
    */
   remove(): boolean {
     return this.#engine?.remove() ?? false;
+  }
+
+  /**
+   * What the pod's programs have redirected; nothing when there are none of ours.
+   *
+   * @throws {LinuxError} when the kernel refuses
+   */
+  readCounts(): RedirectCounts | undefined {
+    if ("problem" in this.#cgroup) return undefined;
+    const counters = this.#module.readCounters(this.#cgroup.path);
+    return counters && {
+      outbound: Number(counters.outbound),
+      inbound: Number(counters.inbound),
+      dns: Number(counters.dns),
+    };
   }
 }
 

@@ -80,6 +80,7 @@ export class EbpfEngine implements Engine {
       if (ruleset.families.length > 0 && !lookedUp) {
         differences.push(...new NftablesEngine().verify(inboundRuleset(ruleset)));
       }
+      differences.push(...namespaceDifferences(installed));
       if (ruleset.ipv6PassthroughAddress) differences.push(...passthroughAddressDifferences());
       const { pinFolder } = this.options;
       if (pinFolder !== undefined && installed.at(LOOKUP_HOOK).length > 0 && !isPinned(pinFolder)) {
@@ -255,6 +256,22 @@ function usableMaps(before: InstalledPrograms, inode: number): OpenMaps | undefi
   if (maps.complete && namespaceOf(maps) === inode) return maps;
   maps[Symbol.dispose]();
   return undefined;
+}
+
+/** Programs of an earlier sandbox, or of another pod, may have the same instructions. */
+function namespaceDifferences({ all }: InstalledPrograms): Difference[] {
+  // The one for incoming connections is at this namespace; its maps would hide the others'.
+  const atCgroup = all.filter(({ hook }) => hook !== LOOKUP_HOOK);
+  if (atCgroup.length === 0) return [];
+  using maps = OpenMaps.open(new Set(atCgroup.flatMap(({ info }) => info.mapIds)));
+  const [expected, actual] = [namespaceInode(), namespaceOf(maps)];
+  if (expected === actual) return [];
+  return [{
+    kind: "changed",
+    object: "network namespace of the BPF programs",
+    expected: `${expected}`,
+    actual: `${actual ?? "not known"}`,
+  }];
 }
 
 function loadLookup(planned: PlannedProgram, maps: OpenMaps): FileDescriptor {

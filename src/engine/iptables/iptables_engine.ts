@@ -5,6 +5,7 @@
 import type { IpFamily } from "../../ip/address.ts";
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import type { ApplyResult, Difference, Engine } from "../engine.ts";
+import type { CountedRedirect } from "../redirect_counts.ts";
 import { type IptablesEngineOptions, IptablesRun } from "./iptables_run.ts";
 
 export type { IptablesEngineOptions };
@@ -33,6 +34,17 @@ export class IptablesEngine implements Engine {
   verify(ruleset: Ruleset): readonly Difference[] {
     using run = new IptablesRun(this.#options);
     return run.verify(ruleset);
+  }
+
+  /**
+   * Reads what our rules that redirect have counted; starts the same processes.
+   *
+   * @returns nothing when none of our rules are there
+   * @throws {EngineError} when a tool is missing or fails
+   */
+  readRedirects(): readonly CountedRedirect[] | undefined {
+    using run = new IptablesRun(this.#options);
+    return run.readRedirects();
   }
 
   /**

@@ -12,6 +12,8 @@ import {
 } from "../passthrough_address.ts";
 import { Entrance } from "./entrance.ts";
 import { removeOwnNftObjects } from "./nft_tables.ts";
+import type { CountedRedirect } from "../redirect_counts.ts";
+import { redirectsOf } from "./counters.ts";
 import { hasOwnRules } from "./own_rules.ts";
 import {
   compareFamilies,
@@ -132,6 +134,13 @@ export class IptablesRun implements Disposable {
     ];
   }
 
+  /** See {@linkcode IptablesEngine.readRedirects}. */
+  readRedirects(): readonly CountedRedirect[] | undefined {
+    const holders = BACKENDS.flatMap((backend) => this.#holder(backend, ["-c"]));
+    if (holders.length === 0) return undefined;
+    return holders.flatMap(({ saved }) => [...saved.values()].flatMap(redirectsOf));
+  }
+
   /** See {@linkcode IptablesEngine.findProblem}. */
   findProblem(families: readonly IpFamily[]): string | undefined {
     try {
@@ -160,12 +169,19 @@ export class IptablesRun implements Disposable {
   }
 
   /** The rules of a backend that has ours. */
-  #holder(backend: Backend): { readonly backend: Backend; readonly saved: Snapshot }[] {
+  #holder(
+    backend: Backend,
+    args: readonly "-c"[] = [],
+  ): { readonly backend: Backend; readonly saved: Snapshot }[] {
     if (!this.#mayHaveOwn(backend)) return [];
     const certain = hasOwnObjects(this.#survey, backend);
     const tools = certain ? this.#toolsOf(backend) : this.#finder.find(backend);
     if (tools === undefined) return [];
-    const saved = this.#runner.sandboxed(tools, this.#notes, () => this.#save(tools));
+    const saved = this.#runner.sandboxed(
+      tools,
+      this.#notes,
+      () => this.#save(tools, surveyNamespace(), args),
+    );
     return certain || [...saved.values()].some(hasOwnRules) ? [{ backend, saved }] : [];
   }
 
@@ -217,13 +233,17 @@ export class IptablesRun implements Disposable {
   }
 
   /** Reads all families that have tables. */
-  #save(tools: Tools, survey: Survey = surveyNamespace()): Snapshot {
+  #save(
+    tools: Tools,
+    survey: Survey = surveyNamespace(),
+    args: readonly "-c"[] = [],
+  ): Snapshot {
     const families = familiesWithTables(survey, tools.backend).filter((family) =>
       // A family without tools does not matter as long as nothing of ours is in it.
       tools.families[family] !== undefined || hasOwnObjects(survey, tools.backend, [family]) ||
       mayHavePredecessor(survey, tools.backend, [family])
     );
-    return this.#runner.save(tools, families);
+    return this.#runner.save(tools, families, args);
   }
 
   #replacePatiently(tools: Tools, ruleset: Ruleset): void {

@@ -9,10 +9,19 @@ export interface SavedChain {
   /** A built-in chain has a policy, ours have none. */
   readonly base: boolean;
   readonly rules: readonly string[];
+  /** What each rule has counted, in packets; only where the text has counters. */
+  readonly packets?: readonly number[];
 }
 
 /** The tables of one family by name, each with its chains by name. */
 export type SavedTables = ReadonlyMap<string, ReadonlyMap<string, SavedChain>>;
+
+interface ReadChain {
+  name: string;
+  base: boolean;
+  rules: string[];
+  packets?: number[];
+}
 
 /**
  * Parses the output of `iptables-save` or `ip6tables-save`, with or without counters.
@@ -22,8 +31,8 @@ export type SavedTables = ReadonlyMap<string, ReadonlyMap<string, SavedChain>>;
  * @throws {SyntaxError} when a line is not of that form
  */
 export function parseSavedRules(text: string): SavedTables {
-  const tables = new Map<string, Map<string, { name: string; base: boolean; rules: string[] }>>();
-  let table: Map<string, { name: string; base: boolean; rules: string[] }> | undefined;
+  const tables = new Map<string, Map<string, ReadChain>>();
+  let table: Map<string, ReadChain> | undefined;
   for (const line of text.split("\n")) {
     if (line === "" || line.startsWith("#")) continue;
     if (line.startsWith("*")) {
@@ -34,12 +43,14 @@ export function parseSavedRules(text: string): SavedTables {
       const [name = "", policy = "-"] = line.slice(1).split(" ");
       table.set(name, { name, base: policy !== "-", rules: [] });
     } else {
-      const [, chain = "", rule] = /^(?:\[\d+:\d+\] )?-A (\S+)(?: (.*))?$/.exec(line) ?? [];
-      const rules = table?.get(chain)?.rules;
-      if (rules === undefined) {
+      const [, packets, name = "", rule] = /^(?:\[(\d+):\d+\] )?-A (\S+)(?: (.*))?$/.exec(line) ??
+        [];
+      const chain = table?.get(name);
+      if (chain === undefined) {
         throw new SyntaxError(`Cannot understand a line of the saved rules: "${line}"`);
       }
-      rules.push(rule ?? "");
+      if (packets !== undefined) (chain.packets ??= [])[chain.rules.length] = Number(packets);
+      chain.rules.push(rule ?? "");
     }
   }
   return tables;

@@ -70,10 +70,15 @@ export class ToolRunner {
   /**
    * Reads the rules of some families.
    *
+   * @param args what the tools are told; `-c`: print what each rule has counted
    * @throws {ToolError} when a tool fails or prints something else
    */
-  save(tools: Tools, families: readonly IpFamily[]): Map<IpFamily, SavedTables> {
-    const programs = families.map((family) => this.#program(tools, family, "save"));
+  save(
+    tools: Tools,
+    families: readonly IpFamily[],
+    args: readonly "-c"[] = [],
+  ): Map<IpFamily, SavedTables> {
+    const programs = families.map((family) => ({ ...this.#program(tools, family, "save"), args }));
     const results = this.#run(programs);
     return new Map(families.map((family, i) => {
       const [program, result] = [programs[i], results[i]];

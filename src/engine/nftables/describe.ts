@@ -14,6 +14,7 @@ import {
   NFTA_BITWISE,
   NFTA_BYTEORDER,
   NFTA_CMP,
+  NFTA_COUNTER,
   NFTA_CT,
   NFTA_DATA_VALUE,
   NFTA_DATA_VERDICT,
@@ -49,7 +50,17 @@ export function describeExpressions(expressions: Uint8Array, resolve: SetResolve
     const data = findAttribute(element, NFTA_EXPR_DATA) ?? new Uint8Array();
     return describeExpression(name, data, resolve);
   });
-  return joinRanges(lines);
+  return withoutCount(joinRanges(lines));
+}
+
+/**
+ * What a redirection has counted says nothing about what it does, and neither does it whether it
+ * counts: earlier versions installed no counters, nor do we on a kernel that has none.
+ */
+function withoutCount(lines: string[]): string[] {
+  const [counter, , last] = lines.slice(-3);
+  if (counter === "counter" && last?.startsWith("redir ")) lines.splice(-3, 1);
+  return lines;
 }
 
 /** Some versions of nft load a range as two comparisons, which is the same. */
@@ -211,6 +222,12 @@ function shapesOf(name: string): Record<number, readonly [label: string, shape: 
         [NFTA_LOOKUP.source]: ["register", "number"],
         [NFTA_LOOKUP.setId]: ["id", "ignored"],
         [NFTA_LOOKUP.flags]: ["flags", "number"],
+      };
+    case "counter":
+      return {
+        [NFTA_COUNTER.bytes]: ["bytes", "ignored"],
+        [NFTA_COUNTER.packets]: ["packets", "ignored"],
+        [NFTA_COUNTER.padding]: ["pad", "ignored"],
       };
     default:
       return {};

@@ -85,9 +85,14 @@ export function hookNumber(hook: NonNullable<PlannedChain["hook"]>["hook"]): num
  * Encodes the rules of planned tables.
  *
  * @param comments Whether rules carry their comments.
+ * @param counters Whether redirections count what they redirect.
  * @throws {TypeError} when a rule holds what the kernel has no form for.
  */
-export function encodeTables(tables: readonly PlannedTable[], comments: boolean): EncodedTable[] {
+export function encodeTables(
+  tables: readonly PlannedTable[],
+  comments: boolean,
+  counters = true,
+): EncodedTable[] {
   let setId = 0;
   const out = new MessageBuilder(16384);
   return tables.map(({ family, name, chains }) => {
@@ -106,7 +111,7 @@ export function encodeTables(tables: readonly PlannedTable[], comments: boolean)
             return setId;
           };
           const start = out.length;
-          writeExpressions(out, planned, { family, chains: names, addPortSet });
+          writeExpressions(out, planned, { family, chains: names, addPortSet, counters });
           const expressions = out.data.subarray(start);
           const { id, comment } = planned.rule;
           return { id, comment: comments ? comment : undefined, expressions, sets };

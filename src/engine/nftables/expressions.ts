@@ -27,6 +27,7 @@ import {
   bitwise,
   compare,
   compareRange,
+  counter,
   immediateValue,
   immediateVerdict,
   loadConntrack,
@@ -51,6 +52,8 @@ export interface EncodingContext {
   readonly chains: ReadonlySet<string>;
   /** Registers a set of ports, merged and in order, and returns its identifier in the batch. */
   readonly addPortSet: (ports: readonly Range[]) => number;
+  /** Whether redirections count; a kernel may have no counters. */
+  readonly counters: boolean;
 }
 
 /** Writes the expressions of a rule as list elements. */
@@ -205,6 +208,8 @@ function writeVerdict(out: MessageBuilder, verdict: Verdict, context: EncodingCo
         ? immediateVerdict(out, NFT_JUMP, verdict.chain)
         : immediateVerdict(out, NFT_RETURN);
     case "redirect":
+      // Only the first packet of a connection comes to a nat chain, so this counts connections.
+      if (context.counters) counter(out);
       immediateValue(out, bigEndianU16(verdict.port));
       return redirect(out);
     case "conntrack-zone":

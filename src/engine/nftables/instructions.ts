@@ -11,6 +11,7 @@ import {
   NFTA_BITWISE,
   NFTA_BYTEORDER,
   NFTA_CMP,
+  NFTA_COUNTER,
   NFTA_CT,
   NFTA_DATA_VALUE,
   NFTA_DATA_VERDICT,
@@ -153,6 +154,16 @@ export function loadConntrack(out: MessageBuilder, key: number): void {
 /** Sets a property of connection tracking to the register's value. */
 export function setConntrack(out: MessageBuilder, key: number): void {
   expression(out, "ct", [NFTA_CT.source, NFT_REG_1, NFTA_CT.key, key]);
+}
+
+/** Counts the packets that come here, from nothing on. */
+export function counter(out: MessageBuilder): void {
+  const element = out.beginNested(NFTA_LIST_ELEM, 0);
+  out.attributeText(NFTA_EXPR_NAME, "counter");
+  const data = out.beginNested(NFTA_EXPR_DATA, 0);
+  const nothing = new Uint8Array(8);
+  out.attribute(NFTA_COUNTER.bytes, nothing).attribute(NFTA_COUNTER.packets, nothing);
+  out.endAttribute(data).endAttribute(element);
 }
 
 /** Redirects the connection to this machine, to the port in the register. */

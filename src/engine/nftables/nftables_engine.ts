@@ -102,31 +102,40 @@ export class NftablesEngine implements Engine {
   }
 
   #install(socket: NetlinkSocket, ruleset: Ruleset): readonly EncodedTable[] {
-    const install = (layout: Layout) => {
-      const tables = encoded(ruleset, layout);
-      replaceTables(socket, tables);
-      return tables;
-    };
-    if (this.layout !== "auto") return install(this.layout);
-    try {
-      return install("inet");
-    } catch (error) {
-      if (!(error instanceof RefusedError) || !mayBeMissing(error.errno)) throw error;
-      // Either this kernel has no network address translation in `inet` tables, or it lacks something
-      // that the second try will tell.
-      return install("per-family");
+    const layouts: readonly Layout[] = this.layout === "auto"
+      ? ["inet", "per-family"]
+      : [this.layout];
+    // A kernel may have no network address translation in `inet` tables, and no counters, which only
+    // tell how much was redirected; what else it lacks the last try will tell.
+    const forms = [true, false].flatMap((counters) =>
+      layouts.map((layout) => ({ layout, counters }))
+    );
+    for (const [index, { layout, counters }] of forms.entries()) {
+      try {
+        const tables = encoded(ruleset, layout, counters);
+        replaceTables(socket, tables);
+        return tables;
+      } catch (error) {
+        const isLast = index === forms.length - 1;
+        const mayHelp = error instanceof RefusedError && mayBeMissing(error.errno);
+        if (isLast || !mayHelp) throw error;
+      }
     }
+    return [];
   }
 }
 
 /** What was encoded last of a ruleset, for a program that installs the same one many times. */
-const lastEncoded = new WeakMap<Ruleset, { layout: Layout; tables: readonly EncodedTable[] }>();
+const lastEncoded = new WeakMap<
+  Ruleset,
+  { layout: Layout; counters: boolean; tables: readonly EncodedTable[] }
+>();
 
-function encoded(ruleset: Ruleset, layout: Layout): readonly EncodedTable[] {
+function encoded(ruleset: Ruleset, layout: Layout, counters = true): readonly EncodedTable[] {
   const last = lastEncoded.get(ruleset);
-  if (last?.layout === layout) return last.tables;
-  const tables = encodeTables(planTables(ruleset, layout), ruleset.comments);
-  lastEncoded.set(ruleset, { layout, tables });
+  if (last?.layout === layout && last.counters === counters) return last.tables;
+  const tables = encodeTables(planTables(ruleset, layout), ruleset.comments, counters);
+  lastEncoded.set(ruleset, { layout, counters, tables });
   return tables;
 }
 
