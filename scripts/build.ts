@@ -92,7 +92,7 @@ export const programs: Readonly<Record<ProgramName, Program>> = {
       // Each setting has an environment variable.
       "--allow-env",
       // The own pod's name is the host name; files must belong to the user that runs this.
-      "--allow-sys=hostname,uid,gid",
+      "--allow-sys=hostname,uid,gid,osRelease",
     ],
   },
 };

@@ -1,5 +1,5 @@
 import { deepEqual } from "node:assert/strict";
-import { root } from "../scripts/build.ts";
+import { programs, root } from "../scripts/build.ts";
 
 /** All TypeScript files below a folder, relative to the project. */
 function sourcesIn(folder: string): string[] {
@@ -38,4 +38,17 @@ Deno.test("the search for such files finds them", () => {
     ].map(opensKernelFile),
     [true, true, true, false, false],
   );
+});
+
+Deno.test("the compiled programs may ask of the system what their sources ask of Deno", () => {
+  const asked = [...sourcesIn("src"), ...sourcesIn("installer"), "main.ts"].flatMap((path) => {
+    const source = Deno.readTextFileSync(`${root}/${path}`);
+    const names = "hostname|osRelease|osUptime|loadavg|networkInterfaces|systemMemoryInfo|uid|gid";
+    return [...source.matchAll(new RegExp(String.raw`\bDeno\.(${names})\(`, "g"))].map(([, name]) =>
+      name!
+    );
+  });
+  const allowed = programs["install-cni"].permissions
+    .flatMap((permission) => /^--allow-sys=(.*)$/.exec(permission)?.[1]?.split(",") ?? []);
+  deepEqual([...new Set(asked)].sort(), allowed.sort(), "--allow-sys in scripts/build.ts");
 });

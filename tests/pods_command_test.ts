@@ -9,6 +9,7 @@ import type { LedgerEntry } from "../src/ledger/entry.ts";
 import { putEntry } from "../src/ledger/folder.ts";
 import { decideForPod } from "../src/pod/decide.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
+import { ApiServer } from "./support/api_server.ts";
 import { InstallerHost } from "./support/installer_host.ts";
 import { ledgerEntry } from "./support/ledger_entries.ts";
 
@@ -162,4 +163,24 @@ Deno.test("Without the API the ledger's pods are shown, for people and for progr
   equal(json.code, 0);
   const missing = await host.run(["pods", "nobody"]);
   match(missing.stderr, /install-cni: Cannot find pod "nobody" among the 1 of this node/);
+});
+
+Deno.test("pods does not wait long for an API server that hangs, and shows the ledger", async () => {
+  await using host = new InstallerHost();
+  await using api = await ApiServer.start({ objects: [] });
+  host.writeSecret("token", api.token);
+  host.writeSecret("ca.crt", api.certificateAuthority);
+  Deno.mkdirSync(`${host.netDir}/kuma-cni.d`, { mode: 0o700 });
+  putEntry(`${host.netDir}/kuma-cni.d`, ledgerEntry({ podName: "web-0" }));
+  api.inject({ kind: "hang" });
+  const started = performance.now();
+  const { stdout, stderr } = await host.run(["pods"], {
+    KUBERNETES_SERVICE_PORT: `${api.port}`,
+    NODE_NAME: "node-x",
+  });
+  match(stderr, /Pods of this node are not listed, only what the ledger has/);
+  match(stdout, /web-0/, stderr);
+  const taken = performance.now() - started;
+  // 3 s, and the start of the program on a busy machine.
+  ok(taken > 2900 && taken < 8000, `took ${taken} ms`);
 });

@@ -13,9 +13,9 @@ import { sha256 } from "../host/journal.ts";
 import { observe, type Observed } from "../host/observe.ts";
 import { Operations } from "../host/operations.ts";
 import { PluginFiles } from "../host/plugin_files.ts";
+import { pluginPlacesOf } from "../host/plugin_plan.ts";
 import { plan } from "../plan/plan.ts";
 import type { Settings } from "../settings/declarations.ts";
-import { pathsOf } from "../settings/paths.ts";
 import { addSettings, sourceDirOf } from "./command_settings.ts";
 import { doctorSettingsOf } from "./doctor_settings.ts";
 import { findingsText } from "./findings.ts";
@@ -90,8 +90,11 @@ function referenceOf(text: string): { readonly namespace: string; readonly name:
   return { namespace: namespace ?? "default", name };
 }
 
-/** Milliseconds for comparing the program, which is large and may lie on a slow disk. */
-const hashPatience = 1000;
+/**
+ * Milliseconds for comparing the program, which is large and may lie on a slow disk: on a busy node it
+ * took more than a second, and a sound program was called wrong.
+ */
+const hashPatience = 3000;
 
 class BoundedPluginFiles extends PluginFiles {
   override async inspect(): ReturnType<PluginFiles["inspect"]> {
@@ -100,11 +103,8 @@ class BoundedPluginFiles extends PluginFiles {
 }
 
 async function lookAtHost(operations: Operations, settings: Settings): Promise<Observed> {
-  const files = new BoundedPluginFiles(operations, {
-    sourceDir: sourceDirOf(settings),
-    binDir: settings.mountedBinDir,
-    hostBinDir: pathsOf(settings).hostBinDir,
-  });
+  const places = pluginPlacesOf(settings, sourceDirOf(settings));
+  const files = new BoundedPluginFiles(operations, places);
   return await observe(operations, settings, files);
 }
 

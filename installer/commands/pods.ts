@@ -21,7 +21,7 @@ import { orFail } from "./redirect_options.ts";
 import { print, styleOf, warn } from "./terminal.ts";
 
 /** Milliseconds for the questions to the API server, all together. */
-const patience = 10_000;
+const patience = 3000;
 
 const examples = `
 Examples:

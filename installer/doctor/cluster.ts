@@ -85,7 +85,8 @@ function rightsFindings(
 export function agentFindings({ agent, settings }: NodeSeen): Finding[] {
   const { socket, readiness } = agent;
   const findings: Finding[] = [
-    socket === true ? good("agent", "The node agent answers at its socket") : found(
+    // The kernel takes the connection of a stopped agent, too, so no more than this is known.
+    socket === true ? good("agent", "The node agent listens at its socket") : found(
       "agent-silent",
       `The node agent does not answer at its socket (${socket}): nothing heals the chain, and each ` +
         "pod asks the API server",

@@ -9,6 +9,8 @@ import {
   libraryFolder,
 } from "./interpreter.ts";
 import type { Operations } from "./operations.ts";
+import type { Settings } from "../settings/declarations.ts";
+import { pathsOf } from "../settings/paths.ts";
 import type { ShimPlaces } from "./shim_plan.ts";
 
 /** Where the plugin comes from and goes to. */
@@ -24,6 +26,21 @@ export interface PluginPlaces {
   readonly hostBinDir: string;
   /** What the shim needs to know; without it the plugin itself is what runtimes start. */
   readonly shim?: ShimPlaces;
+}
+
+/**
+ * Tells where the plugin's files come from and go to. Whoever only compares them must be told the same
+ * as who installs them, else a shim would be taken for a wrong plugin.
+ */
+export function pluginPlacesOf(settings: Settings, sourceDir: string): PluginPlaces {
+  const { hostBinDir, hostCallSocket } = pathsOf(settings);
+  const { mountedBinDir, mountedNetDir, shim } = settings;
+  return {
+    sourceDir,
+    binDir: mountedBinDir,
+    hostBinDir,
+    ...(shim ? { shim: { hostSocket: hostCallSocket, netDir: mountedNetDir } } : {}),
+  };
 }
 
 /** A file to be installed. */

@@ -13,6 +13,7 @@ import { type Journal, sha256, writeJournal } from "../host/journal.ts";
 import { observe, type Observed } from "../host/observe.ts";
 import type { Operations } from "../host/operations.ts";
 import { PluginFiles } from "../host/plugin_files.ts";
+import { pluginPlacesOf } from "../host/plugin_plan.ts";
 import { makeStateDir } from "../host/state_folder.ts";
 import { plan } from "../plan/plan.ts";
 import type { Cause, Plan, Step } from "../plan/steps.ts";
@@ -71,14 +72,7 @@ export class Reconciler {
   ) {
     this.paths = pathsOf(settings);
     this.#troubles = new Troubles(log, now);
-    this.plugin = new PluginFiles(operations, {
-      sourceDir,
-      binDir: settings.mountedBinDir,
-      hostBinDir: this.paths.hostBinDir,
-      ...(settings.shim
-        ? { shim: { hostSocket: this.paths.hostCallSocket, netDir: settings.mountedNetDir } }
-        : {}),
-    });
+    this.plugin = new PluginFiles(operations, pluginPlacesOf(settings, sourceDir));
   }
 
   /** Looks and decides without acting. */

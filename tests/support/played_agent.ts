@@ -61,7 +61,11 @@ const server = new CallServer(
       finished: ({ records }) => {
         if (stateFolder !== undefined) appendToLogFile(stateFolder, records);
       },
-      served: () => console.error("played agent: served"),
+      served: () => {
+        console.error("played agent: served");
+        // A call that was over before its fault; one that was handed back may be so for lack of time.
+        if (fault?.startsWith("SIGKILL")) Deno.exit(0);
+      },
       handedBack: () => {},
       lost: (error) => endWhenLost(log, error),
     });

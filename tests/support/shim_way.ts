@@ -97,13 +97,9 @@ export class ShimWay implements AsyncDisposable {
   }
 
   /** What the plugin leaves in a new namespace without an agent. */
-  async stateWithoutAgent(
-    pod: PodObject,
-    create: () => NamedNamespace = createNamespace,
-    engine = "auto",
-  ): Promise<string> {
-    using netns = create();
-    await this.add(this.plugin, pod, netns, { engine });
+  async stateWithoutAgent(pod: PodObject): Promise<string> {
+    using netns = createNamespace();
+    await this.add(this.plugin, pod, netns);
     return stateOf(netns);
   }
 
@@ -123,8 +119,7 @@ export async function endAgent(agent: Deno.ChildProcess): Promise<Deno.CommandSt
   return await agent.status;
 }
 
-/** All that an ADD leaves in a namespace; tables are sorted, which two tools make at the same time. */
+/** All that an ADD leaves in a namespace. */
 export function stateOf(netns: NamedNamespace): string {
-  const tables = listRuleset(netns).split(/^(?=table )/m).sort();
-  return JSON.stringify([tables, netns.run(() => listAddresses())]);
+  return JSON.stringify([listRuleset(netns), netns.run(() => listAddresses())]);
 }
