@@ -544,7 +544,7 @@ Deno.test("iptables: a missing ip6tables is an error before anything changes", (
 
 for (const backend of BACKENDS) {
   Deno.test(`iptables ${backend}: IPv6 rules are there before any IPv6 address is`, () => {
-    using namespace = createNamespace();
+    using namespace = createNamespace(undefined, "down");
     namespace.run(() => {
       assert.deepEqual(listAddresses("ipv6"), []);
       const { result, facts } = applyHere(backend);

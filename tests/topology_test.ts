@@ -50,7 +50,7 @@ Deno.test("links, bridge, addresses, routes and settings are made in the right n
 });
 
 Deno.test("the passthrough address is added once, also to a loopback that is down", () => {
-  using pod = createNamespace();
+  using pod = createNamespace(undefined, "down");
   pod.run(() => {
     const lo = loopbackLink();
     assert.deepEqual([lo.name, lo.loopback, lo.up], ["lo", true, false]);

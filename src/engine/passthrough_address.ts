@@ -3,14 +3,26 @@
  * from it, and unlike 127.0.0.6 it is not there by itself. Used by all engines, in the network
  * namespace that the calling thread is in.
  */
-import { addAddress, listAddresses, loopbackLink, removeAddress } from "../linux/addresses.ts";
+import {
+  addAddress,
+  type Link,
+  listAddresses,
+  loopbackLink,
+  removeAddress,
+} from "../linux/addresses.ts";
 import { LinuxError } from "../linux/errno.ts";
 import { readKernelFile } from "../linux/kernel_file.ts";
+import { pauseThread } from "../linux/poll.ts";
 import type { Difference } from "./engine.ts";
 
 /** IPv6 address that marks the sidecar's own inbound connections. */
 export const PASSTHROUGH_ADDRESS = "::6";
 const PREFIX = 128;
+/** Longest wait for the loopback interface to be set up, which takes the runtime milliseconds. */
+const PATIENCE_MS = 1_000;
+const PAUSE_MS = 5;
+/** What the reference plugin "loopback" has to look at the addresses after it set the interface up. */
+const LOOK_MS = 20;
 
 /** What {@linkcode addPassthroughAddress} did. */
 export interface PassthroughAddition {
@@ -21,13 +33,13 @@ export interface PassthroughAddition {
 }
 
 /**
- * Adds `::6/128` to the loopback interface.
+ * Adds `::6/128` to the loopback interface, as soon as that is up; after a second also when it is not.
  *
  * @throws {LinuxError} when the kernel refuses although the namespace has IPv6 addresses, so that
  * traffic could need it.
  */
 export function addPassthroughAddress(): PassthroughAddition {
-  const loopback = loopbackLink();
+  const loopback = settledLoopback();
   try {
     const added = addAddress(loopback.index, PASSTHROUGH_ADDRESS, PREFIX);
     const undo = () => {
@@ -41,6 +53,22 @@ export function addPassthroughAddress(): PassthroughAddition {
       `not added to "${loopback.name}" (${error.code})`;
     return { note, undo: () => {} };
   }
+}
+
+/**
+ * Waits for the loopback interface: containerd runs the plugin "loopback" beside the chain, and that
+ * one fails the pod ("loopback interface found with non-loopback address") when it comes second.
+ */
+function settledLoopback(): Link {
+  const end = performance.now() + PATIENCE_MS;
+  let loopback = loopbackLink();
+  if (loopback.up) return loopback;
+  while (!loopback.up && performance.now() < end) {
+    pauseThread(PAUSE_MS);
+    loopback = loopbackLink();
+  }
+  if (loopback.up) pauseThread(LOOK_MS);
+  return loopback;
 }
 
 /** Tells what is wrong about the address; nothing when the namespace has no IPv6 address at all. */

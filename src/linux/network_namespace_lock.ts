@@ -5,6 +5,7 @@
  */
 import { EADDRINUSE, EBUSY, LinuxError } from "./errno.ts";
 import { checked, FileDescriptor, lastErrno, libc } from "./libc.ts";
+import { pauseThread } from "./poll.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
@@ -51,7 +52,7 @@ function acquire(patienceMs: number): FileDescriptor {
           `that hangs, or a process of the pod; end it and try again`,
       );
     }
-    libc().poll(new Uint8Array(8), 0n, PAUSE_MS);
+    pauseThread(PAUSE_MS);
   }
   cleanup.move();
   return socket;

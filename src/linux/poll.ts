@@ -31,3 +31,8 @@ function waitFor(what: string, descriptor: number, event: number, milliseconds: 
     return libc().poll(wanted, 1n, left);
   }) > 0;
 }
+
+/** Lets the calling thread sleep, for work that must not await. Needs `--allow-ffi`. */
+export function pauseThread(milliseconds: number): void {
+  libc().poll(new Uint8Array(8), 0n, milliseconds);
+}

@@ -85,17 +85,21 @@ export function uniqueName(prefix = "kuma-test-"): string {
 }
 
 /**
- * Makes a network namespace and binds it to `/run/netns/<name>`, as `ip netns add` does. Its
- * loopback interface is down.
+ * Makes a network namespace and binds it to `/run/netns/<name>`, as `ip netns add` does.
  *
+ * @param loopback its loopback interface; runtimes set it up, and the plugin waits for that
  * @throws {LinuxError} when it exists already or the kernel refuses; nothing is left then.
  */
-export function createNamespace(name: string = uniqueName()): NamedNamespace {
+export function createNamespace(
+  name: string = uniqueName(),
+  loopback: "up" | "down" = "up",
+): NamedNamespace {
   makeSharedFolder();
   const namespace = new NamedNamespace(name);
   Deno.openSync(namespace.path, { write: true, createNew: true, mode: 0o444 }).close();
   try {
     bindNewNamespace(namespace.path);
+    if (loopback === "up") namespace.run(() => setLinkUp("lo"));
   } catch (error) {
     Deno.removeSync(namespace.path);
     throw error;

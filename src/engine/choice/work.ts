@@ -3,6 +3,7 @@
  * there, from which the rules and the engine follow, then the change, one at a time per namespace.
  */
 import type { NamespaceFacts, Ruleset } from "../../redirect/ruleset.ts";
+import { loopbackLink } from "../../linux/addresses.ts";
 import { LinuxError } from "../../linux/errno.ts";
 import { withNetworkNamespaceLock } from "../../linux/network_namespace_lock.ts";
 import {
@@ -42,7 +43,7 @@ export interface WorkOptions extends IptablesEngineOptions {
   readonly lockPatienceMs?: number;
 }
 
-/** The work needs an engine, or tools, that it may not use. */
+/** The work needs an engine, or tools, or a wait, that it may not use. */
 export class OtherEngineError extends Error {
   override readonly name = "OtherEngineError";
 }
@@ -86,6 +87,10 @@ export function applyWithSelectedEngine(
     }
     const chosen = selectEngine(setting, survey, families, { ...options, lock });
     requireAllowed(chosen.engine, options);
+    // Waiting for it takes the thread, which has other pods' calls to answer.
+    if (options.onlyNftables && ruleset.ipv6PassthroughAddress && !loopbackLink().up) {
+      throw new OtherEngineError("The loopback interface is not up yet and has to be waited for");
+    }
     const result = chosen.engine.apply(ruleset);
     const replaced = mayHaveRules(chosen.other, survey) &&
         removeOther(chosen.other, result.engine)

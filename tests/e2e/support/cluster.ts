@@ -167,7 +167,10 @@ export class Cluster implements AsyncDisposable {
       ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"]
         .map((flag) => `--${flag}=${folder}/${user}.conf`);
     const common = ["--bind-address=127.0.0.1", "--leader-elect=false"];
+    // Kubelet restarts a control plane's static pods: the scheduler ends when the API server is away.
+    const lasting = ["/bin/sh", "-c", 'while :; do "$@"; sleep 1; done', "sh"];
     first.launch("controller-manager", [
+      ...lasting,
       `${kubernetes}/kube-controller-manager`,
       ...kubeconfig("manager"),
       ...common,
@@ -177,6 +180,7 @@ export class Cluster implements AsyncDisposable {
       "--use-service-account-credentials=true",
     ]);
     first.launch("scheduler", [
+      ...lasting,
       `${kubernetes}/kube-scheduler`,
       ...kubeconfig("scheduler"),
       ...common,
