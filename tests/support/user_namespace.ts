@@ -1,7 +1,7 @@
 /** Network namespaces as a container runtime makes them for pods with `hostUsers: false`. */
 import assert from "node:assert/strict";
 import { runProgram } from "../../src/linux/process.ts";
-import { NamedNamespace, uniqueName } from "./topology.ts";
+import { NamedNamespace, setLinkUp, uniqueName } from "./topology.ts";
 
 /** Users 0 to 65535 of the pod are these of the host, whom nobody else uses. */
 const FIRST_USER = 1_000_000_000;
@@ -22,5 +22,7 @@ export function createOwnedNamespace(): NamedNamespace {
     env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
   }, 10_000);
   assert.equal(status, 0, `Cannot make a network namespace in a user namespace: ${stderr}`);
-  return new NamedNamespace(name);
+  const namespace = new NamedNamespace(name);
+  namespace.run(() => setLinkUp("lo"));
+  return namespace;
 }
