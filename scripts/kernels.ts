@@ -16,11 +16,19 @@ const kernels = [
   { release: "bookworm", line: "6.1" },
 ] as const;
 
+const help = `Usage: deno task test:kernels [--write] [LINE...]
+
+Runs the tests of the eBPF engine on Debian's kernels, each in a virtual machine (qemu), as root:
+${kernels.map(({ line }) => line).join(", ")}, all of them unless told.
+
+  --write   put results and times into docs/verification.md`;
+
 const root = new URL("..", import.meta.url).pathname;
 const cache = Deno.env.get("KUMA_CNI_KERNELS_CACHE") || "/var/cache/kuma-cni-kernels";
 const document = `${root}docs/verification.md`;
 
 async function main(): Promise<void> {
+  if (Deno.args.includes("--help") || Deno.args.includes("-h")) return console.log(help);
   const write = Deno.args.includes("--write");
   const asked = Deno.args.filter((word) => word !== "--write");
   const unknown = asked.filter((word) => !kernels.some(({ line }) => line === word));

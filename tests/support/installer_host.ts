@@ -101,7 +101,9 @@ export class InstallerHost implements AsyncDisposable {
 
   /** Writes a file of the service account. */
   writeSecret(name: string, text: string): void {
-    Deno.writeTextFileSync(`${this.secrets}/${name}`, text);
+    // Whole at once as kubelet writes it: half of a long token would be taken for a short one.
+    Deno.writeTextFileSync(`${this.secrets}/.${name}`, text);
+    Deno.renameSync(`${this.secrets}/.${name}`, `${this.secrets}/${name}`);
   }
 
   /** Environment of install-cni. */
