@@ -15,7 +15,7 @@ Deno.test("work happens inside the namespace and the thread returns home", () =>
   });
   assert.notEqual(inside.link, home);
   assert.deepEqual(inside.links.map(({ name, loopback, up }) => [name, loopback, up]), [
-    ["lo", true, false],
+    ["lo", true, true],
   ]);
   assert.equal(HOME(), home);
   assert.equal(isCurrentNetworkNamespace(namespace.path), false);

@@ -13,6 +13,7 @@ const DECIDING: readonly string[] = [
   "kuma.io/transparent-proxying-inbound-port",
   "kuma.io/transparent-proxying-inbound-v6-port",
   "kuma.io/transparent-proxying-outbound-port",
+  "kuma.io/transparent-proxying-ebpf",
   "kuma.io/gateway",
   "kuma.io/application-probe-proxy-port",
   "kuma.io/builtin-dns",

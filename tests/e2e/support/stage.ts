@@ -118,8 +118,8 @@ export class Stage implements AsyncDisposable {
     return await this.ready(name);
   }
 
-  /** Waits until a pod is ready. */
-  async ready(name: string, namespace: string = demo, seconds = 60): Promise<PodObject> {
+  /** Waits until a pod is ready. A scheduler that lost its API server starts again within a minute. */
+  async ready(name: string, namespace: string = demo, seconds = 180): Promise<PodObject> {
     let pod: PodObject | undefined;
     try {
       await this.cluster.until(`pod "${name}" is ready`, async () => {
