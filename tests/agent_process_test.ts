@@ -181,6 +181,11 @@ Deno.test("with metrics on, calls and skips are counted and readiness is told", 
   });
   await served.start();
   await served.until("the socket is served", () => node.isServing());
+  // Until then a call is the plugin's own, and would be counted as that.
+  await served.until(
+    "the shim is served",
+    () => served.log.includes("Calls of the shim are served"),
+  );
   assert.equal((await stage.call("ADD", stage.meshed)).code, 0);
   assert.equal((await stage.call("ADD", stage.plain)).code, 0);
   const get = async (path: string) => {
