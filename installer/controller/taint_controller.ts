@@ -2,7 +2,7 @@
  * Keeps ordinary pods off nodes where the plugin is not installed: follows nodes, the CNI's pods and
  * its DaemonSet, and has the taint of each node as `decideTaint` says.
  */
-import type { JsonPatch } from "../../src/kubernetes/changes.ts";
+import { isConflict, type JsonPatch } from "../../src/kubernetes/changes.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
 import type { Term } from "../../src/kubernetes/lease_election.ts";
@@ -16,7 +16,7 @@ import { type CniPod, isSamePodToUs, parseCniPod } from "./cni_pod.ts";
 import { canRunOn, type DaemonSet, parseDaemonSet, tolerates } from "./daemon_set.ts";
 import type { Events } from "./events.ts";
 import { type LeaderWrites, NotLeadingError } from "./leader_writes.ts";
-import { isSameToUs, type Node, parseNode } from "./node.ts";
+import { isSameToUs, type Node, nodePath, parseNode } from "./node.ts";
 import { NodeMemory } from "./node_memory.ts";
 import { decideTaint, type Place } from "./taint_decision.ts";
 import { addingPatch, isOurs, removingPatch, type TaintName, taintOf } from "./taint_patch.ts";
@@ -212,8 +212,7 @@ export class TaintController {
 
   /** @returns False when the node is gone. */
   async #patch(node: Node, operations: readonly JsonPatch[]): Promise<boolean> {
-    const path = `/api/v1/nodes/${encodeURIComponent(node.name)}`;
-    const change = { verb: "patch", path, operations } as const;
+    const change = { verb: "patch", path: nodePath(node.name), operations } as const;
     let answer: Record<string, unknown>;
     try {
       answer = await this.context.writes.change(change, "nodes", `node "${node.name}"`);
@@ -251,8 +250,7 @@ export class TaintController {
     if (error instanceof NotLeadingError || this.context.term.signal.aborted) return;
     const fields = { node: name, reason: messageOf(error), retryMilliseconds };
     // Somebody else has changed the node first: ordinary, the next attempt sees how it is.
-    const isRace = error instanceof ApiError && (error.status === 409 || error.status === 422);
-    if (isRace) this.context.log.debug("Node has changed meanwhile", fields);
+    if (isConflict(error)) this.context.log.debug("Node has changed meanwhile", fields);
     else this.context.log.warn("Node's taint could not be changed", fields);
   };
 
