@@ -3,7 +3,7 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { removeTaints } from "../installer/controller/remove_taints.ts";
 import { manifestObjects } from "../installer/manifests/objects.ts";
 import { resolveValues } from "../installer/manifests/values.ts";
-import { takeLease } from "../src/kubernetes/lease_election.ts";
+import { takeLease } from "../src/kubernetes/lease.ts";
 import {
   attachment,
   attachmentDefinition,
