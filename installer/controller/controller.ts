@@ -44,8 +44,10 @@ export class Controller {
   readonly metrics: ControllerMetrics;
   #taints: TaintController | undefined;
   #attachments: AttachmentController | undefined;
-  #leader = "nobody";
+  #leader = "";
   #isLeading = false;
+  /** Why it cannot tell who leads, nor take over. */
+  #leaseTrouble: string | undefined = "the Lease was not seen yet";
   #leaseTroubleTold = -Infinity;
 
   constructor(
@@ -57,7 +59,11 @@ export class Controller {
 
   /** Whether it does, or could at once do, its work. */
   get readiness(): { readonly ready: boolean; readonly reason: string } {
-    if (!this.#isLeading) return { ready: true, reason: `waiting: ${this.#leader} leads` };
+    if (!this.#isLeading) {
+      return this.#leaseTrouble === undefined
+        ? { ready: true, reason: `waiting: ${this.#leader} leads` }
+        : { ready: false, reason: `not leading: ${this.#leaseTrouble}` };
+    }
     if (this.#taints !== undefined && !this.#taints.live) {
       return { ready: false, reason: "leading, but nodes and pods are not followed yet" };
     }
@@ -76,6 +82,7 @@ export class Controller {
     const elected = new LeaseElection(client, { ...election, signal }, {
       following: (leader) => {
         this.#leader = leader;
+        this.#leaseTrouble = undefined;
         log.info("Another replica leads", { leader });
       },
       leading: () => {
@@ -85,7 +92,7 @@ export class Controller {
       },
       stopped: (reason) => {
         this.#isLeading = false;
-        this.#leader = "nobody";
+        this.#leaseTrouble = reason;
         this.metrics.leading.set(0);
         log.info("This replica does not lead any longer", { reason });
       },
@@ -96,12 +103,15 @@ export class Controller {
 
   /** The next attempt is soon: while the API server is away a line for each would bury all others. */
   #tellOfLease(error: Error): void {
+    const { log } = this.context;
     const now = performance.now();
-    const isTold = now - this.#leaseTroubleTold < troublePause;
-    this.context.log[isTold ? "debug" : "warn"]("Lease could not be had", {
-      reason: error.message,
-    });
-    if (!isTold) this.#leaseTroubleTold = now;
+    this.#leaseTrouble = error.message;
+    if (now - this.#leaseTroubleTold < troublePause) {
+      log.debug("Lease could not be had", { reason: error.message });
+      return;
+    }
+    log.warn("Lease could not be had", { reason: error.message });
+    this.#leaseTroubleTold = now;
   }
 
   async #lead(term: Term): Promise<void> {

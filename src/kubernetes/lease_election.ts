@@ -32,7 +32,7 @@ export interface ElectionOptions extends LeaseName {
 
 /** What an election tells its owner. */
 export interface ElectionObserver {
-  /** Somebody else leads, or nobody; told when it changes. */
+  /** Somebody else leads; told when it changes, and again after a failure. */
   following?(leader: string): void;
   leading?(): void;
   /** The Lease was lost or given back. */
@@ -110,7 +110,10 @@ export class LeaseElection {
       await this.#write(lease, this.options.identity, signal);
       return true;
     } catch (error) {
-      if (!signal.aborted && !isConflict(error)) this.observer.failed?.(asError(error));
+      if (!signal.aborted && !isConflict(error)) {
+        this.#told = "";
+        this.observer.failed?.(asError(error));
+      }
       return false;
     }
   }
