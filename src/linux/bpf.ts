@@ -120,7 +120,6 @@ export interface BpfProgramInfo {
   /** Counted where `kernel.bpf_stats_enabled` is set. */
   readonly runs: bigint;
   readonly nanoseconds: bigint;
-  readonly jitedBytes: number;
 }
 
 /** Most maps of a program that are told. */
@@ -137,7 +136,6 @@ export function bpfProgramInfo(program: FileDescriptor): BpfProgramInfo {
   return {
     id: view.getUint32(4, true),
     tag: Array.from(tag, (byte) => byte.toString(16).padStart(2, "0")).join(""),
-    jitedBytes: view.getUint32(16, true),
     name: nameIn(view, 64),
     mapIds: Array.from(mapIds.subarray(0, Math.min(MOST_MAPS, view.getUint32(52, true)))),
     nanoseconds: view.getBigUint64(192, true),

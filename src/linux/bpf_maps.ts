@@ -36,9 +36,8 @@ export function loadBtf(bytes: Uint8Array<ArrayBuffer>): FileDescriptor {
 }
 
 /** Tells the name of a map. */
-export function bpfMapInfo(map: FileDescriptor): { readonly id: number; readonly name: string } {
-  const view = infoOf("BPF map", map);
-  return { id: view.getUint32(4, true), name: nameIn(view, 24) };
+export function bpfMapName(map: FileDescriptor): string {
+  return nameIn(infoOf("BPF map", map), 24);
 }
 
 /** Opens a map by its number. */

@@ -31,8 +31,7 @@ import { natChains } from "./rule_code.ts";
 
 export { cannot } from "./cannot.ts";
 export { readCounters } from "./counters.ts";
-export { isBpfFileSystem, pinFolderOf, sweepPins, unpin } from "./pins.ts";
-export { probe } from "./probe.ts";
+export { pinFolderOf, sweepPins, unpin } from "./pins.ts";
 
 const OWN_NAMESPACE = "/proc/thread-self/ns/net";
 

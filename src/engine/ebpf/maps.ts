@@ -3,8 +3,8 @@ import { type InterfaceAddress, listAddresses } from "../../linux/addresses.ts";
 import {
   bpfMapById,
   type BpfMapDefinition,
-  bpfMapInfo,
   bpfMapKeys,
+  bpfMapName,
   createBpfMap,
   loadBtf,
   lookUpBpfMap,
@@ -45,7 +45,7 @@ export class OpenMaps implements Disposable {
     const maps = stack.use(new OpenMaps());
     for (const id of ids) {
       const map = bpfMapById(id);
-      maps.add(bpfMapInfo(map).name, map);
+      maps.add(bpfMapName(map), map);
     }
     stack.move();
     return maps;

@@ -15,7 +15,6 @@ const symbols = {
   mkdir: { parameters: ["buffer", "u32"], result: "i32" },
   rmdir: { parameters: ["buffer"], result: "i32" },
   unlink: { parameters: ["buffer"], result: "i32" },
-  statfs: { parameters: ["buffer", "buffer"], result: "i32" },
   opendir: { parameters: ["buffer"], result: "pointer" },
   readdir: { parameters: ["pointer"], result: "pointer" },
   closedir: { parameters: ["pointer"], result: "i32" },
@@ -90,16 +89,11 @@ function ignoring(code: string, work: () => void): boolean {
   }
 }
 
-/**
- * Removes the pins whose network namespace is gone, and those of containers that nobody knows.
- *
- * @param known told of a container ID whether it still exists; only namespaces count when absent
- */
-export function sweepPins(bpffs: string, known?: (containerId: string) => boolean): SweptPin[] {
+/** Removes the pins whose network namespace is gone. */
+export function sweepPins(bpffs: string): SweptPin[] {
   return foldersIn(`${bpffs}/${FOLDER}`).map((containerId) => {
     const folder = `${bpffs}/${FOLDER}/${containerId}`;
-    const why = reasonToRemove(folder) ??
-      (known?.(containerId) === false ? "nobody knows its container" : undefined);
+    const why = reasonToRemove(folder);
     if (why !== undefined) unpin(folder);
     return { containerId, removed: why !== undefined, reason: why ?? "its namespace is in use" };
   });
@@ -126,13 +120,4 @@ function foldersIn(path: string): string[] {
   }
   libc().closedir(folder);
   return names;
-}
-
-const BPF_FS_MAGIC = 0xcafe4a11;
-
-/** Tells whether a BPF file system is mounted at a path. */
-export function isBpfFileSystem(path: string): boolean {
-  const result = new Uint8Array(256);
-  if (libc().statfs(cString(path), result) !== 0) return false;
-  return new DataView(result.buffer).getUint32(0, true) === BPF_FS_MAGIC;
 }
