@@ -12,7 +12,7 @@ import {
   updateLink,
 } from "../../linux/bpf.ts";
 import { EPERM, EPROTONOSUPPORT, LinuxError } from "../../linux/errno.ts";
-import { FileDescriptor, openForReading } from "../../linux/libc.ts";
+import { type FileDescriptor, openForReading } from "../../linux/libc.ts";
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import { messageOf } from "../../text/message_of.ts";
 import { type ApplyResult, type Difference, type Engine, EngineError } from "../engine.ts";
@@ -190,8 +190,7 @@ export class EbpfEngine implements Engine {
     }
     const [old] = before.at(LOOKUP_HOOK);
     aboutInbound(() => {
-      const pinned = pinnedLink(pinFolder);
-      if (pinned !== undefined) open.use(pinned);
+      const pinned = open.use(pinnedLink(pinFolder));
       if (pinned !== undefined && bpfLinkInfo(pinned).netnsInode === inode && old !== undefined) {
         updateLink(pinned, lookup);
         undo.add(() => updateLink(pinned, old.program));
@@ -237,13 +236,13 @@ function namespaceInode(): number {
 }
 
 function detachFromNamespace(programId: number): void {
-  using link = findNamespaceLink(namespaceInode(), programId) ?? { [Symbol.dispose]() {} };
-  if (link instanceof FileDescriptor) detachLink(link);
+  using link = findNamespaceLink(namespaceInode(), programId);
+  if (link !== undefined) detachLink(link);
 }
 
 function isPinned(pinFolder: string): boolean {
-  using link = pinnedLink(pinFolder) ?? { [Symbol.dispose]() {} };
-  return link instanceof FileDescriptor;
+  using link = pinnedLink(pinFolder);
+  return link !== undefined;
 }
 
 /**
