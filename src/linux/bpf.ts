@@ -4,7 +4,7 @@
  * up by their numbers. Facts: `linux/bpf.h`, bpf(2).
  */
 import { address, Attributes, bpf, Command, infoOf, making, nameIn } from "./bpf_call.ts";
-import { ENOENT, LinuxError } from "./errno.ts";
+import { LinuxError, unlessError } from "./errno.ts";
 import { cString, FileDescriptor } from "./libc.ts";
 
 /** Several programs may be attached at the same place, those of the parent's run afterwards. */
@@ -181,13 +181,10 @@ export function bpfLinkById(id: number): FileDescriptor {
 /** Returns the number of the link after this one; `undefined` behind the last. */
 export function nextBpfLink(after: number): number | undefined {
   const attributes = new Attributes().u32(0, after);
-  try {
+  return unlessError("ENOENT", () => {
     bpf("Cannot list the BPF links", Command.linkNextId, attributes);
-  } catch (error) {
-    if (error instanceof LinuxError && error.errno === ENOENT) return undefined;
-    throw error;
-  }
-  return attributes.read(4);
+    return attributes.read(4);
+  });
 }
 
 /** Attaches a program to a network namespace by a link, which is to be pinned. */

@@ -3,8 +3,8 @@
  * own file functions refuse `/sys`, so the C library's are used.
  */
 import { bpfLinkInfo, pinnedBpfObject } from "../../linux/bpf.ts";
-import { ENOENT, LinuxError } from "../../linux/errno.ts";
-import { checked, cString, FileDescriptor, loadFunctions } from "../../linux/libc.ts";
+import { unlessError } from "../../linux/errno.ts";
+import { checked, cString, type FileDescriptor, loadFunctions } from "../../linux/libc.ts";
 import type { SweptPin } from "./interface.ts";
 
 const FOLDER = "kuma-cni";
@@ -46,20 +46,16 @@ export function linkPin(pinFolder: string): string {
 /** Makes the folder of a sandbox's pins, for root alone. */
 export function makePinFolder(pinFolder: string): void {
   for (const path of [pinFolder.slice(0, pinFolder.lastIndexOf("/")), pinFolder]) {
-    ignoring("EEXIST", () => {
-      checked(`Cannot make the folder "${path}"`, () => libc().mkdir(cString(path), 0o700));
-    });
+    unlessError(
+      "EEXIST",
+      () => checked(`Cannot make the folder "${path}"`, () => libc().mkdir(cString(path), 0o700)),
+    );
   }
 }
 
 /** Opens a sandbox's link; `undefined` when it is not pinned. */
 export function pinnedLink(pinFolder: string): FileDescriptor | undefined {
-  try {
-    return pinnedBpfObject(linkPin(pinFolder));
-  } catch (error) {
-    if (error instanceof LinuxError && error.errno === ENOENT) return undefined;
-    throw error;
-  }
+  return unlessError("ENOENT", () => pinnedBpfObject(linkPin(pinFolder)));
 }
 
 /**
@@ -69,24 +65,18 @@ export function pinnedLink(pinFolder: string): FileDescriptor | undefined {
  */
 export function unpin(pinFolder: string): boolean {
   const path = linkPin(pinFolder);
-  const had = ignoring("ENOENT", () => {
-    checked(`Cannot remove the BPF pin "${path}"`, () => libc().unlink(cString(path)));
-  });
-  const hadFolder = ignoring("ENOENT", () => {
-    checked(`Cannot remove the folder "${pinFolder}"`, () => libc().rmdir(cString(pinFolder)));
-  });
-  return had || hadFolder;
-}
-
-/** Tells whether the work was done. */
-function ignoring(code: string, work: () => void): boolean {
-  try {
-    work();
-    return true;
-  } catch (error) {
-    if (error instanceof LinuxError && error.code === code) return false;
-    throw error;
-  }
+  const done = [
+    unlessError(
+      "ENOENT",
+      () => checked(`Cannot remove the BPF pin "${path}"`, () => libc().unlink(cString(path))),
+    ),
+    unlessError(
+      "ENOENT",
+      () =>
+        checked(`Cannot remove the folder "${pinFolder}"`, () => libc().rmdir(cString(pinFolder))),
+    ),
+  ];
+  return done.some((result) => result !== undefined);
 }
 
 /** Removes the pins whose network namespace is gone. */
@@ -100,8 +90,8 @@ export function sweepPins(bpffs: string): SweptPin[] {
 }
 
 function reasonToRemove(folder: string): string | undefined {
-  using link = pinnedLink(folder) ?? { [Symbol.dispose]() {} };
-  if (!(link instanceof FileDescriptor)) return "it is empty";
+  using link = pinnedLink(folder);
+  if (link === undefined) return "it is empty";
   return bpfLinkInfo(link).netnsInode === 0 ? "its network namespace is gone" : undefined;
 }
 
