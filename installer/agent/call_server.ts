@@ -24,6 +24,8 @@ export interface ServedCall {
 
 /** What the server tells its owner. */
 export interface CallObserver {
+  /** The socket is there, at first or anew. */
+  listening?(): void;
   /** A connection was dropped, or answered that the plugin must do the call, without being served. */
   failed(cause: CallFailure, error: unknown): void;
 }
@@ -103,7 +105,7 @@ export class CallServer {
    * @throws as {@linkcode SocketPlace.ensureServing}.
    */
   ensureServing(): void {
-    this.#place.ensureServing();
+    if (this.#place.ensureServing()) this.observer.listening?.();
   }
 
   /**
