@@ -11,7 +11,6 @@ const symbols = {
   accept4: { parameters: ["i32", "pointer", "pointer", "i32"], result: "i32" },
   listen: { parameters: ["i32", "i32"], result: "i32" },
   recvmsg: { parameters: ["i32", "buffer", "i32"], result: "isize" },
-  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
 } as const;
 
 let library: Deno.DynamicLibrary<typeof symbols>["symbols"] | undefined;
@@ -158,7 +157,7 @@ export function peerUser(connection: FileDescriptor): number {
   const credentials = new Uint32Array([0, 0xffffffff, 0xffffffff]);
   const length = new Uint8Array(new Uint32Array([credentials.byteLength]).buffer);
   const bytes = new Uint8Array(credentials.buffer);
-  calls().getsockopt(connection.number, SOL_SOCKET, SO_PEERCRED, bytes, length);
+  libc().getsockopt(connection.number, SOL_SOCKET, SO_PEERCRED, bytes, length);
   return credentials[1]!;
 }
 
