@@ -5,7 +5,7 @@
  * All functions need `--allow-ffi`. Facts: unix(7), recvmsg(2), `asm-generic/socket.h`.
  */
 import { EAGAIN, LinuxError } from "./errno.ts";
-import { checked, FileDescriptor, lastErrno, libc, loadFunctions } from "./libc.ts";
+import { addressOf, checked, FileDescriptor, lastErrno, libc, loadFunctions } from "./libc.ts";
 
 const symbols = {
   accept4: { parameters: ["i32", "pointer", "pointer", "i32"], result: "i32" },
@@ -176,10 +176,6 @@ export function isPeerGone(connection: FileDescriptor): boolean {
 export function networkNamespaceOfPeer(connection: FileDescriptor): FileDescriptor {
   const attempt = "Cannot open the network namespace of a connection's other end";
   return new FileDescriptor(checked(attempt, () => libc().ioctl(connection.number, SIOCGSKNS)));
-}
-
-function addressOf(buffer: Uint8Array<ArrayBuffer> | BigUint64Array<ArrayBuffer>): bigint {
-  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer));
 }
 
 function nothingYet(attempt: string): undefined {
