@@ -3,9 +3,9 @@
  * anything. Needs `--allow-ffi` and `CAP_BPF` with `CAP_NET_ADMIN`, and `CAP_SYS_ADMIN` to look things
  * up by their numbers. Facts: `linux/bpf.h`, bpf(2).
  */
-import { address, Attributes, bpf, Command, infoOf, making, nameIn } from "./bpf_call.ts";
+import { Attributes, bpf, Command, infoOf, making, nameIn } from "./bpf_call.ts";
 import { LinuxError, unlessError } from "./errno.ts";
-import { cString, FileDescriptor } from "./libc.ts";
+import { addressOf, cString, FileDescriptor } from "./libc.ts";
 
 /** Several programs may be attached at the same place, those of the parent's run afterwards. */
 const BPF_F_ALLOW_MULTI = 2;
@@ -130,7 +130,7 @@ export function bpfProgramInfo(program: FileDescriptor): BpfProgramInfo {
   const mapIds = new Uint32Array(MOST_MAPS);
   const view = infoOf("BPF program", program, (view) => {
     view.setUint32(52, MOST_MAPS, true);
-    view.setBigUint64(56, address(new Uint8Array(mapIds.buffer)), true);
+    view.setBigUint64(56, addressOf(new Uint8Array(mapIds.buffer)), true);
   });
   const tag = new Uint8Array(view.buffer, 8, 8);
   return {
