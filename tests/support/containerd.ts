@@ -7,6 +7,7 @@ import { imageArchive, makeImage } from "../../scripts/package/oci.ts";
 import { writeSysctl } from "./topology.ts";
 import { CriClient } from "./cri_client.ts";
 import { exists } from "./files.ts";
+import { must } from "./programs.ts";
 
 /** The image of the sandboxes: busybox, at `/bin/busybox`. */
 export const IMAGE = "kuma-test.local/pause:1";
@@ -110,8 +111,8 @@ export class Containerd implements AsyncDisposable {
         workingFolder: "/",
       })]),
     );
-    run("ip", "netns", "add", networkNamespace);
-    run("ip", "-n", networkNamespace, "link", "set", "lo", "up");
+    must("ip", "netns", "add", networkNamespace);
+    must("ip", "-n", networkNamespace, "link", "set", "lo", "up");
     withNetworkNamespace(`/run/netns/${networkNamespace}`, () => {
       // Nobody else can have the bridge's IPv6 address, so it is usable at once.
       for (const name of ["all", "default"]) writeSysctl(`net/ipv6/conf/${name}/accept_dad`, "0");
@@ -295,7 +296,7 @@ export class Containerd implements AsyncDisposable {
 
   #importFile(path: string): void {
     const socket = `${this.folder}/containerd.sock`;
-    run("env", `PATH=${this.path}`, "ctr", "-a", socket, "-n", "k8s.io", "images", "import", path);
+    must("env", `PATH=${this.path}`, "ctr", "-a", socket, "-n", "k8s.io", "images", "import", path);
   }
 
   /** Whether the runtime says that its network is ready, with its reason when not. */
@@ -430,15 +431,6 @@ function removeCgroups(path: string): void {
     Deno.removeSync(path);
   } catch {
     // Not there, or still in use by somebody else's pod.
-  }
-}
-
-function run(command: string, ...args: string[]): void {
-  const { success, stderr } = new Deno.Command(command, { args, stdin: "null" }).outputSync();
-  if (!success) {
-    throw new Error(
-      `"${command} ${args.join(" ")}" failed: ${new TextDecoder().decode(stderr).trim()}`,
-    );
   }
 }
 
