@@ -508,6 +508,18 @@ Deno.test("a token that expires or has expired is found before a pod finds it", 
   ok(leftOver.findings.some(({ code }) => code === "left-over"));
 });
 
+Deno.test("doctor asks more than the plugin, and only the plugin's question tells of the API server", async () => {
+  await using bed = await DoctorBed.make();
+  for (const verb of ["list", "create"] as const) {
+    bed.api.inject({ kind: "status", code: 503 }, { verb });
+  }
+  const { findings } = await bed.diagnose();
+  deepEqual(findings.filter(({ code }) => code === "api-down"), []);
+  for (const subject of ["pods", "rights"]) {
+    equal(findings.find((finding) => finding.subject === subject)?.grade, "unknown");
+  }
+});
+
 Deno.test("doctor counts the node's other pods as what they are", async () => {
   await using bed = await DoctorBed.make({
     objects: [
@@ -517,9 +529,11 @@ Deno.test("doctor counts the node's other pods as what they are", async () => {
     ],
   });
   bed.cache("shop", "web-0", true);
-  const { findings } = await bed.diagnose();
-  equal(
-    findings.find(({ subject }) => subject === "pods")?.text,
-    "1 meshed pods of 2 on this node, all captured",
-  );
+  const told = async () =>
+    (await bed.diagnose()).findings.find(({ subject }) => subject === "pods");
+  equal((await told())?.text, "1 meshed pods of 2 on this node, all captured");
+  bed.api.store.put(injectedPod({ namespace: "shop", name: "web-1", nodeName }));
+  const unknown = await told();
+  equal(unknown?.grade, "unknown", "what nothing tells of is not called captured");
+  match(unknown?.text ?? "", /^Whether 1 of 2 meshed pods of 3 on this node are captured cannot/);
 });

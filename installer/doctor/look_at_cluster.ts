@@ -33,6 +33,9 @@ const agentPatience = 500;
 /** A client that reaches the API server as the plugin does, and how its requests go. */
 export interface PluginAccess extends Disposable {
   readonly client: KubernetesClient;
+  /** For the one question that a pod's start depends on. */
+  readonly prober: KubernetesClient;
+  /** How the prober's requests went: what the doctor asks besides says nothing about pods. */
   readonly state: ConnectionState;
   readonly token: TokenSeen | Impossible;
 }
@@ -40,23 +43,29 @@ export interface PluginAccess extends Disposable {
 /** Opens the way that the plugin takes: its kubeconfig on the host, else the agent's own account. */
 export function openAccess(settings: Settings): PluginAccess | Impossible {
   const state = new ConnectionState();
-  const withClient = (client: KubernetesClient, token: TokenSeen | Impossible): PluginAccess => ({
-    client,
-    state,
-    token,
-    [Symbol.dispose]: () => client.close(),
-  });
+  const opened = (
+    clientWith: (state?: ConnectionState) => KubernetesClient,
+    token: TokenSeen | Impossible,
+  ): PluginAccess => {
+    const [client, prober] = [clientWith(), clientWith(state)];
+    const close = () => {
+      client.close();
+      prober.close();
+    };
+    return { client, prober, state, token, [Symbol.dispose]: close };
+  };
   let problem: Impossible;
   try {
     const access = loadKubeconfig(pathsOf(settings).kubeconfig);
-    const times = tokenTimes(access.token ?? "");
-    const options = { requestTimeoutMilliseconds: apiPatience, state };
-    return withClient(new KubernetesClient(access, options), times);
+    const options = { requestTimeoutMilliseconds: apiPatience };
+    const clientWith = (state?: ConnectionState) =>
+      new KubernetesClient(access, state === undefined ? options : { ...options, state });
+    return opened(clientWith, tokenTimes(access.token ?? ""));
   } catch (error) {
     problem = impossible(error);
   }
   try {
-    return withClient(clientOf(settings, apiPatience, state), problem);
+    return opened((state) => clientOf(settings, apiPatience, state), problem);
   } catch {
     return problem;
   }
@@ -64,16 +73,15 @@ export function openAccess(settings: Settings): PluginAccess | Impossible {
 
 /** Asks the API server for a pod, and for the account's rights, all at once. */
 export async function lookAtApi(
-  { client, state }: PluginAccess,
+  { client, prober, state }: PluginAccess,
   settings: Settings,
 ): Promise<ApiSeen> {
   const timed = async () => {
     const started = performance.now();
-    await probe(client, settings, AbortSignal.timeout(2 * apiPatience));
+    await probe(prober, settings, AbortSignal.timeout(2 * apiPatience));
     const isAnswered = state.lastSuccess !== undefined || state.problem === undefined;
     return isAnswered ? performance.now() - started : undefined;
   };
-  // Its own state: the reviews' failures say nothing about pods.
   const [rights, first] = await Promise.all([rightsOf(client), timed()]);
   // The first answer has the connection's beginning in it, and the other questions beside it.
   const milliseconds = first !== undefined && first > slowMilliseconds ? await timed() : first;
