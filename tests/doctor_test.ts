@@ -9,8 +9,10 @@ import { lookAtNode } from "../installer/doctor/look.ts";
 import { writeChanges } from "../installer/host/changes.ts";
 import { Reconciler } from "../installer/loop/reconcile.ts";
 import { pathsOf } from "../installer/settings/paths.ts";
+import { putEntry } from "../src/ledger/folder.ts";
 import { DoctorBed, type DoctorNode, nodeName } from "./support/doctor_bed.ts";
 import { primaryList, primarySingle, quietLog } from "./support/installer_host.ts";
+import { ledgerEntry } from "./support/ledger_entries.ts";
 import "./support/load_libc.ts";
 import { injectedPod, plainPod } from "./support/pods.ts";
 
@@ -506,6 +508,31 @@ Deno.test("a token that expires or has expired is found before a pod finds it", 
     },
   });
   ok(leftOver.findings.some(({ code }) => code === "left-over"));
+});
+
+Deno.test("doctor takes the last entry about a pod, a static one by kubelet's own UID", async () => {
+  const hash = "0123456789abcdef0123456789abcdef";
+  const annotations = { "kubernetes.io/config.hash": hash };
+  await using bed = await DoctorBed.make({
+    objects: [
+      injectedPod({ namespace: "demo", name: "app-0", uid: "uid-1", nodeName }),
+      injectedPod({ namespace: "demo", name: "static", uid: "uid-2", nodeName, annotations }),
+    ],
+  });
+  const { stateDir } = pathsOf(bed.settings);
+  const last = ledgerEntry({ sandbox: "s-1" });
+  const skipped = { result: "skipped", reason: "no-sidecar" } as const;
+  // Folders are listed in any order, so there is an earlier one before and behind it.
+  for (const sandbox of ["a", "b", "y", "z"]) {
+    putEntry(stateDir, { ...last, sandbox, time: last.time - 1, outcome: skipped });
+  }
+  putEntry(stateDir, last);
+  putEntry(stateDir, ledgerEntry({ sandbox: "s-2", podName: "static", podUid: hash }));
+  const { findings } = await bed.diagnose();
+  equal(
+    findings.find(({ subject }) => subject === "pods")?.text,
+    "2 meshed pods of 2 on this node, all captured",
+  );
 });
 
 Deno.test("doctor asks more than the plugin, and only the plugin's question tells of the API server", async () => {
