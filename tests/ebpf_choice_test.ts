@@ -104,7 +104,6 @@ function moduleWith(apply: () => void): EbpfModule & { asked: unknown[] } {
     asked,
     EbpfEngine,
     cannot: () => [],
-    probe: () => ({ outbound: true, skLookup: true, getPeerName: true, reasons: [] }),
     pinFolderOf: (bpffs, id) => `${bpffs}/kuma-cni/${id}`,
     unpin: () => false,
     sweepPins: () => [],
