@@ -22,18 +22,6 @@ export interface EbpfEngineOptions {
   readonly inbound?: InboundWay;
 }
 
-/** What this kernel lets this process do. */
-export interface EbpfAbility {
-  /** Programs for outgoing traffic can be loaded. */
-  readonly outbound: boolean;
-  /** A program for incoming connections can be loaded; without it nftables redirects them. */
-  readonly skLookup: boolean;
-  /** `getpeername(2)` can be answered with the address that a program asked for. */
-  readonly getPeerName: boolean;
-  /** Why something of the above is not there, one sentence each. */
-  readonly reasons: readonly string[];
-}
-
 /** What happened in a pod so far, as its programs counted it. */
 export interface EbpfCounters {
   /** TCP connections that were sent to the sidecar's outbound listener. */
@@ -75,8 +63,6 @@ export interface EbpfModule {
    * ruleset makes `apply` and `verify` throw an `EngineError` with the same words.
    */
   cannot(ruleset: Ruleset): readonly string[];
-  /** Loads each kind of program, attaches none, and tells what the kernel said. */
-  probe(): EbpfAbility;
   /** The folder of a sandbox's pins: `<bpffs>/kuma-cni/<container ID>`. */
   pinFolderOf(bpffs: string, containerId: string): string;
   /**
@@ -85,12 +71,8 @@ export interface EbpfModule {
    * @returns whether there was any
    */
   unpin(pinFolder: string): boolean;
-  /**
-   * Removes the pins whose network namespace is gone, and those of containers that nobody knows.
-   *
-   * @param known told of a container ID whether it still exists; only namespaces count when absent
-   */
-  sweepPins(bpffs: string, known?: (containerId: string) => boolean): readonly SweptPin[];
+  /** Removes the pins whose network namespace is gone. */
+  sweepPins(bpffs: string): readonly SweptPin[];
   /** Reads what the programs of a pod's cgroup have counted; nothing when there are none of ours. */
   readCounters(cgroup: string): EbpfCounters | undefined;
 }
