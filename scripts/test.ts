@@ -8,9 +8,10 @@ import { messageOf } from "../src/text/message_of.ts";
 import { build, root } from "./build.ts";
 import { installMissingPackages } from "./packages.ts";
 import { supervise } from "./supervise.ts";
-import { outcomeOf, type TestOutcome } from "./test_report.ts";
+import { runTestFile } from "./test_process.ts";
+import { outcomeOf } from "./test_report.ts";
 
-/** Longest time for one file: a test that hangs is one that fails. */
+/** Longest time for one file. */
 const fileLimit = 15 * 60_000;
 const longFileLimit = 120 * 60_000;
 
@@ -56,7 +57,12 @@ async function main(): Promise<number> {
   let passed = 0, failed = 0, ignored = 0;
   const failures: string[] = [];
   for (const file of files) {
-    const outcome = await runFile(file, byName ? filter : undefined, long);
+    const { report, success } = await runTestFile(file, {
+      filter: byName ? filter : undefined,
+      env: long ? { KUMA_CNI_LONG_TESTS: "1" } : {},
+      limit: long ? longFileLimit : fileLimit,
+    });
+    const outcome = outcomeOf(report, success);
     passed += outcome.passed;
     failed += outcome.failed;
     ignored += outcome.ignored;
@@ -87,36 +93,6 @@ function mayName(file: string, text: string): boolean {
   const source = Deno.readTextFileSync(`${root}/${file}`);
   return source.includes(text) ||
     text.split(/\s+/).every((word) => source.includes(word)) && text.includes(" ");
-}
-
-async function runFile(
-  file: string,
-  nameFilter: string | undefined,
-  long: boolean,
-): Promise<TestOutcome> {
-  const report = await Deno.makeTempFile({ prefix: "kuma-test-", suffix: ".xml" });
-  const limit = long ? longFileLimit : fileLimit;
-  try {
-    // Types are checked by `deno task check`, for all files at once.
-    const child = new Deno.Command(Deno.execPath(), {
-      args: ["test", "--allow-all", "--no-check", `--junit-path=${report}`]
-        .concat(nameFilter === undefined ? [] : [`--filter=${nameFilter}`], file),
-      cwd: root,
-      env: long ? { KUMA_CNI_LONG_TESTS: "1" } : {},
-      stdin: "null",
-    }).spawn();
-    let late = false;
-    const timer = setTimeout(() => {
-      late = true;
-      child.kill("SIGKILL");
-    }, limit);
-    const { success } = await child.status;
-    clearTimeout(timer);
-    if (late) console.error(`${file} did not end within ${limit / 60_000} minutes`);
-    return outcomeOf(await Deno.readTextFile(report), success);
-  } finally {
-    await Deno.remove(report);
-  }
 }
 
 if (import.meta.main) {

@@ -31,6 +31,7 @@ class Served implements AsyncDisposable {
   readonly outcomes: CallOutcome[] = [];
   readonly entries: unknown[] = [];
   readonly failures: string[] = [];
+  listening = 0;
   readonly handedBack: HandBackReason[] = [];
   readonly rules = new CompiledRules();
   served = 0;
@@ -44,7 +45,13 @@ class Served implements AsyncDisposable {
     this.server = new CallServer(
       this.path,
       (request, from) => serveCall(request, from, this.#agent()),
-      { failed: (cause) => this.failures.push(cause) },
+      {
+        failed: (cause) => this.failures.push(cause),
+        listening: () => {
+          assert.ok(existsSync(this.path));
+          this.listening++;
+        },
+      },
       limits,
     );
     this.server.ensureServing();
@@ -464,9 +471,12 @@ Deno.test("the socket belongs to root alone, is served again when it was deleted
   Deno.removeSync(served.path);
   assert.equal(served.server.isServing(), false);
   served.server.ensureServing();
+  served.server.ensureServing();
+  assert.equal(served.listening, 2, "told when it is so, and only when it has become so");
   answered(await callAgent(served.path, call("DEL", plain)));
   await served.server.close();
   assert.equal(existsSync(served.path), false);
   Deno.chmodSync(served.folder, 0o755);
   assert.throws(() => served.server.ensureServing(), /mode 0700/);
+  assert.equal(served.listening, 2);
 });

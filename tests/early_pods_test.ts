@@ -16,7 +16,8 @@ import type { LedgerEntry } from "../src/ledger/entry.ts";
 import { decideForPod } from "../src/pod/decide.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import { namespaceState } from "./support/namespace_state.ts";
-import { containerId, PodNode, type RunningPod } from "./support/running_pod.ts";
+import { PodNode, type RunningPod } from "./support/running_pod.ts";
+import { newContainerId } from "./support/runtime.ts";
 
 const setting = { setting: "nftables", config: defaultRedirectConfig } as const;
 const own = new Set([seeProcess(Deno.pid)!.namespace!]);
@@ -91,7 +92,7 @@ Deno.test("A process of another pod, or of none, inside of the namespace is a do
   const [one, two] = [await node.pod("10.99.3.1"), await node.pod("10.99.3.2")];
   const visitor = await node.process(
     one.namespace,
-    `${two.group}/cri-containerd-${containerId()}.scope`,
+    `${two.group}/cri-containerd-${newContainerId()}.scope`,
   );
   await untouched([one, two], () => {
     assert.match(doubtOf(prove(one.object())), new RegExp(`process ${visitor}, which is not`));
@@ -106,7 +107,8 @@ Deno.test("A process of another pod, or of none, inside of the namespace is a do
 Deno.test("A container that names its own groups like another pod's proves nothing", async () => {
   await using node = new PodNode();
   const [one, two] = [await node.pod("10.99.4.1"), await node.pod("10.99.4.2")];
-  const inside = `${one.group}/cri-containerd-${one.container}.scope/${two.group}/${containerId()}`;
+  const inside =
+    `${one.group}/cri-containerd-${one.container}.scope/${two.group}/${newContainerId()}`;
   // Version 2 forbids processes beside child groups only where controllers are on; here none are.
   await node.process(one.namespace, inside);
   await untouched([one, two], () => {

@@ -74,8 +74,9 @@ Deno.test("engine ebpf: a DEL that another program serves is the plugin's where 
       { engine: "nftables", allow_pod_settings: ["kumaDPUser"] },
       { engine: "ebpf" },
       { allow_pod_settings: ["ebpf.enabled"] },
+      { engine: "magic" },
     ].map(has),
-    [false, false, true, true],
+    [false, false, true, true, true],
   );
 });
 
@@ -103,7 +104,6 @@ function moduleWith(apply: () => void): EbpfModule & { asked: unknown[] } {
     asked,
     EbpfEngine,
     cannot: () => [],
-    probe: () => ({ outbound: true, skLookup: true, getPeerName: true, reasons: [] }),
     pinFolderOf: (bpffs, id) => `${bpffs}/kuma-cni/${id}`,
     unpin: () => false,
     sweepPins: () => [],

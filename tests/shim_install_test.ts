@@ -116,6 +116,25 @@ Deno.test("a file that is no shim is not put in place", async () => {
   equal(Deno.readTextFileSync(`${host.binDir}/kuma-cni`), scriptPlugin);
 });
 
+Deno.test("how a program that is no shim ends is told", () => {
+  const path = Deno.makeTempFileSync({ prefix: "kuma-test-no-shim-" });
+  try {
+    Deno.chmodSync(path, 0o700);
+    for (
+      const [script, end] of [
+        ["exit 3", "it ended with exit code 3"],
+        ["kill -KILL $$", "signal 9 ended it"],
+        ["echo '{\"code\":7}'; exit 1", "it ended with exit code 1"],
+      ] as const
+    ) {
+      Deno.writeTextFileSync(path, `#!/bin/sh\n${script}\n`);
+      deepEqual(startShim(path), { kind: "failed", reason: `started without a plugin, ${end}` });
+    }
+  } finally {
+    Deno.removeSync(path);
+  }
+});
+
 Deno.test("there and back, each call finds a plugin, and calls in flight find theirs", async () => {
   await using host = new InstallerHost();
   const { sourceDir, binDir } = host;

@@ -8,10 +8,9 @@ import { formatAnswer, type ShimAnswer, type ShimRequest } from "../../src/shim/
 import { EventPoll } from "../../src/linux/event_poll.ts";
 import type { FileDescriptor } from "../../src/linux/libc.ts";
 import { acceptNext, listenAt, peerUser } from "../../src/linux/unix_stream.ts";
-import { removeIfPresent } from "../host/paths.ts";
 import { CallConnection } from "./call_connection.ts";
 import { OverloadError, SocketBudget } from "./socket_budget.ts";
-import { requireSafeFolder, socketIdentity } from "./socket_place.ts";
+import { SocketPlace } from "./socket_place.ts";
 
 /** Serves one call. */
 export type ServeCall = (request: ShimRequest, from: CallConnection) => Promise<ServedCall>;
@@ -25,6 +24,8 @@ export interface ServedCall {
 
 /** What the server tells its owner. */
 export interface CallObserver {
+  /** The socket is there, at first or anew. */
+  listening?(): void;
   /** A connection was dropped, or answered that the plugin must do the call, without being served. */
   failed(cause: CallFailure, error: unknown): void;
 }
@@ -63,18 +64,24 @@ export class CallServer {
   readonly #serving = new Set<CallConnection>();
   #poll: EventPoll | undefined;
   #running: Promise<void> | undefined;
-  #listener: FileDescriptor | undefined;
-  #identity: string | undefined;
+  readonly #place: SocketPlace<FileDescriptor>;
 
   /** @param path Path of the socket as this process sees it; its folder must belong to root alone. */
   constructor(
-    readonly path: string,
+    path: string,
     private readonly serve: ServeCall,
     private readonly observer: CallObserver,
     limits: Partial<CallLimits> = {},
   ) {
     this.#limits = { ...defaultLimits, ...limits };
     this.#budget = new SocketBudget(this.#limits.bytes);
+    this.#place = new SocketPlace(path, {
+      open: (path) => this.#listen(path),
+      close: (listener) => {
+        this.#poll?.remove(listener.number);
+        listener[Symbol.dispose]();
+      },
+    });
   }
 
   /** Bytes that all connections hold together. */
@@ -89,29 +96,16 @@ export class CallServer {
 
   /** Whether the socket is there and it is ours. */
   isServing(): boolean {
-    return this.#listener !== undefined && socketIdentity(this.path) === this.#identity;
+    return this.#place.isServing;
   }
 
   /**
-   * Makes the socket unless it is being served already; replaces a stale one. Cheap when nothing is
-   * to be done.
+   * Makes the socket unless it is being served already; replaces a stale one.
    *
-   * @throws {Error} when the folder is not safe to put a socket in, or the socket cannot be made.
+   * @throws as {@linkcode SocketPlace.ensureServing}.
    */
   ensureServing(): void {
-    if (this.isServing()) return;
-    this.#closeListener();
-    requireSafeFolder(this.path);
-    removeIfPresent(this.path);
-    const listener = listenAt(this.path);
-    Deno.chmodSync(this.path, 0o600);
-    this.#listener = listener;
-    this.#identity = socketIdentity(this.path);
-    if (this.#poll === undefined) {
-      this.#poll = new EventPoll();
-      this.#running = this.#run(this.#poll);
-    }
-    this.#poll.add(listener.number, "input");
+    if (this.#place.ensureServing()) this.observer.listening?.();
   }
 
   /**
@@ -120,29 +114,32 @@ export class CallServer {
    * @returns when no thread waits any more.
    */
   async close(): Promise<void> {
-    const ours = this.isServing();
-    this.#closeListener();
+    this.#place.close();
     for (const connection of this.#connections.values()) this.#drop(connection);
     this.#poll?.close();
     this.#poll = undefined;
-    if (ours) removeIfPresent(this.path);
     await this.#running;
   }
 
-  #closeListener(): void {
-    const listener = this.#listener;
-    this.#listener = undefined;
-    if (listener === undefined) return;
-    this.#poll?.remove(listener.number);
-    listener[Symbol.dispose]();
+  #listen(path: string): FileDescriptor {
+    using cleanup = new DisposableStack();
+    const listener = cleanup.use(listenAt(path));
+    if (this.#poll === undefined) {
+      this.#poll = new EventPoll();
+      this.#running = this.#run(this.#poll);
+    }
+    this.#poll.add(listener.number, "input");
+    cleanup.move();
+    return listener;
   }
 
   async #run(poll: EventPoll): Promise<void> {
     while (this.#poll === poll) {
       for (const { descriptor, ended } of await poll.wait()) {
+        const { listener } = this.#place;
         const connection = this.#connections.get(descriptor);
         if (connection !== undefined) this.#attend(connection, ended);
-        else if (descriptor === this.#listener?.number && !this.#accept(this.#listener)) {
+        else if (descriptor === listener?.number && !this.#accept(listener)) {
           // Out of file descriptors, most likely: some will be closed soon.
           await new Promise((resolve) => setTimeout(resolve, 50));
         }

@@ -15,7 +15,7 @@ import type { PodProvider } from "./socket_server.ts";
 const exitCodeWhenLost = 5;
 
 /** What the server needs of its owner. */
-export interface CallServiceParts extends CallObserver {
+export interface CallServiceParts extends Pick<CallObserver, "failed"> {
   readonly pods: PodProvider;
   readonly metrics: AgentMetrics;
   /** Takes over what the plugin would tell at its end. */
@@ -29,10 +29,6 @@ export function callServerOf(
 ): CallServer {
   const rules = new CompiledRules();
   const missing = missingCapabilities(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]);
-  log.info("Calls of the shim are served", {
-    meshedPods: missing.length === 0 ? "here" : "by the plugin",
-    ...(missing.length === 0 ? {} : { missing }),
-  });
   return new CallServer(
     paths.callSocket,
     (request, from) =>
@@ -50,7 +46,14 @@ export function callServerOf(
         },
         lost: (error) => endWhenLost(log, error),
       }),
-    { failed },
+    {
+      failed,
+      listening: () =>
+        log.info("Calls of the shim are served", {
+          meshedPods: missing.length === 0 ? "here" : "by the plugin",
+          ...(missing.length === 0 ? {} : { missing }),
+        }),
+    },
   );
 }
 

@@ -11,9 +11,8 @@ import {
 } from "../../src/agent/messages.ts";
 import type { Pod } from "../../src/kubernetes/pod.ts";
 import { messageOf } from "../../src/text/message_of.ts";
-import { removeIfPresent } from "../host/paths.ts";
 import { OverloadError, SocketBudget, Turns } from "./socket_budget.ts";
-import { requireSafeFolder, socketIdentity } from "./socket_place.ts";
+import { SocketPlace } from "./socket_place.ts";
 
 /** Where the server gets pods from. */
 export interface PodProvider {
@@ -62,14 +61,13 @@ export class SocketServer {
   readonly #limits: SocketLimits;
   readonly #budget: SocketBudget;
   readonly #questions: Turns;
-  #listener: Deno.UnixListener | undefined;
-  #identity: string | undefined;
+  readonly #place: SocketPlace<Deno.UnixListener>;
 
   /**
    * @param path Path of the socket as this process sees it; its folder must belong to root alone.
    */
   constructor(
-    readonly path: string,
+    path: string,
     private readonly pods: PodProvider,
     private readonly observer: SocketObserver,
     limits: Partial<SocketLimits> = {},
@@ -77,6 +75,10 @@ export class SocketServer {
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
     this.#budget = new SocketBudget(this.#limits.bytes);
     this.#questions = new Turns(this.#limits.questions);
+    this.#place = new SocketPlace(path, {
+      open: (path) => Deno.listen({ transport: "unix", path }),
+      close: closeListener,
+    });
   }
 
   /** Bytes that all connections hold together. */
@@ -86,58 +88,31 @@ export class SocketServer {
 
   /** Whether the socket is there and it is ours. */
   isServing(): boolean {
-    return this.#listener !== undefined && socketIdentity(this.path) === this.#identity;
+    return this.#place.isServing;
   }
 
   /**
-   * Makes the socket unless it is being served already; replaces a stale one. Cheap when nothing is
-   * to be done, so that every reconcile may call it.
+   * Makes the socket unless it is being served already; replaces a stale one.
    *
-   * @throws {Error} when the folder is not safe to put a socket in.
+   * @throws as {@linkcode SocketPlace.ensureServing}.
    */
   ensureServing(): void {
-    if (this.isServing()) return;
-    this.#closeListener();
-    requireSafeFolder(this.path);
-    // A listener that died leaves its file behind, and bind(2) would fail with EADDRINUSE.
-    removeIfPresent(this.path);
-    const listener = Deno.listen({ transport: "unix", path: this.path });
-    Deno.chmodSync(this.path, 0o600);
-    this.#listener = listener;
-    this.#identity = socketIdentity(this.path);
-    this.#accept(listener);
+    if (this.#place.ensureServing()) this.#accept(this.#place.listener!);
   }
 
   /** Stops serving and removes the socket. */
   close(): void {
-    const ours = this.isServing();
-    this.#closeListener();
+    this.#place.close();
     for (const connection of this.#connections) closeQuietly(connection);
-    if (ours) removeIfPresent(this.path);
-  }
-
-  #closeListener(): void {
-    const listener = this.#listener;
-    this.#listener = undefined;
-    if (listener === undefined) return;
-    // Closing unlinks the path, which may belong to a successor by now.
-    const foreign = socketIdentity(this.path) !== this.#identity;
-    const aside = `${this.path}.aside`;
-    if (foreign && renameIfPresent(this.path, aside)) {
-      closeQuietly(listener);
-      renameIfPresent(aside, this.path);
-    } else {
-      closeQuietly(listener);
-    }
   }
 
   async #accept(listener: Deno.UnixListener): Promise<void> {
-    while (this.#listener === listener) {
+    while (this.#place.listener === listener) {
       let connection: Deno.UnixConn;
       try {
         connection = await listener.accept();
       } catch (error) {
-        if (this.#listener !== listener) return;
+        if (this.#place.listener !== listener) return;
         this.observer.failed("accept", error);
         // Out of file descriptors, most likely: some will be closed soon.
         await new Promise((resolve) => setTimeout(resolve, 50));
@@ -270,6 +245,14 @@ function podError(error: unknown): AgentResponse {
     message,
     ...(typeof status === "number" ? { status } : {}),
   };
+}
+
+/** Closing unlinks the path, which may belong to a successor by now. */
+function closeListener(listener: Deno.UnixListener, path: string, isOurs: boolean): void {
+  const aside = `${path}.aside`;
+  const isAside = !isOurs && renameIfPresent(path, aside);
+  closeQuietly(listener);
+  if (isAside) renameIfPresent(aside, path);
 }
 
 function renameIfPresent(from: string, to: string): boolean {

@@ -6,6 +6,7 @@
  * Facts: proc_pid_mountinfo(5); include/linux/proc_ns.h (`PROC_PID_INIT_INO`).
  */
 import { readKernelFile } from "../../src/linux/kernel_file.ts";
+import { type Mount, parseMounts } from "../../src/linux/mounts.ts";
 
 /** What is seen of the bin dir's path on the host. */
 export type BinDirPath =
@@ -82,26 +83,14 @@ export function compareBinDir(
   }
 }
 
-/** A mount, as a line of `mountinfo` tells of it. */
-interface Mount {
-  /** What part of the file system it shows. */
-  readonly root: string;
-  readonly point: string;
-  /** Type of the file system. */
-  readonly type: string;
-}
-
 /** Returns the mount that a path is on. */
 function mountOf(path: string, mountinfo: string): Mount | undefined {
   let best: Mount | undefined;
-  for (const line of mountinfo.split("\n")) {
-    const [, , , root, point] = line.split(" ").map(unescaped);
-    if (root === undefined || point === undefined) continue;
+  for (const mount of parseMounts(mountinfo)) {
+    const { point } = mount;
     const isAbove = path === point || path.startsWith(point === "/" ? "/" : `${point}/`);
     // Of two mounts on one point the later one is on top.
-    if (isAbove && point.length >= (best?.point.length ?? 0)) {
-      best = { root, point, type: / - (\S+)/.exec(line)?.[1] ?? "" };
-    }
+    if (isAbove && point.length >= (best?.point.length ?? 0)) best = mount;
   }
   return best;
 }
@@ -117,8 +106,4 @@ export function pathOnFileSystem(path: string, mountinfo: string): string | unde
   if (best === undefined) return undefined;
   const rest = best.point === "/" ? path : path.slice(best.point.length);
   return `${best.root === "/" ? "" : best.root}${rest}` || "/";
-}
-
-function unescaped(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
 }

@@ -1,6 +1,6 @@
 /** Starts the plugin once before anything names it: what cannot start would stop every pod. */
 import { LinuxError } from "../../src/linux/errno.ts";
-import { runProgram } from "../../src/linux/process.ts";
+import { type ProgramResult, runProgram } from "../../src/linux/process.ts";
 
 /** How a start went: an error when the program is no good, a doubt when this process may not try. */
 export type ProgramStart =
@@ -18,35 +18,17 @@ const patience = 5000;
  * @param isSelfContained Whether it brings its loader and libraries, so that it runs anywhere.
  */
 export function startProgram(path: string, isSelfContained: boolean): ProgramStart {
-  try {
-    const env = { CNI_COMMAND: "VERSION" };
-    const { status, signal, timedOut, stdout, stderr } = runProgram(
-      { path, args: [], env },
-      patience,
-    );
-    if (status === 0 && isVersionResult(stdout)) return { kind: "started" };
-    const end = timedOut
-      ? `it did not end within ${patience / 1000} s`
-      : status === undefined
-      ? `signal ${signal} ended it`
-      : status === 0
-      ? "its answer is not that of a CNI plugin"
-      : `it ended with exit code ${status}`;
-    const words = stderr.trim().split("\n")[0]?.slice(0, 200) ?? "";
-    return {
-      kind: isSelfContained ? "failed" : "doubt",
-      reason: `asked for its version, ${end}${words === "" ? "" : `: ${words}`}`,
-    };
-  } catch (error) {
-    if (!(error instanceof LinuxError)) throw error;
-    // A folder without the right to execute, or a rule of the container's: no fault of the program's.
-    const isForbidden = error.code === "EACCES" || error.code === "EPERM";
-    return {
-      kind: isSelfContained && !isForbidden ? "failed" : "doubt",
-      reason: error.message,
-    };
-  }
+  const faulty = isSelfContained ? "failed" : "doubt";
+  return tryVersion(path, faulty, (run) => {
+    if (run.status === 0 && Array.isArray(fieldIn(run.stdout, "supportedVersions"))) return;
+    const end = run.status === 0 ? "its answer is not that of a CNI plugin" : endOf(run);
+    const words = run.stderr.trim().split("\n")[0]?.slice(0, 200) ?? "";
+    return `asked for its version, ${end}${words === "" ? "" : `: ${words}`}`;
+  });
 }
+
+/** Code of the error that `src/shim/shim.c` answers when nobody else is there to answer. */
+const shimAloneCode = 11;
 
 /**
  * Starts a shim that knows neither an agent nor a plugin: it must say so, in an error of the protocol.
@@ -54,33 +36,45 @@ export function startProgram(path: string, isSelfContained: boolean): ProgramSta
  * @param path As for {@linkcode startProgram}.
  */
 export function startShim(path: string): ProgramStart {
+  return tryVersion(path, "failed", (run) => {
+    if (run.status === 1 && fieldIn(run.stdout, "code") === shimAloneCode) return;
+    return `started without a plugin, ${endOf(run)}`;
+  });
+}
+
+/**
+ * Starts a program with the command VERSION.
+ *
+ * @param faulty What it means when it starts badly.
+ * @param faultOf Tells what was wrong with a run, if anything.
+ */
+function tryVersion(
+  path: string,
+  faulty: "failed" | "doubt",
+  faultOf: (run: ProgramResult) => string | undefined,
+): ProgramStart {
   try {
-    const env = { CNI_COMMAND: "VERSION" };
-    const { status, stdout } = runProgram({ path, args: [], env }, patience);
-    if (status === 1 && codeOf(stdout) === shimAloneCode) return { kind: "started" };
-    return { kind: "failed", reason: `started without a plugin, it ended with ${status}` };
+    const run = runProgram({ path, args: [], env: { CNI_COMMAND: "VERSION" } }, patience);
+    const reason = faultOf(run);
+    return reason === undefined ? { kind: "started" } : { kind: faulty, reason };
   } catch (error) {
     if (!(error instanceof LinuxError)) throw error;
+    // A folder without the right to execute, or a rule of the container's: no fault of the program's.
     const isForbidden = error.code === "EACCES" || error.code === "EPERM";
-    return { kind: isForbidden ? "doubt" : "failed", reason: error.message };
+    return { kind: isForbidden ? "doubt" : faulty, reason: error.message };
   }
 }
 
-/** Code of the error that `src/shim/shim.c` answers when nobody else is there to answer. */
-const shimAloneCode = 11;
+function endOf({ status, signal, timedOut }: ProgramResult): string {
+  if (timedOut) return `it did not end within ${patience / 1000} s`;
+  if (status === undefined) return `signal ${signal} ended it`;
+  return `it ended with exit code ${status}`;
+}
 
-function codeOf(text: string): unknown {
+function fieldIn(text: string, name: string): unknown {
   try {
-    return JSON.parse(text)?.code;
+    return JSON.parse(text)?.[name];
   } catch {
     return undefined;
-  }
-}
-
-function isVersionResult(text: string): boolean {
-  try {
-    return Array.isArray(JSON.parse(text)?.supportedVersions);
-  } catch {
-    return false;
   }
 }

@@ -4,49 +4,32 @@
  */
 import { createNamespace } from "../../tests/support/topology.ts";
 import { ApiServer } from "../../tests/support/api_server.ts";
-import { TestNode } from "../../tests/support/node.ts";
-import { injectedPod, plainPod, type PodObject } from "../../tests/support/pods.ts";
+import type { TestNode } from "../../tests/support/node.ts";
+import type { PodObject } from "../../tests/support/pods.ts";
 import {
   bridgeResult,
-  cniArgs,
   networkConfigText,
   newContainerId,
+  pluginEnvironment,
 } from "../../tests/support/runtime.ts";
 import { build } from "../build.ts";
+import { conflistName, manyPods, podCount, startNode } from "./lib/followed_pods.ts";
 import { type Memory, memoryOf } from "./lib/memory.ts";
 import { measureProcess, type ProcessOptions } from "./lib/process.ts";
 import { printTable, quantile } from "./lib/table.ts";
 
-const podCount = 250;
-/** What a pod of a real cluster has beyond what the tests' pods have, in bytes of JSON. */
-const padBytes = 6000;
 const idleSeconds = 20;
 /** What the start leaves to be done later, such as collecting its garbage, is over then. */
 const settleSeconds = 30;
 const changes = 500;
 const runs = 60;
-const conflistName = "10-bridge.conflist";
 
 /** Prints memory and CPU of the agent, and wall times of ADD with and without it. Needs root. */
 export async function bench(): Promise<void> {
-  const [plugin, installer] = await build();
-  const pods = Array.from({ length: podCount }, (_, i) => {
-    const options = { name: `pod-${i}`, padBytes };
-    return i % 2 === 0 ? injectedPod(options) : plainPod(options);
-  });
+  const built = await build();
+  const pods = manyPods();
   await using api = await ApiServer.start({ objects: pods });
-  await using node = new TestNode({
-    api,
-    command: [installer!.path],
-    sourceDir: plugin!.path.slice(0, plugin!.path.lastIndexOf("/")),
-    env: { CNI_LOG_LEVEL: "info" },
-  });
-  Deno.writeTextFileSync(
-    `${node.netDir}/${conflistName}`,
-    JSON.stringify({ cniVersion: "0.4.0", name: "net", plugins: [{ type: "bridge" }] }),
-  );
-  await node.start();
-  await node.until("pods are followed", () => node.log.includes(`{"pods":${podCount}}`));
+  await using node = await startNode(api, built);
 
   const idle = await measureIdle(node.pid);
   await measureAdds(node, `${node.binDir}/kuma-cni`, pods[0]!);
@@ -109,18 +92,8 @@ async function measureAdd(options: ProcessOptions): Promise<number> {
 }
 
 function environment(netns: string, { metadata }: PodObject): Record<string, string> {
-  const containerId = newContainerId();
   const pod = { namespace: metadata.namespace!, name: metadata.name, uid: metadata.uid! };
-  return {
-    PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
-    HOME: "/root",
-    CNI_COMMAND: "ADD",
-    CNI_CONTAINERID: containerId,
-    CNI_NETNS: netns,
-    CNI_IFNAME: "eth0",
-    CNI_PATH: "/opt/cni/bin",
-    CNI_ARGS: cniArgs(containerId, pod),
-  };
+  return pluginEnvironment({ command: "ADD", containerId: newContainerId(), netns, pod });
 }
 
 function columns(memory: Memory): string[] {

@@ -7,9 +7,9 @@ import { ApiServer } from "../../tests/support/api_server.ts";
 import { injectedPod, plainPod } from "../../tests/support/pods.ts";
 import {
   bridgeResult,
-  cniArgs,
   networkConfigText,
   newContainerId,
+  pluginEnvironment,
   type PodReference,
 } from "../../tests/support/runtime.ts";
 import { build, root } from "../build.ts";
@@ -206,14 +206,7 @@ function adder(
     return {
       program: plugin,
       stdin,
-      env: environment({
-        CNI_COMMAND: "ADD",
-        CNI_CONTAINERID: containerId,
-        CNI_NETNS: netns.path,
-        CNI_IFNAME: "eth0",
-        CNI_PATH: "/opt/cni/bin",
-        CNI_ARGS: cniArgs(containerId, pod),
-      }),
+      env: pluginEnvironment({ command: "ADD", containerId, netns: netns.path, pod }),
     };
   };
 }

@@ -4,24 +4,23 @@
  * the agent costs after very many calls.
  */
 import { ApiServer } from "../../tests/support/api_server.ts";
-import { TestNode } from "../../tests/support/node.ts";
-import { injectedPod, plainPod, type PodObject } from "../../tests/support/pods.ts";
+import type { TestNode } from "../../tests/support/node.ts";
+import type { PodObject } from "../../tests/support/pods.ts";
 import {
   bridgeResult,
-  cniArgs,
   networkConfigText,
   newContainerId,
+  pluginEnvironment,
 } from "../../tests/support/runtime.ts";
 import { pluginBehind } from "../../tests/support/shim.ts";
 import { createNamespace, type NamedNamespace } from "../../tests/support/topology.ts";
-import { build, type Built } from "../build.ts";
+import { build } from "../build.ts";
 import { compileEmptyProgram } from "./lib/empty_program.ts";
+import { conflistName, manyPods, podCount, startNode } from "./lib/followed_pods.ts";
 import { memoryOf } from "./lib/memory.ts";
 import { measureProcess, type ProcessOptions } from "./lib/process.ts";
 import { printTable, quantile } from "./lib/table.ts";
 
-const podCount = 250;
-const padBytes = 6000;
 const runs = 60;
 const atOnce = 40;
 const rounds = 5;
@@ -29,7 +28,6 @@ const hogs = 32;
 const starvedRuns = 15;
 /** `KUMA_BENCH_CALLS` changes it: 100,000 take a few minutes. */
 const manyCalls = Number(Deno.env.get("KUMA_BENCH_CALLS") ?? 20_000);
-const conflistName = "10-bridge.conflist";
 
 /** What is measured, with everything it needs. */
 interface Bed {
@@ -47,10 +45,7 @@ export async function bench(): Promise<void> {
   const built = await build();
   const folder = await Deno.makeTempDir({ prefix: "kuma-bench-shim-" });
   try {
-    const pods = Array.from({ length: podCount }, (_, i) => {
-      const options = { name: `pod-${i}`, padBytes };
-      return i % 2 === 0 ? injectedPod(options) : plainPod(options);
-    });
+    const pods = manyPods();
     await using api = await ApiServer.start({ objects: pods });
     await using node = await startNode(api, built);
     const bed: Bed = {
@@ -69,26 +64,6 @@ export async function bench(): Promise<void> {
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
-}
-
-async function startNode(api: ApiServer, [plugin, installer]: readonly Built[]): Promise<TestNode> {
-  await using cleanup = new AsyncDisposableStack();
-  const node = cleanup.use(
-    new TestNode({
-      api,
-      command: [installer!.path],
-      sourceDir: plugin!.path.slice(0, plugin!.path.lastIndexOf("/")),
-      env: { CNI_LOG_LEVEL: "info" },
-    }),
-  );
-  Deno.writeTextFileSync(
-    `${node.netDir}/${conflistName}`,
-    JSON.stringify({ cniVersion: "0.4.0", name: "net", plugins: [{ type: "bridge" }] }),
-  );
-  await node.start();
-  await node.until("pods are followed", () => node.log.includes(`{"pods":${podCount}}`));
-  cleanup.move();
-  return node;
 }
 
 function fullPluginOf({ binDir }: TestNode): string {
@@ -117,21 +92,10 @@ function call(
     gateway4: "10.90.0.1",
   });
   Deno.writeTextFileSync(stdin, networkConfigText(node.entry(conflistName), result));
-  const containerId = newContainerId();
   const pod = { namespace, name: metadata.name, uid: metadata.uid! };
-  return {
-    program,
-    stdin,
-    env: {
-      PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
-      CNI_COMMAND: command,
-      CNI_CONTAINERID: containerId,
-      CNI_NETNS: netns.path,
-      CNI_IFNAME: "eth0",
-      CNI_PATH: "/opt/cni/bin",
-      CNI_ARGS: cniArgs(containerId, pod),
-    },
-  };
+  const { path } = netns;
+  const containerId = newContainerId();
+  return { program, stdin, env: pluginEnvironment({ command, containerId, netns: path, pod }) };
 }
 
 async function wallOf(options: ProcessOptions): Promise<number> {

@@ -3,9 +3,9 @@
  * anything. Needs `--allow-ffi` and `CAP_BPF` with `CAP_NET_ADMIN`, and `CAP_SYS_ADMIN` to look things
  * up by their numbers. Facts: `linux/bpf.h`, bpf(2).
  */
-import { address, Attributes, bpf, Command, infoOf, making, nameIn } from "./bpf_call.ts";
-import { ENOENT, LinuxError } from "./errno.ts";
-import { cString, FileDescriptor } from "./libc.ts";
+import { Attributes, bpf, Command, infoOf, making, nameIn } from "./bpf_call.ts";
+import { LinuxError, unlessError } from "./errno.ts";
+import { addressOf, cString, FileDescriptor } from "./libc.ts";
 
 /** Several programs may be attached at the same place, those of the parent's run afterwards. */
 const BPF_F_ALLOW_MULTI = 2;
@@ -118,9 +118,8 @@ export interface BpfProgramInfo {
   readonly tag: string;
   readonly mapIds: readonly number[];
   /** Counted where `kernel.bpf_stats_enabled` is set. */
-  readonly runs: bigint;
-  readonly nanoseconds: bigint;
-  readonly jitedBytes: number;
+  readonly runs: number;
+  readonly nanoseconds: number;
 }
 
 /** Most maps of a program that are told. */
@@ -131,17 +130,16 @@ export function bpfProgramInfo(program: FileDescriptor): BpfProgramInfo {
   const mapIds = new Uint32Array(MOST_MAPS);
   const view = infoOf("BPF program", program, (view) => {
     view.setUint32(52, MOST_MAPS, true);
-    view.setBigUint64(56, address(new Uint8Array(mapIds.buffer)), true);
+    view.setBigUint64(56, addressOf(new Uint8Array(mapIds.buffer)), true);
   });
   const tag = new Uint8Array(view.buffer, 8, 8);
   return {
     id: view.getUint32(4, true),
     tag: Array.from(tag, (byte) => byte.toString(16).padStart(2, "0")).join(""),
-    jitedBytes: view.getUint32(16, true),
     name: nameIn(view, 64),
     mapIds: Array.from(mapIds.subarray(0, Math.min(MOST_MAPS, view.getUint32(52, true)))),
-    nanoseconds: view.getBigUint64(192, true),
-    runs: view.getBigUint64(200, true),
+    nanoseconds: Number(view.getBigUint64(192, true)),
+    runs: Number(view.getBigUint64(200, true)),
   };
 }
 
@@ -183,13 +181,10 @@ export function bpfLinkById(id: number): FileDescriptor {
 /** Returns the number of the link after this one; `undefined` behind the last. */
 export function nextBpfLink(after: number): number | undefined {
   const attributes = new Attributes().u32(0, after);
-  try {
+  return unlessError("ENOENT", () => {
     bpf("Cannot list the BPF links", Command.linkNextId, attributes);
-  } catch (error) {
-    if (error instanceof LinuxError && error.errno === ENOENT) return undefined;
-    throw error;
-  }
-  return attributes.read(4);
+    return attributes.read(4);
+  });
 }
 
 /** Attaches a program to a network namespace by a link, which is to be pinned. */

@@ -3,7 +3,7 @@
  * `bpf_maps.ts` maps. Facts: `linux/bpf.h`, bpf(2).
  */
 import { EPERM, LinuxError } from "./errno.ts";
-import { checked, FileDescriptor, loadFunctions } from "./libc.ts";
+import { addressOf, checked, FileDescriptor, loadFunctions } from "./libc.ts";
 
 /** Commands of the call. */
 export const Command = {
@@ -68,7 +68,7 @@ export class Attributes {
 
   pointer(offset: number, target: Uint8Array<ArrayBuffer>): this {
     this.#kept.push(target);
-    this.#view.setBigUint64(offset, address(target), true);
+    this.#view.setBigUint64(offset, addressOf(target), true);
     return this;
   }
 
@@ -80,11 +80,6 @@ export class Attributes {
   read(offset: number): number {
     return this.#view.getUint32(offset, true);
   }
-}
-
-/** Where a buffer lies in memory. */
-export function address(buffer: Uint8Array<ArrayBuffer>): bigint {
-  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer));
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Maps of the kernel's BPF machine. Needs what `bpf.ts` needs. */
 import { Attributes, bpf, Command, infoOf, making, nameIn } from "./bpf_call.ts";
-import { LinuxError } from "./errno.ts";
+import { unlessError } from "./errno.ts";
 import { FileDescriptor } from "./libc.ts";
 
 /** A map to be made. */
@@ -36,9 +36,8 @@ export function loadBtf(bytes: Uint8Array<ArrayBuffer>): FileDescriptor {
 }
 
 /** Tells the name of a map. */
-export function bpfMapInfo(map: FileDescriptor): { readonly id: number; readonly name: string } {
-  const view = infoOf("BPF map", map);
-  return { id: view.getUint32(4, true), name: nameIn(view, 24) };
+export function bpfMapName(map: FileDescriptor): string {
+  return nameIn(infoOf("BPF map", map), 24);
 }
 
 /** Opens a map by its number. */
@@ -60,35 +59,16 @@ export function updateBpfMap(
   );
 }
 
-/** Reads an entry of a map. */
+/** Reads an entry of a map; `undefined` when there is none. */
 export function lookUpBpfMap(
   map: FileDescriptor,
   key: Uint8Array<ArrayBuffer>,
   valueBytes: number,
-): Uint8Array<ArrayBuffer> {
+): Uint8Array<ArrayBuffer> | undefined {
   const value = new Uint8Array(valueBytes);
-  bpf(
-    "Cannot read an entry of a BPF map",
-    Command.mapLookup,
-    new Attributes().u32(0, map.number).pointer(8, key).pointer(16, value),
-  );
-  return value;
-}
-
-/** Lists the keys of a map. */
-export function bpfMapKeys(map: FileDescriptor, keyBytes: number): Uint8Array<ArrayBuffer>[] {
-  const keys: Uint8Array<ArrayBuffer>[] = [];
-  for (;;) {
-    const next = new Uint8Array(keyBytes);
-    const attributes = new Attributes().u32(0, map.number).pointer(16, next);
-    const last = keys.at(-1);
-    if (last !== undefined) attributes.pointer(8, last);
-    try {
-      bpf("Cannot list the keys of a BPF map", Command.mapNextKey, attributes);
-    } catch (error) {
-      if (error instanceof LinuxError && error.code === "ENOENT") return keys;
-      throw error;
-    }
-    keys.push(next);
-  }
+  const attributes = new Attributes().u32(0, map.number).pointer(8, key).pointer(16, value);
+  return unlessError("ENOENT", () => {
+    bpf("Cannot read an entry of a BPF map", Command.mapLookup, attributes);
+    return value;
+  });
 }

@@ -1,5 +1,5 @@
 /** What this machine's cgroups look like, for {@linkcode findPodCgroup}. */
-import { LinuxError } from "./errno.ts";
+import { unlessError } from "./errno.ts";
 import { readKernelFile } from "./kernel_file.ts";
 import type { CgroupView } from "./pod_cgroup.ts";
 
@@ -11,7 +11,8 @@ import type { CgroupView } from "./pod_cgroup.ts";
 export function lookAtCgroups(): CgroupView {
   return {
     mounts: readKernelFile("/proc/self/mountinfo"),
-    controllers: readIfThere("/proc/cgroups"),
+    // A kernel without cgroups of version 1 has no such file.
+    controllers: unlessError("ENOENT", () => readKernelFile("/proc/cgroups")) ?? "",
     isFolder: (path) => {
       try {
         return Deno.lstatSync(path).isDirectory;
@@ -29,14 +30,4 @@ export function lookAtCgroups(): CgroupView {
       }
     },
   };
-}
-
-/** A kernel without cgroups of version 1 has no such file. */
-function readIfThere(path: string): string {
-  try {
-    return readKernelFile(path);
-  } catch (error) {
-    if (error instanceof LinuxError && error.code === "ENOENT") return "";
-    throw error;
-  }
 }

@@ -21,6 +21,22 @@ export class LinuxError extends Error {
   }
 }
 
+/**
+ * Does the work, of which one error is an answer, for example that there is no such thing.
+ *
+ * @param code Symbolic name of that error.
+ * @returns `undefined` when the work fails with it.
+ * @throws when it fails otherwise.
+ */
+export function unlessError<T>(code: string, work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof LinuxError && error.code === code) return undefined;
+    throw error;
+  }
+}
+
 export const EPERM = 1;
 export const ENOENT = 2;
 export const EINTR = 4;

@@ -103,6 +103,11 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(text + "\0");
 }
 
+/** Returns where a buffer lies in memory; keep the buffer referenced while the kernel uses it. */
+export function addressOf(buffer: Uint8Array<ArrayBuffer> | BigUint64Array<ArrayBuffer>): bigint {
+  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer));
+}
+
 const O_CLOEXEC = 0o2000000;
 const O_NONBLOCK = 0o4000;
 const O_NOCTTY = 0o400;

@@ -2,9 +2,11 @@
 
 /** A mounted file system. */
 export interface Mount {
+  /** What part of the file system it shows. */
+  readonly root: string;
   /** Where it is mounted. */
   readonly point: string;
-  /** Its type, for example `cgroup2`. */
+  /** Its type, for example `cgroup2`; empty when the line does not tell. */
   readonly type: string;
 }
 
@@ -13,9 +15,9 @@ export function parseMounts(mountinfo: string): Mount[] {
   return mountinfo.split("\n").flatMap((line) => {
     // Optional fields of any number end with a lone dash.
     const [before, after] = line.split(" - ");
-    const point = before?.split(" ")[4];
-    const type = after?.split(" ")[0];
-    return point === undefined || type === undefined ? [] : [{ point: unescape(point), type }];
+    const [, , , root, point] = before?.split(" ") ?? [];
+    if (root === undefined || point === undefined) return [];
+    return [{ root: unescape(root), point: unescape(point), type: after?.split(" ")[0] ?? "" }];
   });
 }
 

@@ -9,7 +9,7 @@
  */
 import { EINTR, EMSGSIZE, LinuxError } from "./errno.ts";
 import { readKernelFile } from "./kernel_file.ts";
-import { cString, lastErrno, loadFunctions } from "./libc.ts";
+import { addressOf, cString, lastErrno, loadFunctions } from "./libc.ts";
 
 /** A program to run; no shell is involved and nothing of the own environment is inherited. */
 export interface Program {
@@ -93,9 +93,7 @@ class CStrings {
 
   constructor(texts: readonly string[]) {
     this.#strings = texts.map(cString);
-    const addresses = this.#strings.map((s) =>
-      Deno.UnsafePointer.value(Deno.UnsafePointer.of(s)) as bigint
-    );
+    const addresses = this.#strings.map(addressOf);
     this.pointers = new Uint8Array(new BigUint64Array([...addresses, 0n]).buffer);
   }
 }

@@ -5,13 +5,12 @@
  * All functions need `--allow-ffi`. Facts: unix(7), recvmsg(2), `asm-generic/socket.h`.
  */
 import { EAGAIN, LinuxError } from "./errno.ts";
-import { checked, FileDescriptor, lastErrno, libc, loadFunctions } from "./libc.ts";
+import { addressOf, checked, FileDescriptor, lastErrno, libc, loadFunctions } from "./libc.ts";
 
 const symbols = {
   accept4: { parameters: ["i32", "pointer", "pointer", "i32"], result: "i32" },
   listen: { parameters: ["i32", "i32"], result: "i32" },
   recvmsg: { parameters: ["i32", "buffer", "i32"], result: "isize" },
-  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
 } as const;
 
 let library: Deno.DynamicLibrary<typeof symbols>["symbols"] | undefined;
@@ -158,7 +157,7 @@ export function peerUser(connection: FileDescriptor): number {
   const credentials = new Uint32Array([0, 0xffffffff, 0xffffffff]);
   const length = new Uint8Array(new Uint32Array([credentials.byteLength]).buffer);
   const bytes = new Uint8Array(credentials.buffer);
-  calls().getsockopt(connection.number, SOL_SOCKET, SO_PEERCRED, bytes, length);
+  libc().getsockopt(connection.number, SOL_SOCKET, SO_PEERCRED, bytes, length);
   return credentials[1]!;
 }
 
@@ -177,10 +176,6 @@ export function isPeerGone(connection: FileDescriptor): boolean {
 export function networkNamespaceOfPeer(connection: FileDescriptor): FileDescriptor {
   const attempt = "Cannot open the network namespace of a connection's other end";
   return new FileDescriptor(checked(attempt, () => libc().ioctl(connection.number, SIOCGSKNS)));
-}
-
-function addressOf(buffer: Uint8Array<ArrayBuffer> | BigUint64Array<ArrayBuffer>): bigint {
-  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer));
 }
 
 function nothingYet(attempt: string): undefined {

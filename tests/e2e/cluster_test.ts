@@ -7,7 +7,7 @@ import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
 import { compiledInstaller, compiledPlugin } from "../support/compiled.ts";
 import { parts } from "../../scripts/e2e/parts.ts";
 import { type KubernetesVersion, kubernetesVersions } from "./support/cluster.ts";
-import { fact } from "./support/facts.ts";
+import { fact, seconds } from "./support/facts.ts";
 import { writeImages } from "./support/images.ts";
 import { pause } from "./support/machine.ts";
 import { Sandboxes } from "./support/sandboxes.ts";
@@ -315,8 +315,4 @@ function serverFlags({ cluster }: Stage): string[] {
   return ["--server=https://10.95.0.1:6443"].concat(
     `--certificate-authority=${cluster.first.folder}/authority.crt`,
   );
-}
-
-function seconds(milliseconds: number): string {
-  return `${(milliseconds / 1000).toFixed(1)} s`;
 }

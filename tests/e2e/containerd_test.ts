@@ -1,6 +1,6 @@
 /** Both programs under real container runtimes: containerd 2.1 with CNI 1.9 plugins, and Debian's. */
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { part } from "../../scripts/e2e/parts.ts";
+import { part, parts } from "../../scripts/e2e/parts.ts";
 import { libc } from "../../src/linux/libc.ts";
 import { compiledPlugin } from "../support/compiled.ts";
 import type { RuntimePrograms, Sandbox, SandboxRequest } from "../support/containerd.ts";
@@ -26,7 +26,7 @@ interface RuntimeVersion {
 
 const runtimes: readonly RuntimeVersion[] = [
   {
-    name: "containerd 2.1.9",
+    name: `containerd ${parts.containerd.version}`,
     programs: {
       containerd: await part("containerd"),
       runc: await part("runc"),
@@ -36,7 +36,11 @@ const runtimes: readonly RuntimeVersion[] = [
   { name: "Debian's containerd 1.6" },
 ];
 
-fact("containerd 2.1.9, runc 1.3.6, reference plugins 1.9.1; and Debian's of each");
+const { containerd, runc, "cni-plugins": plugins } = parts;
+fact(
+  `containerd ${containerd.version}, runc ${runc.version}, reference plugins ${plugins.version}; ` +
+    "and Debian's of each",
+);
 
 /** Users of the host that a pod with a user namespace of its own gets. */
 const firstUser = 725_942_272;
@@ -153,7 +157,7 @@ for (const runtime of runtimes) {
 
 const [modern] = runtimes;
 
-Deno.test("containerd 2.1.9: a list of CNI 1.1.0 is asked for its STATUS, and a pod's error is told whole", async () => {
+Deno.test(`${modern!.name}: a list of CNI 1.1.0 is asked for its STATUS, and a pod's error is told whole`, async () => {
   await using stage = await setStage(modern!);
   const { containerd } = stage;
   const path = `${containerd.netDir}/10-bridge.conflist`;

@@ -8,7 +8,7 @@ import { attachmentDefinition } from "../support/controller_bed.ts";
 import { compiledInstaller, compiledPlugin } from "../support/compiled.ts";
 import { parts } from "../../scripts/e2e/parts.ts";
 import { type ClusterNode, type KubernetesVersion, kubernetesVersions } from "./support/cluster.ts";
-import { fact } from "./support/facts.ts";
+import { fact, seconds } from "./support/facts.ts";
 import { writeImages } from "./support/images.ts";
 import { pause } from "./support/machine.ts";
 import { demo, Stage } from "./support/stage.ts";
@@ -157,8 +157,4 @@ async function byHelm(t: Deno.TestContext, version: KubernetesVersion): Promise<
 async function isTainted({ cluster }: Stage, { machine }: ClusterNode): Promise<boolean> {
   const args = ["get", "node", machine.name, "-o=jsonpath={.spec.taints[*].key}"];
   return (await cluster.tryKubectl(args)).stdout.split(" ").includes(taintKey);
-}
-
-function seconds(milliseconds: number): string {
-  return `${(milliseconds / 1000).toFixed(1)} s`;
 }

@@ -12,9 +12,9 @@ import { injectedPod } from "../support/pods.ts";
 import { newContainerId } from "../support/runtime.ts";
 import { presentPrograms, type RuntimeCase, runtimeCases } from "../support/runtime_cases.ts";
 import { createNamespace, uniqueName } from "../support/topology.ts";
-import { program } from "../../scripts/e2e/parts.ts";
+import { parts, program } from "../../scripts/e2e/parts.ts";
 import { type MatrixCase, multusCases } from "./support/multus_cases.ts";
-import { fact } from "./support/facts.ts";
+import { driverVersion, fact } from "./support/facts.ts";
 import { writeMultus } from "./support/multus_stand_in.ts";
 import { type LibraryPod, RuntimeLibrary } from "./support/runtime_library.ts";
 import { SpyPlugins } from "./support/spy_plugins.ts";
@@ -29,7 +29,15 @@ const programs = {
   "cri-o": await program("driver-crio"),
 };
 
-fact("containerd's go-cni 1.1.13 and CRI-O's ocicni 0.4.3, both on libcni 1.3.0; cnitool 1.3.0");
+const libcni = "github.com/containernetworking/cni";
+fact(
+  `containerd's go-cni ${driverVersion("containerd", "github.com/containerd/go-cni")} on libcni ` +
+    `${driverVersion("containerd", libcni)}, CRI-O's ocicni ` +
+    `${driverVersion("crio", "github.com/cri-o/ocicni")} on libcni ${
+      driverVersion("crio", libcni)
+    }; ` +
+    `cnitool ${parts.cnitool.version}`,
+);
 
 type Kind = "containerd" | "cri-o";
 

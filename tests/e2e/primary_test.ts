@@ -5,9 +5,12 @@
 import { deepEqual, match, ok } from "node:assert/strict";
 import { program } from "../../scripts/e2e/parts.ts";
 import { InstallerHost } from "../support/installer_host.ts";
-import { fact } from "./support/facts.ts";
+import { driverVersion, fact } from "./support/facts.ts";
 
-fact("Cilium 1.20.2's own keeper of its CNI configuration file");
+fact(
+  `Cilium ${driverVersion("cilium", "github.com/cilium/cilium")}'s own keeper of its CNI ` +
+    "configuration file",
+);
 const keeper = await program("driver-cilium");
 const own = "05-cilium.conflist";
 

@@ -6,11 +6,12 @@ import { withNetworkNamespace } from "../../src/linux/network_namespace.ts";
 import { imageArchive, makeImage } from "../../scripts/package/oci.ts";
 import { writeSysctl } from "./topology.ts";
 import { CriClient } from "./cri_client.ts";
+import { networkOf, readySandboxOf, sandboxesOf } from "./cri_sandboxes.ts";
 import { exists } from "./files.ts";
+import { must } from "./programs.ts";
 
 /** The image of the sandboxes: busybox, at `/bin/busybox`. */
 export const IMAGE = "kuma-test.local/pause:1";
-const SANDBOX_READY = 0;
 const CONTAINER_RUNNING = 1;
 
 /** A pod sandbox that runs. */
@@ -110,8 +111,8 @@ export class Containerd implements AsyncDisposable {
         workingFolder: "/",
       })]),
     );
-    run("ip", "netns", "add", networkNamespace);
-    run("ip", "-n", networkNamespace, "link", "set", "lo", "up");
+    must("ip", "netns", "add", networkNamespace);
+    must("ip", "-n", networkNamespace, "link", "set", "lo", "up");
     withNetworkNamespace(`/run/netns/${networkNamespace}`, () => {
       // Nobody else can have the bridge's IPv6 address, so it is usable at once.
       for (const name of ["all", "default"]) writeSysctl(`net/ipv6/conf/${name}/accept_dad`, "0");
@@ -239,21 +240,7 @@ export class Containerd implements AsyncDisposable {
 
   /** Tells about a sandbox that runs. */
   async sandbox(id: string): Promise<Sandbox> {
-    const { status, info } = await this.client.call("PodSandboxStatus", {
-      pod_sandbox_id: id,
-      verbose: true,
-    }) as {
-      status: { network: { ip: string; additional_ips: { ip: string }[] } };
-      info: { info: string };
-    };
-    const spec = JSON.parse(info.info).runtimeSpec as {
-      linux: { namespaces: { type: string; path?: string }[] };
-    };
-    const path = spec.linux.namespaces.find(({ type }) => type === "network")?.path;
-    if (path === undefined) throw new Error(`Sandbox "${id}" has no network namespace`);
-    const { ip, additional_ips } = status.network;
-    const ips = [ip, ...additional_ips.map(({ ip }) => ip)];
-    return { id, networkNamespace: path, ip, ips };
+    return { id, ...await networkOf(this.client, id) };
   }
 
   /** Stops a sandbox: the runtime calls DEL. */
@@ -268,21 +255,12 @@ export class Containerd implements AsyncDisposable {
 
   /** Ids of all sandboxes, ready or not. */
   async listPodSandboxes(): Promise<string[]> {
-    return (await this.#sandboxes()).map(({ id }) => id);
+    return (await sandboxesOf(this.client)).map(({ id }) => id);
   }
 
   /** Id of the ready sandbox of a pod, if there is one. */
   async readySandboxOf(namespace: string, name: string): Promise<string | undefined> {
-    return (await this.#sandboxes()).find(({ state, metadata }) =>
-      state === SANDBOX_READY && metadata.namespace === namespace && metadata.name === name
-    )?.id;
-  }
-
-  async #sandboxes() {
-    const { items } = await this.client.call("ListPodSandbox", {}) as {
-      items: { id: string; state: number; metadata: { namespace: string; name: string } }[];
-    };
-    return items;
+    return await readySandboxOf(this.client, namespace, name);
   }
 
   /** Imports an image for Kubernetes' pods from a tar archive with an OCI image layout. */
@@ -295,7 +273,7 @@ export class Containerd implements AsyncDisposable {
 
   #importFile(path: string): void {
     const socket = `${this.folder}/containerd.sock`;
-    run("env", `PATH=${this.path}`, "ctr", "-a", socket, "-n", "k8s.io", "images", "import", path);
+    must("env", `PATH=${this.path}`, "ctr", "-a", socket, "-n", "k8s.io", "images", "import", path);
   }
 
   /** Whether the runtime says that its network is ready, with its reason when not. */
@@ -430,15 +408,6 @@ function removeCgroups(path: string): void {
     Deno.removeSync(path);
   } catch {
     // Not there, or still in use by somebody else's pod.
-  }
-}
-
-function run(command: string, ...args: string[]): void {
-  const { success, stderr } = new Deno.Command(command, { args, stdin: "null" }).outputSync();
-  if (!success) {
-    throw new Error(
-      `"${command} ${args.join(" ")}" failed: ${new TextDecoder().decode(stderr).trim()}`,
-    );
   }
 }
 

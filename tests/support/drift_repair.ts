@@ -7,15 +7,16 @@ import { withNetworkNamespace } from "../../src/linux/network_namespace.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../../src/redirect/defaults.ts";
 import { lookAtSandbox } from "../../installer/ledger/look.ts";
+import { Dice } from "./damage.ts";
 import { ledgerEntry } from "./ledger_entries.ts";
 import { listRuleset } from "./nft.ts";
-import { drift, randomFrom } from "./random_drift.ts";
+import { drift } from "./random_drift.ts";
 import { createNamespace } from "./topology.ts";
 
 /** Drifts so many times; after each, the rules are what they were before, byte for byte. */
 export function repairDrifts(count: number, seed: number): void {
   using namespace = createNamespace();
-  const random = randomFrom(seed);
+  const dice = new Dice(seed);
   const config = {
     ...defaultRedirectConfig,
     outbound: { ...defaultRedirectConfig.outbound, excludePorts: [3306, 9092, 27017] },
@@ -28,7 +29,7 @@ export function repairDrifts(count: number, seed: number): void {
   const entry = ledgerEntry({ config, netns: namespace.path, namespace: identity });
   const right = listRuleset(namespace);
   for (let i = 0; i < count; i++) {
-    const what = withNetworkNamespace(namespace.path, () => drift(ruleset, random));
+    const what = withNetworkNamespace(namespace.path, () => drift(ruleset, dice));
     const label = `drift ${i} of seed ${seed}: ${what}`;
     const look = lookAtSandbox(namespace.path, entry, { repair: true });
     // Some changes undo each other; then there is nothing to repair.

@@ -3,9 +3,20 @@
  * one folder: etcd, API server, scheduler, controller manager, kubelet, kube-proxy and containerd.
  */
 import { kubernetesPrograms } from "../../scripts/kubernetes.ts";
-import { makeAuthority } from "./certificates.ts";
 import { Containerd } from "./containerd.ts";
+import {
+  apiServerArgs,
+  etcdArgs,
+  kernelSettings,
+  kubeletArgs,
+  kubeletConfiguration,
+  managerArgs,
+  proxyArgs,
+  schedulerArgs,
+} from "./control_plane.ts";
 import { exists } from "./files.ts";
+import { type ClusterUser, Identities } from "./identities.ts";
+import { kubectlSucceeded, must, type Output, outputOf } from "./programs.ts";
 
 /** Address of the node, and of the API server, whose service has another one. */
 const nodeAddress = "10.95.0.1";
@@ -18,30 +29,13 @@ export const conflistName = "10-bridge.conflist";
 /** Addresses of the bridge that the primary plugin makes on the node. */
 export const bridgeAddress = { ipv4: "10.88.0.1", ipv6: "fd88::1" } as const;
 
-const users = {
+const users: Readonly<Record<string, ClusterUser>> = {
   admin: { name: "admin", group: "system:masters" },
   kubelet: { name: `system:node:${node}`, group: "system:nodes" },
   manager: { name: "system:kube-controller-manager" },
   scheduler: { name: "system:kube-scheduler" },
   proxy: { name: "system:kube-proxy" },
-} as const;
-
-/** Kernel settings that kubelet wants to change; they are the whole machine's. */
-const kernelSettings = {
-  "vm/overcommit_memory": 1,
-  "vm/panic_on_oom": 0,
-  "kernel/panic": 10,
-  "kernel/panic_on_oops": 1,
-  "kernel/keys/root_maxkeys": 1000000,
-  "kernel/keys/root_maxbytes": 25000000,
-} as const;
-
-/** What a program that was run has said. */
-export interface Output {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+};
 
 /** Choices of a cluster. */
 export interface ClusterOptions {
@@ -54,7 +48,7 @@ export class KubernetesCluster implements AsyncDisposable {
   /** Name of the only node. */
   readonly node: string = node;
   readonly folder: string;
-  readonly #tokens = new Map<string, string>();
+  #identities!: Identities;
   readonly #daemons = new Map<string, Deno.ChildProcess>();
   readonly #logs = ["/var/log/pods", "/var/log/containers"].map((path) => new FixedFolder(path));
 
@@ -80,15 +74,7 @@ export class KubernetesCluster implements AsyncDisposable {
       for (const image of options.images ?? []) await containerd.importImage(image);
       cluster.#makeNetwork();
       await cluster.#writeIdentities();
-      cluster.#start("etcd", "etcd", [
-        `--data-dir=${cluster.folder}/etcd`,
-        "--listen-client-urls=http://127.0.0.1:2379",
-        "--advertise-client-urls=http://127.0.0.1:2379",
-        "--listen-peer-urls=http://127.0.0.1:2380",
-        "--initial-advertise-peer-urls=http://127.0.0.1:2380",
-        "--initial-cluster=default=http://127.0.0.1:2380",
-        "--unsafe-no-fsync",
-      ]);
+      cluster.#start("etcd", "etcd", etcdArgs(cluster.folder));
       await cluster.startApiServer();
       cluster.#startControllers();
       cluster.#startKubelet();
@@ -107,25 +93,11 @@ export class KubernetesCluster implements AsyncDisposable {
   async startApiServer(): Promise<void> {
     const { folder } = this;
     this.#start("kube-apiserver", `${this.programs}/kube-apiserver`, [
-      "--etcd-servers=http://127.0.0.1:2379",
-      `--bind-address=${nodeAddress}`,
-      `--advertise-address=${nodeAddress}`,
-      "--secure-port=6443",
-      `--cert-dir=${folder}/api-server`,
-      `--tls-cert-file=${folder}/api-server.crt`,
-      `--tls-private-key-file=${folder}/api-server.key`,
-      `--token-auth-file=${folder}/tokens.csv`,
-      "--authorization-mode=Node,RBAC",
-      "--enable-admission-plugins=NodeRestriction",
+      ...apiServerArgs(folder, nodeAddress),
       // As in every newer version: a pod's token expires, and dies with the pod.
       "--feature-gates=BoundServiceAccountTokenVolume=true",
       `--service-cluster-ip-range=${serviceRange}`,
       "--service-account-issuer=https://kubernetes.default.svc",
-      `--service-account-key-file=${folder}/accounts.crt`,
-      `--service-account-signing-key-file=${folder}/accounts.key`,
-      "--kubelet-preferred-address-types=InternalIP",
-      "--allow-privileged=true",
-      "--shutdown-delay-duration=0s",
     ]);
     await this.until(
       "the API server is ready",
@@ -151,7 +123,7 @@ export class KubernetesCluster implements AsyncDisposable {
 
   /** Runs kubectl and returns what it prints. @throws {Error} with its message when it fails. */
   async kubectl(...args: readonly string[]): Promise<string> {
-    return succeeded(args, await this.#kubectl(args));
+    return kubectlSucceeded(args, await this.#kubectl(args));
   }
 
   /** Creates or changes objects. */
@@ -162,7 +134,7 @@ export class KubernetesCluster implements AsyncDisposable {
 
   /** Runs kubectl with a text on its standard input. @throws {Error} as {@linkcode kubectl}. */
   async kubectlWith(input: string, ...args: readonly string[]): Promise<string> {
-    return succeeded(args, await this.#kubectl(args, input));
+    return kubectlSucceeded(args, await this.#kubectl(args, input));
   }
 
   /** The API server's URL; only the node's network namespace has a way to it. */
@@ -172,12 +144,12 @@ export class KubernetesCluster implements AsyncDisposable {
 
   /** The administrator's bearer token. */
   get adminToken(): string {
-    return this.#tokens.get("admin")!;
+    return this.#identities.token("admin");
   }
 
   /** The API server's certificate authority, PEM. */
   get certificateAuthority(): string {
-    return Deno.readTextFileSync(`${this.folder}/authority.crt`);
+    return this.#identities.certificateAuthority;
   }
 
   /** Reads an object, or whatever else stands at a path of the API. */
@@ -187,19 +159,7 @@ export class KubernetesCluster implements AsyncDisposable {
 
   /** Runs a program in the node's network namespace. */
   async onNode(command: string, args: readonly string[], input = ""): Promise<Output> {
-    const child = new Deno.Command("nsenter", {
-      args: [`--net=${this.networkNamespace}`, command, ...args],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    const output = child.output();
-    const stdin = child.stdin.getWriter();
-    // A program that fails at once does not read what it is given.
-    await stdin.write(new TextEncoder().encode(input)).then(() => stdin.close()).catch(() => {});
-    const { code, stdout, stderr } = await output;
-    const decoder = new TextDecoder();
-    return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+    return await outputOf(["nsenter", `--net=${this.networkNamespace}`, command, ...args], input);
   }
 
   /** The last lines of a daemon's log. */
@@ -254,76 +214,25 @@ export class KubernetesCluster implements AsyncDisposable {
   }
 
   async #writeIdentities(): Promise<void> {
-    const authority = await makeAuthority();
-    const server = await authority.issue({
-      commonName: "kube-apiserver",
-      ips: [nodeAddress, serviceAddress, "127.0.0.1"],
-      dnsNames: ["kubernetes", "kubernetes.default", "kubernetes.default.svc"],
-    });
-    const accounts = await authority.issue({ commonName: "service-accounts" });
-    const write = (name: string, text: string) =>
-      Deno.writeTextFileSync(`${this.folder}/${name}`, text, { mode: 0o600 });
-    write("authority.crt", authority.certificate);
-    write("api-server.crt", server.certificate);
-    write("api-server.key", server.key);
-    write("accounts.crt", accounts.certificate);
-    write("accounts.key", accounts.key);
-    for (const user of Object.keys(users)) this.#tokens.set(user, crypto.randomUUID());
-    write(
-      "tokens.csv",
-      Object.entries(users).map(([user, { name, ...more }], index) =>
-        [this.#tokens.get(user), name, index, ..."group" in more ? [`"${more.group}"`] : []].join()
-      ).join("\n") + "\n",
-    );
-    for (const [user, token] of this.#tokens) {
-      write(
-        `${user}.conf`,
-        JSON.stringify({
-          apiVersion: "v1",
-          kind: "Config",
-          clusters: [{
-            name: "test",
-            cluster: {
-              server: this.server,
-              "certificate-authority": `${this.folder}/authority.crt`,
-            },
-          }],
-          users: [{ name: user, user: { token } }],
-          contexts: [{ name: "test", context: { cluster: "test", user } }],
-          "current-context": "test",
-        }),
-      );
+    const ips = [nodeAddress, serviceAddress, "127.0.0.1"];
+    this.#identities = await Identities.write(this.folder, ips, users);
+    for (const user of Object.keys(users)) {
+      const text = this.#identities.kubeconfig(this.server, user);
+      Deno.writeTextFileSync(`${this.folder}/${user}.conf`, text, { mode: 0o600 });
     }
   }
 
   #startControllers(): void {
     const { folder, programs } = this;
-    const kubeconfig = (user: string) =>
-      ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"]
-        .map((flag) => `--${flag}=${folder}/${user}.conf`);
-    const quiet = ["--bind-address=127.0.0.1", "--port=0", "--leader-elect=false"];
     this.#start("kube-controller-manager", `${programs}/kube-controller-manager`, [
-      ...kubeconfig("manager"),
-      ...quiet,
-      `--cert-dir=${folder}/manager`,
-      `--service-account-private-key-file=${folder}/accounts.key`,
-      `--root-ca-file=${folder}/authority.crt`,
-      "--use-service-account-credentials=true",
+      ...managerArgs(folder),
+      "--port=0",
     ]);
     this.#start("kube-scheduler", `${programs}/kube-scheduler`, [
-      ...kubeconfig("scheduler"),
-      ...quiet,
-      `--cert-dir=${folder}/scheduler`,
+      ...schedulerArgs(folder),
+      "--port=0",
     ]);
-    this.#start("kube-proxy", `${programs}/kube-proxy`, [
-      `--kubeconfig=${folder}/proxy.conf`,
-      `--hostname-override=${node}`,
-      "--proxy-mode=iptables",
-      "--healthz-bind-address=127.0.0.1:10256",
-      "--conntrack-max-per-core=0",
-      "--conntrack-tcp-timeout-established=0",
-      "--conntrack-tcp-timeout-close-wait=0",
-    ]);
+    this.#start("kube-proxy", `${programs}/kube-proxy`, proxyArgs(folder, node));
   }
 
   #startKubelet(): void {
@@ -333,31 +242,10 @@ export class KubernetesCluster implements AsyncDisposable {
     Deno.writeTextFileSync(
       `${folder}/kubelet.json`,
       JSON.stringify({
-        apiVersion: "kubelet.config.k8s.io/v1beta1",
-        kind: "KubeletConfiguration",
-        authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
-        authorization: { mode: "AlwaysAllow" },
-        cgroupDriver: "cgroupfs",
-        // It ends every pod that it does not know below this group: the group is ours alone.
-        cgroupRoot: `/${this.#cgroup}`,
-        failSwapOn: false,
-        healthzPort: 0,
-        clusterDNS: ["10.96.0.10"],
-        clusterDomain: "cluster.local",
-        resolvConf: "",
-        makeIPTablesUtilChains: false,
-        evictionHard: {
-          "memory.available": "1Mi",
-          "nodefs.available": "0.1%",
-          "imagefs.available": "0.1%",
-        },
+        ...kubeletConfiguration(folder, this.#cgroup),
         // It would make a folder at a fixed place of the machine.
         featureGates: { DevicePlugins: false },
-        syncFrequency: "2s",
-        nodeStatusUpdateFrequency: "1s",
-        fileCheckFrequency: "1s",
         staticPodPath: this.staticPods,
-        volumePluginDir: `${folder}/volume-plugins`,
       }),
     );
     const settings = Object.entries(kernelSettings).map(([name, value]) => {
@@ -378,16 +266,10 @@ export class KubernetesCluster implements AsyncDisposable {
       script,
       "kubelet",
       `${this.programs}/kubelet`,
-      `--config=${folder}/kubelet.json`,
-      `--kubeconfig=${folder}/kubelet.conf`,
-      `--root-dir=${folder}/kubelet`,
-      `--cert-dir=${folder}/kubelet/pki`,
+      ...kubeletArgs(folder, node, [nodeAddress]),
       "--container-runtime=remote",
       `--container-runtime-endpoint=${socket}`,
       `--containerd=${socket.slice("unix://".length)}`,
-      `--hostname-override=${node}`,
-      `--node-ip=${nodeAddress}`,
-      "--v=2",
     ]);
   }
 
@@ -452,11 +334,6 @@ function conflist(folder: string): string {
 
 const readyCondition = '{.status.conditions[?(@.type=="Ready")].status}';
 
-function succeeded(args: readonly string[], { code, stdout, stderr }: Output): string {
-  if (code !== 0) throw new Error(`"kubectl ${args.join(" ")}" failed: ${stderr.trim()}`);
-  return stdout;
-}
-
 /** Roots of the cgroup file systems of these types; version 1 has one for each controller. */
 function cgroupRoots(...types: readonly string[]): string[] {
   return Deno.readTextFileSync("/proc/self/mounts").split("\n").map((line) => line.split(" "))
@@ -490,12 +367,4 @@ class FixedFolder {
     }
     if (this.#before === undefined && exists(this.path)) Deno.removeSync(this.path);
   }
-}
-
-function must(command: string, ...args: readonly string[]): void {
-  const { success, stderr } = new Deno.Command(command, { args: [...args], stdin: "null" })
-    .outputSync();
-  if (success) return;
-  const reason = new TextDecoder().decode(stderr).trim();
-  throw new Error(`"${command} ${args.join(" ")}" failed: ${reason}`);
 }

@@ -1,18 +1,7 @@
 /** Changes of a pod's rules such as other software, or a person, makes: at random, from a seed. */
 import { NftablesEngine } from "../../src/engine/nftables/nftables_engine.ts";
 import type { Chain, FamilyRuleset, Rule, Ruleset, Table } from "../../src/redirect/ruleset.ts";
-
-/** Random numbers from a seed (mulberry32), so that a failure can be played again. */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import type { Dice } from "./damage.ts";
 
 /**
  * Changes the rules in the network namespace that the calling thread is in.
@@ -20,16 +9,16 @@ export function randomFrom(seed: number): () => number {
  * @param ruleset What is installed there.
  * @returns What was done, in words.
  */
-export function drift(ruleset: Ruleset, random: () => number): string {
+export function drift(ruleset: Ruleset, dice: Dice): string {
   const engine = new NftablesEngine();
-  if (random() < 0.1) {
+  if (dice.once(10)) {
     engine.remove();
     return "all rules are gone";
   }
   let words = "";
   let changed = ruleset;
-  for (let times = 1 + Math.floor(random() * 3); times > 0; times--) {
-    const [next, what] = changeOnce(changed, random);
+  for (let times = 1 + dice.below(3); times > 0; times--) {
+    const [next, what] = changeOnce(changed, dice);
     changed = next;
     words += `${words === "" ? "" : ", "}${what}`;
   }
@@ -37,12 +26,11 @@ export function drift(ruleset: Ruleset, random: () => number): string {
   return words;
 }
 
-function changeOnce(ruleset: Ruleset, random: () => number): [Ruleset, string] {
-  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
-  const family = pick(ruleset.families);
-  const table = pick(family.tables);
-  const chain = pick(table.chains.filter(({ rules }) => rules.length > 0));
-  const at = Math.floor(random() * chain.rules.length);
+function changeOnce(ruleset: Ruleset, dice: Dice): [Ruleset, string] {
+  const family = dice.pick(ruleset.families);
+  const table = dice.pick(family.tables);
+  const chain = dice.pick(table.chains.filter(({ rules }) => rules.length > 0));
+  const at = dice.below(chain.rules.length);
   const rule = chain.rules[at]!;
   const place = `${family.family} ${table.name} ${chain.name} ${rule.id}`;
   const replaced = (rules: readonly Rule[]): Ruleset =>
@@ -50,14 +38,14 @@ function changeOnce(ruleset: Ruleset, random: () => number): [Ruleset, string] {
       ...table,
       chains: table.chains.map((one): Chain => one === chain ? { ...one, rules } : one),
     });
-  switch (Math.floor(random() * 4)) {
+  switch (dice.below(4)) {
     case 0:
       return [replaced(chain.rules.toSpliced(at, 1)), `without ${place}`];
     case 1:
       return [replaced(chain.rules.toSpliced(at, 0, rule)), `twice ${place}`];
     case 2: {
-      const port = 1 + Math.floor(random() * 65535);
-      const verdict = random() < 0.5 && rule.verdict.kind === "redirect"
+      const port = 1 + dice.below(65535);
+      const verdict = dice.once(2) && rule.verdict.kind === "redirect"
         ? { kind: "redirect", port } as const
         : { kind: "drop" } as const;
       return [replaced(chain.rules.with(at, { ...rule, verdict })), `${place} does other things`];

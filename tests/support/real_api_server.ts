@@ -7,7 +7,7 @@ import type { JsonPatch } from "../../src/kubernetes/changes.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
 import { kubernetesPrograms } from "../../scripts/kubernetes.ts";
 import { apiKinds, resourceOf } from "./api_kinds.ts";
-import { type Authority, makeAuthority } from "./certificates.ts";
+import { type ClusterUser, Identities } from "./identities.ts";
 import type { KubernetesObject } from "./pods.ts";
 
 /** A running API server; dispose of it to stop it. */
@@ -15,11 +15,11 @@ export class RealApiServer implements AsyncDisposable {
   readonly port = freePort();
   readonly #etcd = freePort();
   readonly #folder = Deno.makeTempDirSync({ prefix: "kuma-test-api-" });
-  readonly #tokens = new Map<string, string>();
+  #identities!: Identities;
   readonly #daemons: Deno.ChildProcess[] = [];
   readonly #clients: KubernetesClient[] = [];
 
-  private constructor(private readonly authority: Authority) {}
+  private constructor() {}
 
   /**
    * Starts it and waits until it is ready.
@@ -30,7 +30,7 @@ export class RealApiServer implements AsyncDisposable {
     // A newer one than the tests build can be named.
     const program = Deno.env.get("KUMA_CNI_KUBE_APISERVER") ??
       `${await kubernetesPrograms()}/kube-apiserver`;
-    const server = new RealApiServer(await makeAuthority());
+    const server = new RealApiServer();
     try {
       await server.#start(program, users);
     } catch (error) {
@@ -43,12 +43,12 @@ export class RealApiServer implements AsyncDisposable {
 
   /** The certificate authority, PEM. */
   get certificateAuthority(): string {
-    return this.authority.certificate;
+    return this.#identities.certificateAuthority;
   }
 
   /** The token of a user. */
   token(user: string): string {
-    return this.#tokens.get(user)!;
+    return this.#identities.token(user);
   }
 
   /** The administrator's client. */
@@ -124,25 +124,11 @@ export class RealApiServer implements AsyncDisposable {
     const folder = this.#folder;
     const etcd = `http://127.0.0.1:${this.#etcd}`;
     const peers = `http://127.0.0.1:${freePort()}`;
-    const identity = await this.authority.issue({
-      commonName: "kube-apiserver",
-      ips: ["127.0.0.1"],
-      dnsNames: ["kubernetes.default.svc"],
+    const known = users.map((name): [string, ClusterUser] => [name, { name }]);
+    this.#identities = await Identities.write(folder, ["127.0.0.1"], {
+      admin: { name: "admin", group: "system:masters" },
+      ...Object.fromEntries(known),
     });
-    const accounts = await this.authority.issue({ commonName: "service-accounts" });
-    const write = (name: string, text: string) =>
-      Deno.writeTextFileSync(`${folder}/${name}`, text, { mode: 0o600 });
-    write("api.crt", identity.certificate);
-    write("api.key", identity.key);
-    write("accounts.crt", accounts.certificate);
-    write("accounts.key", accounts.key);
-    for (const user of ["admin", ...users]) this.#tokens.set(user, crypto.randomUUID());
-    write(
-      "tokens.csv",
-      [...this.#tokens].map(([user, token], index) =>
-        `${token},${user},${index}${user === "admin" ? ',"system:masters"' : ""}\n`
-      ).join(""),
-    );
     this.#run("etcd", "etcd", [
       `--data-dir=${folder}/etcd`,
       `--listen-client-urls=${etcd}`,
@@ -157,8 +143,8 @@ export class RealApiServer implements AsyncDisposable {
       "--advertise-address=127.0.0.1",
       `--secure-port=${this.port}`,
       `--cert-dir=${folder}/certificates`,
-      `--tls-cert-file=${folder}/api.crt`,
-      `--tls-private-key-file=${folder}/api.key`,
+      `--tls-cert-file=${folder}/api-server.crt`,
+      `--tls-private-key-file=${folder}/api-server.key`,
       `--token-auth-file=${folder}/tokens.csv`,
       "--authorization-mode=RBAC",
       // Nobody makes accounts here, which pods would have to name; and no node is tainted by itself.

@@ -1,13 +1,9 @@
 /** A pod as the node sees it: a network namespace, a sandbox process, a container's, their groups. */
 import { addAddress, getLink } from "../../src/linux/addresses.ts";
 import type { NodePod, PodLife } from "../../installer/ledger/pod_life.ts";
+import { newContainerId } from "./runtime.ts";
 import { createNamespace, type NamedNamespace, uniqueName } from "./topology.ts";
 import { CgroupTree } from "./cgroups.ts";
-
-/** Returns an ID as container runtimes make them. */
-export function containerId(): string {
-  return crypto.getRandomValues(new Uint8Array(32)).toHex();
-}
 
 /** A node's pods, which end with it. */
 export class PodNode implements AsyncDisposable {
@@ -74,8 +70,8 @@ async function endOf(child: Deno.ChildProcess): Promise<void> {
 
 /** One pod of a {@linkcode PodNode}. */
 export class RunningPod {
-  readonly sandbox: string = containerId();
-  readonly container: string = containerId();
+  readonly sandbox: string = newContainerId();
+  readonly container: string = newContainerId();
   /** The sandbox's process. */
   holder = 0;
 

@@ -109,6 +109,22 @@ export function networkConfigText(
   return JSON.stringify(Object.fromEntries(Object.entries(all).sort(([a], [b]) => a < b ? -1 : 1)));
 }
 
+/** The environment of a call, as containerd makes it. */
+export function pluginEnvironment(
+  call: Omit<PluginCall, "network" | "prevResult">,
+): Record<string, string> {
+  return {
+    PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
+    HOME: "/root",
+    CNI_COMMAND: call.command,
+    CNI_CONTAINERID: call.containerId,
+    CNI_NETNS: call.netns,
+    CNI_IFNAME: call.interfaceName ?? "eth0",
+    CNI_PATH: "/opt/cni/bin",
+    CNI_ARGS: call.args ?? cniArgs(call.containerId, call.pod),
+  };
+}
+
 /**
  * Runs a plugin once and waits for it.
  *
@@ -118,16 +134,7 @@ export async function callPlugin(plugin: string, call: PluginCall): Promise<Plug
   const started = performance.now();
   const child = new Deno.Command(plugin, {
     clearEnv: true,
-    env: {
-      PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
-      HOME: "/root",
-      CNI_COMMAND: call.command,
-      CNI_CONTAINERID: call.containerId,
-      CNI_NETNS: call.netns,
-      CNI_IFNAME: call.interfaceName ?? "eth0",
-      CNI_PATH: "/opt/cni/bin",
-      CNI_ARGS: call.args ?? cniArgs(call.containerId, call.pod),
-    },
+    env: pluginEnvironment(call),
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",

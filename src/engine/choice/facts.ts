@@ -1,5 +1,5 @@
 /** What the network namespace that the calling thread is in looks like, where it changes the rules. */
-import { loopbackLink } from "../../linux/addresses.ts";
+import { type Link, loopbackLink } from "../../linux/addresses.ts";
 import type { IpFamily } from "../../ip/address.ts";
 import type { NamespaceFacts } from "../../redirect/ruleset.ts";
 import { hasDockerOutput, type Survey, surveyNamespace } from "../iptables/survey.ts";
@@ -12,14 +12,18 @@ import { hasDockerOutput, type Survey, surveyNamespace } from "../iptables/surve
  * part of every kernel that has the `CT` target or `ct zone set` of nf_tables.
  *
  * @param survey What is in the namespace; without it this looks.
+ * @param loopback Its loopback interface; without it this looks.
  * @throws {LinuxError} when the kernel refuses, for example without the capability.
  */
-export function readNamespaceFacts(survey: Survey = surveyNamespace()): NamespaceFacts {
+export function readNamespaceFacts(
+  survey: Survey = surveyNamespace(),
+  loopback: Link = loopbackLink(),
+): NamespaceFacts {
   const ipv6 = hasIpv6();
   const docker = (family: IpFamily) =>
     hasDockerOutput(survey, "nft", family) || hasDockerOutput(survey, "legacy", family);
   return {
-    loopback: loopbackLink().name,
+    loopback: loopback.name,
     ipv6,
     dockerOutput: { ipv4: docker("ipv4"), ipv6: ipv6 && docker("ipv6") },
     conntrackZones: true,

@@ -68,7 +68,8 @@ export function applyWithSelectedEngine(
 ): SelectedApplyResult {
   return withNetworkNamespaceLock((lock) => {
     const survey = look(options);
-    const ruleset = compile(readNamespaceFacts(survey));
+    const loopback = loopbackLink();
+    const ruleset = compile(readNamespaceFacts(survey, loopback));
     const families = ruleset.families.map(({ family }) => family);
     const { ebpf } = options;
     const attempt = ebpf?.request.wanted ? ebpf.apply(ruleset) : undefined;
@@ -88,7 +89,7 @@ export function applyWithSelectedEngine(
     const chosen = selectEngine(setting, survey, families, { ...options, lock });
     requireAllowed(chosen.engine, options);
     // Waiting for it takes the thread, which has other pods' calls to answer.
-    if (options.onlyNftables && ruleset.ipv6PassthroughAddress && !loopbackLink().up) {
+    if (options.onlyNftables && ruleset.ipv6PassthroughAddress && !loopback.up) {
       throw new OtherEngineError("The loopback interface is not up yet and has to be waited for");
     }
     const result = chosen.engine.apply(ruleset);

@@ -1,6 +1,6 @@
 /** Compares what the kernel has with what should be there. */
 import { attachedPrograms, bpfProgramInfo } from "../../linux/bpf.ts";
-import { FileDescriptor } from "../../linux/libc.ts";
+import type { FileDescriptor } from "../../linux/libc.ts";
 import type { Difference } from "../engine.ts";
 import { type LoadedProgram, loadUnlessOptional } from "./attach.ts";
 import type { InstalledPrograms } from "./installed.ts";
@@ -31,8 +31,8 @@ export function comparePrograms(
   if (planned.length > 0) {
     using maps = OpenMaps.create();
     for (const one of planned) {
-      using program = loadUnlessOptional(one, maps, []) ?? { [Symbol.dispose]() {} };
-      if (program instanceof FileDescriptor) {
+      using program = loadUnlessOptional(one, maps, []);
+      if (program !== undefined) {
         differences.push(...compareOne(installed, one.hook, bpfProgramInfo(program).tag));
       }
     }

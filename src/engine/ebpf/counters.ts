@@ -20,8 +20,10 @@ export function readCounters(cgroup: string): EbpfCounters | undefined {
   using maps = OpenMaps.open(installed.mapIds);
   const counters = maps.get(MapName.counters);
   if (counters === undefined) return undefined;
-  const view = new DataView(lookUpBpfMap(counters, new Uint8Array(4), 8 * COUNTERS.length).buffer);
-  const read = (counter: Counter) => view.getBigUint64(8 * COUNTERS.indexOf(counter), true);
+  const counted = lookUpBpfMap(counters, new Uint8Array(4), 8 * COUNTERS.length);
+  if (counted === undefined) return undefined;
+  const view = new DataView(counted.buffer);
+  const read = (counter: Counter) => Number(view.getBigUint64(8 * COUNTERS.indexOf(counter), true));
   return {
     outbound: read("outbound"),
     inbound: read("inbound"),

@@ -2,37 +2,34 @@
  * The eBPF engine: programs at the pod's cgroup send outgoing connections to the sidecar when they
  * are made, one at its network namespace does so with incoming ones. No packet is translated.
  */
-import {
-  attachToCgroup,
-  bpfLinkInfo,
-  detachFromCgroup,
-  detachLink,
-  linkToNamespace,
-  pinBpfObject,
-  updateLink,
-} from "../../linux/bpf.ts";
-import { EPERM, EPROTONOSUPPORT, LinuxError } from "../../linux/errno.ts";
-import { FileDescriptor, openForReading } from "../../linux/libc.ts";
+import { attachToCgroup, detachFromCgroup } from "../../linux/bpf.ts";
+import { EPERM, LinuxError } from "../../linux/errno.ts";
+import { openForReading } from "../../linux/libc.ts";
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import { messageOf } from "../../text/message_of.ts";
 import { type ApplyResult, type Difference, type Engine, EngineError } from "../engine.ts";
-import { NftablesEngine } from "../nftables/nftables_engine.ts";
 import { addPassthroughAddress, passthroughAddressDifferences } from "../passthrough_address.ts";
 import { ProgramTooLongError } from "./assembler.ts";
-import { load, type LoadedProgram, loadUnlessOptional, replaceAt, Undo } from "./attach.ts";
+import { type LoadedProgram, loadUnlessOptional, replaceAt, Undo } from "./attach.ts";
 import { cannot } from "./cannot.ts";
 import { compareAttached, comparePrograms } from "./compare.ts";
-import { findNamespaceLink, type InstalledPrograms, readInstalled } from "./installed.ts";
+import { attachLookup, detachLookup, InboundError, isPinned, loadLookup } from "./inbound_link.ts";
+import {
+  hasNftablesRules,
+  inboundRulesDifferences,
+  installInboundRules,
+  removeNftablesRules,
+} from "./inbound_rules.ts";
+import { type InstalledPrograms, readInstalled } from "./installed.ts";
 import type { EbpfEngineOptions, InboundWay } from "./interface.ts";
 import { addressEntries, missingAddresses, namespaceOf, OpenMaps, writeAddresses } from "./maps.ts";
-import { linkPin, makePinFolder, pinnedLink, unpin } from "./pins.ts";
-import { inboundRuleset, LOOKUP_HOOK, type PlannedProgram, planPrograms } from "./programs.ts";
-import { natChains } from "./rule_code.ts";
+import { linkPin, unpin } from "./pins.ts";
+import { LOOKUP_HOOK, planPrograms } from "./programs.ts";
+import { natRules } from "./rule_code.ts";
 
 export { cannot } from "./cannot.ts";
 export { readCounters } from "./counters.ts";
-export { isBpfFileSystem, pinFolderOf, sweepPins, unpin } from "./pins.ts";
-export { probe } from "./probe.ts";
+export { pinFolderOf, sweepPins, unpin } from "./pins.ts";
 
 const OWN_NAMESPACE = "/proc/thread-self/ns/net";
 
@@ -57,7 +54,7 @@ export class EbpfEngine implements Engine {
         try {
           return this.#apply(ruleset, "sk_lookup", notes);
         } catch (error) {
-          if (inbound !== undefined || !isAboutInbound(error)) throw error;
+          if (inbound !== undefined || !(error instanceof InboundError)) throw error;
           notes.push(`Incoming connections are redirected by nftables: ${messageOf(error)}`);
         }
       }
@@ -78,7 +75,7 @@ export class EbpfEngine implements Engine {
         planPrograms(ruleset, lookedUp ? "sk_lookup" : "nftables"),
       );
       if (ruleset.families.length > 0 && !lookedUp) {
-        differences.push(...new NftablesEngine().verify(inboundRuleset(ruleset)));
+        differences.push(...inboundRulesDifferences(ruleset));
       }
       differences.push(...namespaceDifferences(installed));
       if (ruleset.ipv6PassthroughAddress) differences.push(...passthroughAddressDifferences());
@@ -101,7 +98,7 @@ export class EbpfEngine implements Engine {
       using installed = readInstalled(cgroup, namespace);
       for (const { hook, program, info } of installed.all) {
         if (hook !== LOOKUP_HOOK) detachFromCgroup(cgroup, program, hook.attachType);
-        else detachFromNamespace(info.id);
+        else detachLookup(namespaceInode(), info.id);
       }
       const pinned = this.options.pinFolder !== undefined && unpin(this.options.pinFolder);
       return pinned || installed.all.length > 0;
@@ -134,7 +131,10 @@ export class EbpfEngine implements Engine {
     }
     const lookup = plan.lookup && open.use(loadLookup(plan.lookup, maps));
 
-    if (lookup !== undefined) this.#attachLookup(namespace, lookup, before, inode, undo, open);
+    const { pinFolder } = this.options;
+    if (lookup !== undefined) {
+      attachLookup(lookup, { pinFolder, namespace, inode, before }, undo, open);
+    }
     for (const { hook, program } of loaded) replaceAt(cgroup, hook, program, before, undo);
     for (const { hook, program } of before.all) {
       if (hook === LOOKUP_HOOK || loaded.some((one) => one.hook === hook)) continue;
@@ -163,68 +163,18 @@ export class EbpfEngine implements Engine {
       );
     }
     undo.forget();
-    if (way === "sk_lookup") withNftables((nftables) => nftables.remove(), false);
+    if (way === "sk_lookup") removeNftablesRules();
     // One that is still there belongs to another pin folder, or nothing comes in any more.
-    for (const { info } of before.at(LOOKUP_HOOK)) detachFromNamespace(info.id);
-    if (lookup === undefined && this.options.pinFolder !== undefined) unpin(this.options.pinFolder);
+    for (const { info } of before.at(LOOKUP_HOOK)) detachLookup(inode, info.id);
+    if (lookup === undefined && pinFolder !== undefined) unpin(pinFolder);
     return {
       engine: this.name,
       backend: way,
       families: ruleset.families.map(({ family }) => family),
-      ruleCount: ruleset.families.flatMap(natChains).flatMap(({ rules }) => rules).length,
+      ruleCount: ruleset.families.flatMap(natRules).length,
       notes: [...new Set(notes)],
     };
   }
-
-  /** Puts the program behind this sandbox's link, or makes and pins one. */
-  #attachLookup(
-    namespace: FileDescriptor,
-    lookup: FileDescriptor,
-    before: InstalledPrograms,
-    inode: number,
-    undo: Undo,
-    open: DisposableStack,
-  ): void {
-    const { pinFolder } = this.options;
-    if (pinFolder === undefined) {
-      throw new InboundError("There is no folder to pin the link for incoming connections in");
-    }
-    const [old] = before.at(LOOKUP_HOOK);
-    aboutInbound(() => {
-      const pinned = pinnedLink(pinFolder);
-      if (pinned !== undefined) open.use(pinned);
-      if (pinned !== undefined && bpfLinkInfo(pinned).netnsInode === inode && old !== undefined) {
-        updateLink(pinned, lookup);
-        undo.add(() => updateLink(pinned, old.program));
-        return;
-      }
-      // One of an earlier sandbox of the same name leads nowhere.
-      if (pinned !== undefined) unpin(pinFolder);
-      makePinFolder(pinFolder);
-      undo.add(() => unpin(pinFolder));
-      const link = open.use(linkToNamespace(lookup, namespace, LOOKUP_HOOK.attachType));
-      undo.add(() => detachLink(link));
-      pinBpfObject(link, linkPin(pinFolder));
-    });
-  }
-}
-
-/** Only the way of incoming connections failed: another may do. */
-class InboundError extends Error {
-  override readonly name = "InboundError";
-}
-
-function aboutInbound<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (!(error instanceof LinuxError)) throw error;
-    throw new InboundError(error.message, { cause: error });
-  }
-}
-
-function isAboutInbound(error: unknown): boolean {
-  return error instanceof InboundError;
 }
 
 function refuse(ruleset: Ruleset): void {
@@ -235,16 +185,6 @@ function refuse(ruleset: Ruleset): void {
 
 function namespaceInode(): number {
   return Deno.statSync(OWN_NAMESPACE).ino!;
-}
-
-function detachFromNamespace(programId: number): void {
-  using link = findNamespaceLink(namespaceInode(), programId) ?? { [Symbol.dispose]() {} };
-  if (link instanceof FileDescriptor) detachLink(link);
-}
-
-function isPinned(pinFolder: string): boolean {
-  using link = pinnedLink(pinFolder) ?? { [Symbol.dispose]() {} };
-  return link instanceof FileDescriptor;
 }
 
 /**
@@ -272,32 +212,6 @@ function namespaceDifferences({ all }: InstalledPrograms): Difference[] {
     expected: `${expected}`,
     actual: `${actual ?? "not known"}`,
   }];
-}
-
-function loadLookup(planned: PlannedProgram, maps: OpenMaps): FileDescriptor {
-  return aboutInbound(() => load(planned, maps));
-}
-
-function installInboundRules(ruleset: Ruleset, undo: Undo): void {
-  const nftables = new NftablesEngine();
-  nftables.apply(inboundRuleset(ruleset));
-  undo.add(() => nftables.remove());
-}
-
-function hasNftablesRules(): boolean {
-  const nothing = { families: [], comments: false, ipv6PassthroughAddress: false };
-  return withNftables((nftables) => nftables.verify(nothing).length > 0, false);
-}
-
-/** A kernel without nf_tables has no rules in it. */
-function withNftables<T>(work: (nftables: NftablesEngine) => T, otherwise: T): T {
-  try {
-    return work(new NftablesEngine());
-  } catch (error) {
-    const cause = error instanceof EngineError ? error.cause : undefined;
-    if (cause instanceof LinuxError && cause.errno === EPROTONOSUPPORT) return otherwise;
-    throw error;
-  }
 }
 
 /** Turns errors of the kernel into errors of the engine, with the fix where it is known. */

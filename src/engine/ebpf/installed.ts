@@ -9,7 +9,7 @@ import {
   bpfProgramInfo,
   nextBpfLink,
 } from "../../linux/bpf.ts";
-import { LinuxError } from "../../linux/errno.ts";
+import { unlessError } from "../../linux/errno.ts";
 import type { FileDescriptor } from "../../linux/libc.ts";
 import { CGROUP_HOOKS, type Hook, LOOKUP_HOOK } from "./programs.ts";
 
@@ -55,8 +55,10 @@ export function readInstalled(
   ) => [cgroup, hook]);
   if (namespace !== undefined) places.push([namespace, LOOKUP_HOOK]);
   for (const [target, hook] of places) {
-    for (const id of idsAt(target, hook)) {
-      const program = openProgram(id);
+    // A kernel that does not know the place has nothing there.
+    for (const id of unlessError("EINVAL", () => attachedPrograms(target, hook.attachType)) ?? []) {
+      // It can go between the list and the look at it.
+      const program = unlessError("ENOENT", () => bpfProgramById(id));
       if (program === undefined) continue;
       const info = bpfProgramInfo(program);
       if (info.name === hook.name) found.push({ hook, program: stack.use(program), info });
@@ -67,39 +69,15 @@ export function readInstalled(
   return new InstalledPrograms(found);
 }
 
-function idsAt(target: FileDescriptor, hook: Hook): number[] {
-  try {
-    return attachedPrograms(target, hook.attachType);
-  } catch (error) {
-    // A kernel that does not know the place has nothing there.
-    if (error instanceof LinuxError && error.code === "EINVAL") return [];
-    throw error;
-  }
-}
-
-/** A program can go between the list and the look at it. */
-function openProgram(id: number): FileDescriptor | undefined {
-  try {
-    return bpfProgramById(id);
-  } catch (error) {
-    if (error instanceof LinuxError && error.code === "ENOENT") return undefined;
-    throw error;
-  }
-}
-
 /** Opens the link by which a program is attached to a namespace. */
 export function findNamespaceLink(
   inode: number,
   programId: number,
 ): FileDescriptor | undefined {
-  for (let id = nextBpfLink(0); id !== undefined; id = nextBpfLink(id)) {
-    let link: FileDescriptor;
-    try {
-      link = bpfLinkById(id);
-    } catch (error) {
-      if (error instanceof LinuxError && error.code === "ENOENT") continue;
-      throw error;
-    }
+  for (let next = nextBpfLink(0); next !== undefined; next = nextBpfLink(next)) {
+    const id = next;
+    const link = unlessError("ENOENT", () => bpfLinkById(id));
+    if (link === undefined) continue;
     const info = bpfLinkInfo(link);
     const fits = info.type === BPF_LINK_TYPE_NETNS && info.netnsInode === inode &&
       info.programId === programId;

@@ -5,6 +5,7 @@
 
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import type { Engine } from "../engine.ts";
+import type { RedirectCounts } from "../redirect_counts.ts";
 
 /** How a pod's incoming connections reach the sidecar. */
 export type InboundWay = "sk_lookup" | "nftables";
@@ -22,30 +23,12 @@ export interface EbpfEngineOptions {
   readonly inbound?: InboundWay;
 }
 
-/** What this kernel lets this process do. */
-export interface EbpfAbility {
-  /** Programs for outgoing traffic can be loaded. */
-  readonly outbound: boolean;
-  /** A program for incoming connections can be loaded; without it nftables redirects them. */
-  readonly skLookup: boolean;
-  /** `getpeername(2)` can be answered with the address that a program asked for. */
-  readonly getPeerName: boolean;
-  /** Why something of the above is not there, one sentence each. */
-  readonly reasons: readonly string[];
-}
-
 /** What happened in a pod so far, as its programs counted it. */
-export interface EbpfCounters {
-  /** TCP connections that were sent to the sidecar's outbound listener. */
-  readonly outbound: bigint;
-  /** TCP connections that were sent to the sidecar's inbound listener. */
-  readonly inbound: bigint;
-  /** DNS questions that were sent to the sidecar. */
-  readonly dns: bigint;
+export interface EbpfCounters extends RedirectCounts {
   /** Incoming connections that were refused since the sidecar did not listen. */
-  readonly refused: bigint;
+  readonly refused: number;
   /** Connections whose original destination could not be kept; the sidecar does not get to know it. */
-  readonly lost: bigint;
+  readonly lost: number;
   /** Each program, with what the kernel counts where `kernel.bpf_stats_enabled` is set. */
   readonly programs: readonly EbpfProgramCounters[];
 }
@@ -54,8 +37,8 @@ export interface EbpfCounters {
 export interface EbpfProgramCounters {
   readonly name: string;
   readonly id: number;
-  readonly runs: bigint;
-  readonly nanoseconds: bigint;
+  readonly runs: number;
+  readonly nanoseconds: number;
 }
 
 /** A pin that {@linkcode EbpfModule.sweepPins} looked at. */
@@ -75,8 +58,6 @@ export interface EbpfModule {
    * ruleset makes `apply` and `verify` throw an `EngineError` with the same words.
    */
   cannot(ruleset: Ruleset): readonly string[];
-  /** Loads each kind of program, attaches none, and tells what the kernel said. */
-  probe(): EbpfAbility;
   /** The folder of a sandbox's pins: `<bpffs>/kuma-cni/<container ID>`. */
   pinFolderOf(bpffs: string, containerId: string): string;
   /**
@@ -85,12 +66,8 @@ export interface EbpfModule {
    * @returns whether there was any
    */
   unpin(pinFolder: string): boolean;
-  /**
-   * Removes the pins whose network namespace is gone, and those of containers that nobody knows.
-   *
-   * @param known told of a container ID whether it still exists; only namespaces count when absent
-   */
-  sweepPins(bpffs: string, known?: (containerId: string) => boolean): readonly SweptPin[];
+  /** Removes the pins whose network namespace is gone. */
+  sweepPins(bpffs: string): readonly SweptPin[];
   /** Reads what the programs of a pod's cgroup have counted; nothing when there are none of ours. */
   readCounters(cgroup: string): EbpfCounters | undefined;
 }

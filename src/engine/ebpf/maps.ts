@@ -3,8 +3,7 @@ import { type InterfaceAddress, listAddresses } from "../../linux/addresses.ts";
 import {
   bpfMapById,
   type BpfMapDefinition,
-  bpfMapInfo,
-  bpfMapKeys,
+  bpfMapName,
   createBpfMap,
   loadBtf,
   lookUpBpfMap,
@@ -45,7 +44,7 @@ export class OpenMaps implements Disposable {
     const maps = stack.use(new OpenMaps());
     for (const id of ids) {
       const map = bpfMapById(id);
-      maps.add(bpfMapInfo(map).name, map);
+      maps.add(bpfMapName(map), map);
     }
     stack.move();
     return maps;
@@ -179,10 +178,8 @@ function inodeValue(inode: number): Uint8Array<ArrayBuffer> {
 export function namespaceOf(maps: OpenMaps): number | undefined {
   const addresses = maps.get(MapName.addresses);
   if (addresses === undefined) return undefined;
-  const known = bpfMapKeys(addresses, 16).some((key) => equal(key, SpecialKey.namespace));
-  if (!known) return undefined;
   const value = lookUpBpfMap(addresses, SpecialKey.namespace, 16);
-  return new DataView(value.buffer).getUint32(0, true);
+  return value && new DataView(value.buffer).getUint32(0, true);
 }
 
 /** Writes entries beside those that are there. */
@@ -194,10 +191,10 @@ export function writeAddresses(maps: OpenMaps, entries: readonly AddressEntry[])
 /** Tells which entries are not there. */
 export function missingAddresses(maps: OpenMaps, entries: readonly AddressEntry[]): AddressEntry[] {
   const addresses = maps.get(MapName.addresses)!;
-  const keys = bpfMapKeys(addresses, 16);
-  return entries.filter(([key, value]) =>
-    !keys.some((other) => equal(key, other)) || !equal(lookUpBpfMap(addresses, key, 16), value)
-  );
+  return entries.filter(([key, value]) => {
+    const found = lookUpBpfMap(addresses, key, 16);
+    return found === undefined || !equal(found, value);
+  });
 }
 
 function equal(a: Uint8Array, b: Uint8Array): boolean {

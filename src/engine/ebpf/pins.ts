@@ -1,10 +1,10 @@
 /**
- * Pins in a BPF file system: the link to a pod's network namespace stays as long as its pin. Deno's
- * own file functions refuse `/sys`, so the C library's are used.
+ * Pins in a BPF file system: the link to a pod's network namespace stays as long as its pin. Folders
+ * are made and removed by the C library, since the engine tells the kernel's errors apart.
  */
 import { bpfLinkInfo, pinnedBpfObject } from "../../linux/bpf.ts";
-import { ENOENT, LinuxError } from "../../linux/errno.ts";
-import { checked, cString, FileDescriptor, loadFunctions } from "../../linux/libc.ts";
+import { unlessError } from "../../linux/errno.ts";
+import { checked, cString, type FileDescriptor, loadFunctions } from "../../linux/libc.ts";
 import type { SweptPin } from "./interface.ts";
 
 const FOLDER = "kuma-cni";
@@ -15,10 +15,6 @@ const symbols = {
   mkdir: { parameters: ["buffer", "u32"], result: "i32" },
   rmdir: { parameters: ["buffer"], result: "i32" },
   unlink: { parameters: ["buffer"], result: "i32" },
-  statfs: { parameters: ["buffer", "buffer"], result: "i32" },
-  opendir: { parameters: ["buffer"], result: "pointer" },
-  readdir: { parameters: ["pointer"], result: "pointer" },
-  closedir: { parameters: ["pointer"], result: "i32" },
 } as const;
 
 let library: Deno.DynamicLibrary<typeof symbols>["symbols"] | undefined;
@@ -47,20 +43,16 @@ export function linkPin(pinFolder: string): string {
 /** Makes the folder of a sandbox's pins, for root alone. */
 export function makePinFolder(pinFolder: string): void {
   for (const path of [pinFolder.slice(0, pinFolder.lastIndexOf("/")), pinFolder]) {
-    ignoring("EEXIST", () => {
-      checked(`Cannot make the folder "${path}"`, () => libc().mkdir(cString(path), 0o700));
-    });
+    unlessError(
+      "EEXIST",
+      () => checked(`Cannot make the folder "${path}"`, () => libc().mkdir(cString(path), 0o700)),
+    );
   }
 }
 
 /** Opens a sandbox's link; `undefined` when it is not pinned. */
 export function pinnedLink(pinFolder: string): FileDescriptor | undefined {
-  try {
-    return pinnedBpfObject(linkPin(pinFolder));
-  } catch (error) {
-    if (error instanceof LinuxError && error.errno === ENOENT) return undefined;
-    throw error;
-  }
+  return unlessError("ENOENT", () => pinnedBpfObject(linkPin(pinFolder)));
 }
 
 /**
@@ -70,69 +62,40 @@ export function pinnedLink(pinFolder: string): FileDescriptor | undefined {
  */
 export function unpin(pinFolder: string): boolean {
   const path = linkPin(pinFolder);
-  const had = ignoring("ENOENT", () => {
-    checked(`Cannot remove the BPF pin "${path}"`, () => libc().unlink(cString(path)));
-  });
-  const hadFolder = ignoring("ENOENT", () => {
-    checked(`Cannot remove the folder "${pinFolder}"`, () => libc().rmdir(cString(pinFolder)));
-  });
-  return had || hadFolder;
+  const done = [
+    unlessError(
+      "ENOENT",
+      () => checked(`Cannot remove the BPF pin "${path}"`, () => libc().unlink(cString(path))),
+    ),
+    unlessError(
+      "ENOENT",
+      () =>
+        checked(`Cannot remove the folder "${pinFolder}"`, () => libc().rmdir(cString(pinFolder))),
+    ),
+  ];
+  return done.some((result) => result !== undefined);
 }
 
-/** Tells whether the work was done. */
-function ignoring(code: string, work: () => void): boolean {
-  try {
-    work();
-    return true;
-  } catch (error) {
-    if (error instanceof LinuxError && error.code === code) return false;
-    throw error;
-  }
-}
-
-/**
- * Removes the pins whose network namespace is gone, and those of containers that nobody knows.
- *
- * @param known told of a container ID whether it still exists; only namespaces count when absent
- */
-export function sweepPins(bpffs: string, known?: (containerId: string) => boolean): SweptPin[] {
+/** Removes the pins whose network namespace is gone. */
+export function sweepPins(bpffs: string): SweptPin[] {
   return foldersIn(`${bpffs}/${FOLDER}`).map((containerId) => {
     const folder = `${bpffs}/${FOLDER}/${containerId}`;
-    const why = reasonToRemove(folder) ??
-      (known?.(containerId) === false ? "nobody knows its container" : undefined);
+    const why = reasonToRemove(folder);
     if (why !== undefined) unpin(folder);
     return { containerId, removed: why !== undefined, reason: why ?? "its namespace is in use" };
   });
 }
 
 function reasonToRemove(folder: string): string | undefined {
-  using link = pinnedLink(folder) ?? { [Symbol.dispose]() {} };
-  if (!(link instanceof FileDescriptor)) return "it is empty";
+  using link = pinnedLink(folder);
+  if (link === undefined) return "it is empty";
   return bpfLinkInfo(link).netnsInode === 0 ? "its network namespace is gone" : undefined;
 }
 
-/** Offset of the name in `struct dirent` of 64-bit Linux. */
-const NAME_OFFSET = 19;
-
 function foldersIn(path: string): string[] {
-  const folder = libc().opendir(cString(path));
-  if (folder === null) return [];
-  const names: string[] = [];
-  for (;;) {
-    const entry = libc().readdir(folder);
-    if (entry === null) break;
-    const name = new Deno.UnsafePointerView(entry).getCString(NAME_OFFSET);
-    if (!name.startsWith(".")) names.push(name);
+  try {
+    return [...Deno.readDirSync(path)].map(({ name }) => name);
+  } catch {
+    return [];
   }
-  libc().closedir(folder);
-  return names;
-}
-
-const BPF_FS_MAGIC = 0xcafe4a11;
-
-/** Tells whether a BPF file system is mounted at a path. */
-export function isBpfFileSystem(path: string): boolean {
-  const result = new Uint8Array(256);
-  if (libc().statfs(cString(path), result) !== 0) return false;
-  return new DataView(result.buffer).getUint32(0, true) === BPF_FS_MAGIC;
 }

@@ -1,11 +1,12 @@
 /** The programs of a ruleset: which there are, and where each is attached. */
+import type { IpFamily } from "../../ip/address.ts";
 import type { FamilyRuleset, Ruleset } from "../../redirect/ruleset.ts";
 import type { Assembler } from "./assembler.ts";
 import { originalDestinationProgram, peerNameProgram, receiveProgram } from "./answer_programs.ts";
 import { connectProgram, type Families } from "./connect_program.ts";
 import type { InboundWay } from "./interface.ts";
 import { lookupProgram } from "./lookup_program.ts";
-import { natChains } from "./rule_code.ts";
+import { natRules } from "./rule_code.ts";
 import { socketProgram } from "./socket_program.ts";
 
 /** Where a program is attached, with the numbers of `linux/bpf.h`. */
@@ -57,9 +58,11 @@ export interface ProgramPlan {
 /** Writes the programs. */
 export function planPrograms(ruleset: Ruleset, inbound: InboundWay): ProgramPlan {
   if (ruleset.families.length === 0) return { cgroup: [] };
-  const of = (family: "ipv4" | "ipv6") => ruleset.families.find((one) => one.family === family);
+  const of = (family: IpFamily) => ruleset.families.find((one) => one.family === family);
   const families: Families = { ipv4: of("ipv4"), ipv6: of("ipv6") };
-  const dns = dnsPort(ruleset.families);
+  // Where questions go, and applications' outgoing connections.
+  const dns = portOf(ruleset.families, "O5");
+  const outbound = portOf(ruleset.families, "D2") ?? 0;
   const { program: lookup, inbound4, inbound6 } = lookupProgram(families);
   const redirectsInbound = inbound4 !== undefined || inbound6 !== undefined;
   const lookedUp = inbound === "sk_lookup" && redirectsInbound;
@@ -86,50 +89,21 @@ export function planPrograms(ruleset: Ruleset, inbound: InboundWay): ProgramPlan
   cgroup.push({ hook: CGROUP_HOOKS.sockets, program });
   cgroup.push({
     hook: CGROUP_HOOKS.originalDestination,
-    program: originalDestinationProgram(outboundPort(ruleset.families)),
+    program: originalDestinationProgram(outbound),
   });
   return lookedUp ? { cgroup, lookup: { hook: LOOKUP_HOOK, program: lookup } } : { cgroup };
 }
 
-/**
- * The rules by which nftables redirects incoming connections where `sk_lookup` cannot: nothing for
- * outgoing traffic, and `::6` is the business of the whole.
- */
-export function inboundRuleset(ruleset: Ruleset): Ruleset {
-  const families = ruleset.families.map(({ family, tables }): FamilyRuleset => ({
-    family,
-    tables: tables.filter(({ name }) => name === "nat").map((table) => ({
-      ...table,
-      chains: table.chains.filter(({ name }) => INBOUND_CHAINS.has(name)),
-    })),
-  }));
-  return { ...ruleset, families, ipv6PassthroughAddress: false };
-}
-
-const INBOUND_CHAINS = new Set([
-  ...["PREROUTING", "KUMA_MESH_INBOUND", "KUMA_MESH_INBOUND_REDIRECT"],
-]);
-
-function verdictsOf(family: FamilyRuleset) {
-  return natChains(family).flatMap(({ rules }) => rules);
-}
-
 function redirectedPorts(families: readonly FamilyRuleset[]): number[] {
-  const ports = families.flatMap(verdictsOf)
+  const ports = families.flatMap(natRules)
     .flatMap(({ verdict }) => verdict.kind === "redirect" ? verdict.port : []);
   return [...new Set(ports)];
 }
 
-/** Port to which applications' outgoing connections go. */
-function outboundPort(families: readonly FamilyRuleset[]): number {
-  const rule = families.flatMap(verdictsOf).find(({ id }) => id === "D2");
-  return rule?.verdict.kind === "redirect" ? rule.verdict.port : 0;
-}
-
-/** Port to which UDP questions go, if any do. */
-function dnsPort(families: readonly FamilyRuleset[]): number | undefined {
-  const rule = families.flatMap(verdictsOf).find(({ id }) => id === "O5");
-  return rule?.verdict.kind === "redirect" ? rule.verdict.port : undefined;
+/** Port to which a rule sends connections, when there is that rule. */
+function portOf(families: readonly FamilyRuleset[], rule: string): number | undefined {
+  const verdict = families.flatMap(natRules).find(({ id }) => id === rule)?.verdict;
+  return verdict?.kind === "redirect" ? verdict.port : undefined;
 }
 
 /** All programs as text, each behind its name. */

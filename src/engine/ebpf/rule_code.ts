@@ -48,8 +48,12 @@ export function writeRules(program: Assembler, options: RuleCodeOptions): Target
   return [...targets.values()].filter(({ label }) => program.isTarget(label));
 }
 
-/** The chains of the one table in which connections are sent elsewhere. */
-export function natChains({ tables }: FamilyRuleset): readonly Chain[] {
+/** The rules of the one table in which connections are sent elsewhere. */
+export function natRules(family: FamilyRuleset): readonly Rule[] {
+  return natChains(family).flatMap(({ rules }) => rules);
+}
+
+function natChains({ tables }: FamilyRuleset): readonly Chain[] {
   return tables.find(({ name }) => name === "nat")?.chains ?? [];
 }
 

@@ -9,19 +9,29 @@ import {
   program,
 } from "../../../scripts/e2e/parts.ts";
 import { makeCgroups } from "../../../scripts/e2e/cgroups.ts";
-import { makeAuthority } from "../../support/certificates.ts";
-import { Machine, type Output, pause } from "./machine.ts";
+import {
+  apiServerArgs,
+  etcdArgs,
+  kubeletArgs,
+  kubeletConfiguration,
+  managerArgs,
+  proxyArgs,
+  schedulerArgs,
+} from "../../support/control_plane.ts";
+import { type ClusterUser, Identities } from "../../support/identities.ts";
+import { kubectlSucceeded, must, type Output } from "../../support/programs.ts";
+import { Machine, pause } from "./machine.ts";
 
 export { type KubernetesVersion, kubernetesVersions };
 
 const serviceRanges = { ipv4: "10.96.0.0/16", ipv6: "fd96::/112" } as const;
 const server = "https://10.95.0.1:6443";
-const users = {
+const users: Readonly<Record<string, ClusterUser>> = {
   admin: { name: "admin", group: "system:masters" },
   manager: { name: "system:kube-controller-manager" },
   scheduler: { name: "system:kube-scheduler" },
   proxy: { name: "system:kube-proxy" },
-} as const;
+};
 
 /** Name of the primary plugin's list in each node's net dir. */
 export const conflistName = "10-bridge.conflist";
@@ -45,7 +55,7 @@ export interface ClusterNode {
 /** A running cluster; dispose of it to remove every machine of it. */
 export class Cluster implements AsyncDisposable {
   readonly nodes: ClusterNode[] = [];
-  readonly #tokens = new Map<string, string>();
+  #identities!: Identities;
 
   private constructor(readonly programs: Programs, private readonly images: readonly string[]) {}
 
@@ -105,7 +115,7 @@ export class Cluster implements AsyncDisposable {
 
   /** Runs kubectl and returns what it prints. @throws {Error} with its message when it fails. */
   async kubectl(...args: readonly string[]): Promise<string> {
-    return this.#succeeded(args, await this.tryKubectl(args));
+    return kubectlSucceeded(args, await this.tryKubectl(args));
   }
 
   /** Creates or changes objects. */
@@ -116,7 +126,7 @@ export class Cluster implements AsyncDisposable {
   /** Creates or changes the objects of a manifest. */
   async applyText(manifest: string): Promise<void> {
     const args = ["apply", "--filename=-"];
-    this.#succeeded(args, await this.tryKubectl(args, manifest));
+    kubectlSucceeded(args, await this.tryKubectl(args, manifest));
   }
 
   /** Reads what stands at a path of the API. */
@@ -152,40 +162,14 @@ export class Cluster implements AsyncDisposable {
   async startControlPlane(): Promise<void> {
     const { first, programs: { etcd, kubernetes } } = this;
     const { folder } = first;
-    first.launch("etcd", [
-      `${etcd}/etcd`,
-      `--data-dir=${folder}/etcd`,
-      "--listen-client-urls=http://127.0.0.1:2379",
-      "--advertise-client-urls=http://127.0.0.1:2379",
-      "--listen-peer-urls=http://127.0.0.1:2380",
-      "--initial-advertise-peer-urls=http://127.0.0.1:2380",
-      "--initial-cluster=default=http://127.0.0.1:2380",
-      "--unsafe-no-fsync",
-    ]);
+    first.launch("etcd", [`${etcd}/etcd`, ...etcdArgs(folder)]);
     await this.startApiServer();
-    const kubeconfig = (user: string) =>
-      ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"]
-        .map((flag) => `--${flag}=${folder}/${user}.conf`);
-    const common = ["--bind-address=127.0.0.1", "--leader-elect=false"];
     // Kubelet restarts a control plane's static pods: the scheduler ends when the API server is away.
     const lasting = ["/bin/sh", "-c", 'while :; do "$@"; sleep 1; done', "sh"];
-    first.launch("controller-manager", [
-      ...lasting,
-      `${kubernetes}/kube-controller-manager`,
-      ...kubeconfig("manager"),
-      ...common,
-      `--cert-dir=${folder}/manager`,
-      `--service-account-private-key-file=${folder}/accounts.key`,
-      `--root-ca-file=${folder}/authority.crt`,
-      "--use-service-account-credentials=true",
-    ]);
-    first.launch("scheduler", [
-      ...lasting,
-      `${kubernetes}/kube-scheduler`,
-      ...kubeconfig("scheduler"),
-      ...common,
-      `--cert-dir=${folder}/scheduler`,
-    ]);
+    const manager = `${kubernetes}/kube-controller-manager`;
+    first.launch("controller-manager", [...lasting, manager, ...managerArgs(folder)]);
+    const scheduler = `${kubernetes}/kube-scheduler`;
+    first.launch("scheduler", [...lasting, scheduler, ...schedulerArgs(folder)]);
   }
 
   /** Starts the API server and waits until it is ready. */
@@ -193,25 +177,11 @@ export class Cluster implements AsyncDisposable {
     const { folder } = this.first;
     this.first.launch("apiserver", [
       `${this.programs.kubernetes}/kube-apiserver`,
-      "--etcd-servers=http://127.0.0.1:2379",
-      "--bind-address=10.95.0.1",
-      "--advertise-address=10.95.0.1",
-      "--secure-port=6443",
-      `--cert-dir=${folder}/api-server`,
-      `--tls-cert-file=${folder}/api-server.crt`,
-      `--tls-private-key-file=${folder}/api-server.key`,
-      `--token-auth-file=${folder}/tokens.csv`,
-      "--authorization-mode=Node,RBAC",
-      "--enable-admission-plugins=NodeRestriction",
+      ...apiServerArgs(folder, "10.95.0.1"),
       `--service-cluster-ip-range=${serviceRanges.ipv4},${serviceRanges.ipv6}`,
       "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-      `--service-account-key-file=${folder}/accounts.crt`,
-      `--service-account-signing-key-file=${folder}/accounts.key`,
       // Else a pod's token lives for a year when it was asked for an hour.
       "--service-account-extend-token-expiration=false",
-      "--kubelet-preferred-address-types=InternalIP",
-      "--allow-privileged=true",
-      "--shutdown-delay-duration=0s",
     ]);
     await this.until(
       "the API server is ready",
@@ -248,17 +218,10 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
-  startKubelet({ machine }: ClusterNode): void {
-    const { folder } = machine;
+  startKubelet({ machine, number }: ClusterNode): void {
     machine.launch("kubelet", [
       `${this.programs.kubernetes}/kubelet`,
-      `--config=${folder}/kubelet.json`,
-      `--kubeconfig=${folder}/kubelet.conf`,
-      `--root-dir=${folder}/kubelet`,
-      `--cert-dir=${folder}/kubelet/pki`,
-      `--hostname-override=${machine.name}`,
-      `--node-ip=${addressesOf(this.#numberOf(machine)).join(",")}`,
-      "--v=2",
+      ...kubeletArgs(machine.folder, machine.name, addressesOf(number)),
     ]);
   }
 
@@ -269,10 +232,6 @@ export class Cluster implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { machine } of this.nodes.toReversed()) await machine[Symbol.asyncDispose]();
-  }
-
-  #numberOf(machine: Machine): number {
-    return this.nodes.find((node) => node.machine === machine)!.number;
   }
 
   async #addMachine(): Promise<ClusterNode> {
@@ -299,7 +258,7 @@ export class Cluster implements AsyncDisposable {
     }
     const link = `to-${machine.name}`;
     const first = (...args: string[]) => this.first.must("ip", ...args);
-    await run(
+    must(
       "nsenter",
       `--net=${this.first.networkNamespace}`,
       ...["ip", "link", "add", link, "type", "veth", "peer", "name", "uplink"],
@@ -343,14 +302,8 @@ export class Cluster implements AsyncDisposable {
     this.startKubelet(node);
     machine.launch("kube-proxy", [
       `${this.programs.kubernetes}/kube-proxy`,
-      `--kubeconfig=${machine.folder}/proxy.conf`,
-      `--hostname-override=${machine.name}`,
-      "--proxy-mode=iptables",
-      "--healthz-bind-address=127.0.0.1:10256",
+      ...proxyArgs(machine.folder, machine.name),
       "--metrics-bind-address=127.0.0.1:10249",
-      "--conntrack-max-per-core=0",
-      "--conntrack-tcp-timeout-established=0",
-      "--conntrack-tcp-timeout-close-wait=0",
     ]);
   }
 
@@ -365,52 +318,21 @@ export class Cluster implements AsyncDisposable {
   }
 
   async #writeIdentities(): Promise<void> {
-    const authority = await makeAuthority();
-    const identity = await authority.issue({
-      commonName: "kube-apiserver",
-      ips: ["10.95.0.1", "10.96.0.1", "fd96::1", "127.0.0.1"],
-      dnsNames: ["kubernetes", "kubernetes.default", "kubernetes.default.svc"],
-    });
-    const accounts = await authority.issue({ commonName: "service-accounts" });
-    const write = (name: string, text: string) =>
-      Deno.writeTextFile(`${this.first.folder}/${name}`, text, { mode: 0o600 });
-    await write("authority.crt", authority.certificate);
-    await write("api-server.crt", identity.certificate);
-    await write("api-server.key", identity.key);
-    await write("accounts.crt", accounts.certificate);
-    await write("accounts.key", accounts.key);
-    const lines: string[] = [];
-    const kubelets = [1, 2, 3, 4].map((number) =>
-      [`kubelet-${number}`, { name: `system:node:node${number}`, group: "system:nodes" }] as const
+    const kubelets = [1, 2, 3, 4].map((number): [string, ClusterUser] => [
+      `kubelet-${number}`,
+      { name: `system:node:node${number}`, group: "system:nodes" },
+    ]);
+    this.#identities = await Identities.write(
+      this.first.folder,
+      ["10.95.0.1", "10.96.0.1", "fd96::1", "127.0.0.1"],
+      { ...users, ...Object.fromEntries(kubelets) },
     );
-    for (const [user, { name, ...more }] of [...Object.entries(users), ...kubelets]) {
-      this.#tokens.set(user, crypto.randomUUID());
-      const group = "group" in more ? [`"${more.group}"`] : [];
-      lines.push([this.#tokens.get(user), name, lines.length, ...group].join());
-    }
-    await write("tokens.csv", lines.join("\n") + "\n");
     for (const user of Object.keys(users)) await this.#writeKubeconfig(this.first, user, user);
   }
 
   async #writeKubeconfig(machine: Machine, name: string, user: string): Promise<void> {
-    const authority = await Deno.readTextFile(`${this.first.folder}/authority.crt`);
-    const config = {
-      apiVersion: "v1",
-      kind: "Config",
-      clusters: [{
-        name: "test",
-        cluster: { server, "certificate-authority-data": btoa(authority) },
-      }],
-      users: [{ name: user, user: { token: this.#tokens.get(user) } }],
-      contexts: [{ name: "test", context: { cluster: "test", user } }],
-      "current-context": "test",
-    };
-    await Deno.writeTextFile(`${machine.folder}/${name}.conf`, JSON.stringify(config));
-  }
-
-  #succeeded(args: readonly string[], { code, stdout, stderr }: Output): string {
-    if (code !== 0) throw new Error(`"kubectl ${args.join(" ")}" failed: ${stderr.trim()}`);
-    return stdout;
+    const text = this.#identities.kubeconfig(server, user);
+    await Deno.writeTextFile(`${machine.folder}/${name}.conf`, text);
   }
 }
 
@@ -474,45 +396,19 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 `;
 }
 
-function kubeletJson(machine: Machine): string {
-  const { folder } = machine;
+function kubeletJson({ folder, cgroup }: Machine): string {
+  const common = kubeletConfiguration(folder, cgroup);
   const little = "0.1%";
   return JSON.stringify({
-    apiVersion: "kubelet.config.k8s.io/v1beta1",
-    kind: "KubeletConfiguration",
-    authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
-    authorization: { mode: "AlwaysAllow" },
-    cgroupDriver: "cgroupfs",
-    // It ends every pod that it does not know below this group: the group is ours alone.
-    cgroupRoot: `/${machine.cgroup}`,
+    ...common,
     failCgroupV1: false,
-    failSwapOn: false,
-    healthzPort: 0,
     readOnlyPort: 0,
-    clusterDNS: ["10.96.0.10"],
-    clusterDomain: "cluster.local",
-    resolvConf: "",
-    makeIPTablesUtilChains: false,
     containerRuntimeEndpoint: `unix://${folder}/containerd.sock`,
     evictionHard: {
-      "memory.available": "1Mi",
-      "nodefs.available": little,
-      "imagefs.available": little,
+      ...common.evictionHard as object,
       "nodefs.inodesFree": little,
       "imagefs.inodesFree": little,
     },
-    syncFrequency: "2s",
-    nodeStatusUpdateFrequency: "1s",
-    fileCheckFrequency: "1s",
     staticPodPath: `${folder}/static`,
-    volumePluginDir: `${folder}/volume-plugins`,
   });
-}
-
-async function run(command: string, ...args: readonly string[]): Promise<void> {
-  const { success, stderr } = await new Deno.Command(command, { args: [...args], stdin: "null" })
-    .output();
-  if (success) return;
-  const reason = new TextDecoder().decode(stderr).trim();
-  throw new Error(`"${command} ${args.join(" ")}" failed: ${reason}`);
 }

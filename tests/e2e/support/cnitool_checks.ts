@@ -1,6 +1,6 @@
 /** Our plugin in chains of the reference plugins, of today and of Debian, called by cnitool. */
 import { deepEqual, equal, match } from "node:assert/strict";
-import { part, program } from "../../../scripts/e2e/parts.ts";
+import { part, parts, program } from "../../../scripts/e2e/parts.ts";
 import { supportedVersions } from "../../../src/cni/versions.ts";
 import { ApiServer } from "../../support/api_server.ts";
 import { compiledPlugin } from "../../support/compiled.ts";
@@ -14,7 +14,11 @@ const cnitool = await program("cnitool");
 
 /** The reference plugins, and the newest version that they speak. */
 const plugins = [
-  { name: "reference plugins 1.9.1", folder: await part("cni-plugins"), newest: "1.1.0" },
+  {
+    name: `reference plugins ${parts["cni-plugins"].version}`,
+    folder: await part("cni-plugins"),
+    newest: "1.1.0",
+  },
   { name: "Debian's reference plugins", folder: "/usr/lib/cni", newest: "1.0.0" },
 ];
 
@@ -35,8 +39,6 @@ class Network implements AsyncDisposable {
     this.#resources.defer(() => Deno.removeSync(this.folder, { recursive: true }));
     this.host = this.#resources.use(createNamespace(uniqueName("kuma-e2e-")));
     this.pod = this.#resources.use(createNamespace(uniqueName("kuma-e2e-")));
-    // The API server is at the host's loopback address.
-    this.host.run(() => new Deno.Command("ip", { args: ["link", "set", "lo", "up"] }).outputSync());
     Deno.mkdirSync(`${this.folder}/cache`);
   }
 

@@ -6,23 +6,8 @@
  */
 import { cgroupName, removeCgroups } from "../../../scripts/e2e/cgroups.ts";
 import { TASK_VARIABLE } from "../../../scripts/supervise.ts";
-
-/** What a program that was run has said. */
-export interface Output {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Kernel settings that kubelet wants to change; they are the real machine's. */
-const kernelSettings: Readonly<Record<string, number>> = {
-  "vm/overcommit_memory": 1,
-  "vm/panic_on_oom": 0,
-  "kernel/panic": 10,
-  "kernel/panic_on_oops": 1,
-  "kernel/keys/root_maxkeys": 1000000,
-  "kernel/keys/root_maxbytes": 25000000,
-};
+import { kernelSettings } from "../../support/control_plane.ts";
+import { type Output, outputOf } from "../../support/programs.ts";
 
 /** What the machine's first process does; `$1` is the machine's folder. */
 const init = `set -e
@@ -136,20 +121,8 @@ export class Machine implements AsyncDisposable {
 
   /** Runs a program on the machine. */
   async run(command: readonly string[], input = ""): Promise<Output> {
-    const child = new Deno.Command("nsenter", {
-      args: [...this.#enter(), ...command],
-      env: { HOME: this.folder },
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    const output = child.output();
-    const stdin = child.stdin.getWriter();
-    // A program that fails at once does not read what it is given.
-    await stdin.write(new TextEncoder().encode(input)).then(() => stdin.close()).catch(() => {});
-    const { code, stdout, stderr } = await output;
-    const decoder = new TextDecoder();
-    return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+    const env = { HOME: this.folder };
+    return await outputOf(["nsenter", ...this.#enter(), ...command], input, env);
   }
 
   /** Runs a program on the machine. @throws {Error} with what it said when it fails. */
