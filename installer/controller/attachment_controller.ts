@@ -2,7 +2,7 @@
  * Has a NetworkAttachmentDefinition in each namespace that asks for one by its label, so that Multus
  * calls the plugin there. It sleeps while the cluster does not know that kind of object.
  */
-import type { Change } from "../../src/kubernetes/changes.ts";
+import { type Change, isConflict } from "../../src/kubernetes/changes.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
 import { ObjectStore } from "../../src/kubernetes/object_store.ts";
 import type { Reflector } from "../../src/kubernetes/reflector.ts";
@@ -203,11 +203,11 @@ class Namespaces {
 
   readonly #failed = (name: string, error: unknown, retryMilliseconds: number): void => {
     if (error instanceof NotLeadingError || this.signal.aborted) return;
-    this.context.log.warn("Attachment definition could not be changed", {
-      namespace: name,
-      reason: messageOf(error),
-      retryMilliseconds,
-    });
+    const fields = { namespace: name, reason: messageOf(error), retryMilliseconds };
+    // Somebody else was first, the control plane's own controller perhaps: the next look sees it.
+    if (isConflict(error)) {
+      this.context.log.debug("Attachment definition has changed meanwhile", fields);
+    } else this.context.log.warn("Attachment definition could not be changed", fields);
   };
 }
 
