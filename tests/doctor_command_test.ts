@@ -182,6 +182,12 @@ Deno.test("doctor compares the rules of a running pod with the ledger", async ()
   const drifted = await ask();
   equal(drifted.code, 2);
   match(drifted.stdout, /^demo\/app-0 was captured, but its rules have changed since\n/);
+  putEntry(pathsOf(bed.settings).stateDir, { ...entry, netns: "/run/netns/kuma-no-such-doctor" });
+  const gone = await ask();
+  match(
+    gone.stdout,
+    /^\? pod +Whether its rules are still as installed .*namespace is not there$/m,
+  );
   // What the ledger knows of an earlier pod of that name is nothing about this one.
   putEntry(pathsOf(bed.settings).stateDir, { ...entry, podUid: "uid-0" });
   match((await ask()).stdout, /whether it was captured cannot be seen here/);

@@ -9,8 +9,10 @@ import { lookAtNode } from "../installer/doctor/look.ts";
 import { writeChanges } from "../installer/host/changes.ts";
 import { Reconciler } from "../installer/loop/reconcile.ts";
 import { pathsOf } from "../installer/settings/paths.ts";
+import { putEntry } from "../src/ledger/folder.ts";
 import { DoctorBed, type DoctorNode, nodeName } from "./support/doctor_bed.ts";
 import { primaryList, primarySingle, quietLog } from "./support/installer_host.ts";
+import { ledgerEntry } from "./support/ledger_entries.ts";
 import "./support/load_libc.ts";
 import { injectedPod, plainPod } from "./support/pods.ts";
 
@@ -508,6 +510,43 @@ Deno.test("a token that expires or has expired is found before a pod finds it", 
   ok(leftOver.findings.some(({ code }) => code === "left-over"));
 });
 
+Deno.test("doctor takes the last entry about a pod, a static one by kubelet's own UID", async () => {
+  const hash = "0123456789abcdef0123456789abcdef";
+  const annotations = { "kubernetes.io/config.hash": hash };
+  await using bed = await DoctorBed.make({
+    objects: [
+      injectedPod({ namespace: "demo", name: "app-0", uid: "uid-1", nodeName }),
+      injectedPod({ namespace: "demo", name: "static", uid: "uid-2", nodeName, annotations }),
+    ],
+  });
+  const { stateDir } = pathsOf(bed.settings);
+  const last = ledgerEntry({ sandbox: "s-1" });
+  const skipped = { result: "skipped", reason: "no-sidecar" } as const;
+  // Folders are listed in any order, so there is an earlier one before and behind it.
+  for (const sandbox of ["a", "b", "y", "z"]) {
+    putEntry(stateDir, { ...last, sandbox, time: last.time - 1, outcome: skipped });
+  }
+  putEntry(stateDir, last);
+  putEntry(stateDir, ledgerEntry({ sandbox: "s-2", podName: "static", podUid: hash }));
+  const { findings } = await bed.diagnose();
+  equal(
+    findings.find(({ subject }) => subject === "pods")?.text,
+    "2 meshed pods of 2 on this node, all captured",
+  );
+});
+
+Deno.test("doctor asks more than the plugin, and only the plugin's question tells of the API server", async () => {
+  await using bed = await DoctorBed.make();
+  for (const verb of ["list", "create"] as const) {
+    bed.api.inject({ kind: "status", code: 503 }, { verb });
+  }
+  const { findings } = await bed.diagnose();
+  deepEqual(findings.filter(({ code }) => code === "api-down"), []);
+  for (const subject of ["pods", "rights"]) {
+    equal(findings.find((finding) => finding.subject === subject)?.grade, "unknown");
+  }
+});
+
 Deno.test("doctor counts the node's other pods as what they are", async () => {
   await using bed = await DoctorBed.make({
     objects: [
@@ -517,9 +556,11 @@ Deno.test("doctor counts the node's other pods as what they are", async () => {
     ],
   });
   bed.cache("shop", "web-0", true);
-  const { findings } = await bed.diagnose();
-  equal(
-    findings.find(({ subject }) => subject === "pods")?.text,
-    "1 meshed pods of 2 on this node, all captured",
-  );
+  const told = async () =>
+    (await bed.diagnose()).findings.find(({ subject }) => subject === "pods");
+  equal((await told())?.text, "1 meshed pods of 2 on this node, all captured");
+  bed.api.store.put(injectedPod({ namespace: "shop", name: "web-1", nodeName }));
+  const unknown = await told();
+  equal(unknown?.grade, "unknown", "what nothing tells of is not called captured");
+  match(unknown?.text ?? "", /^Whether 1 of 2 meshed pods of 3 on this node are captured cannot/);
 });

@@ -146,22 +146,26 @@ Deno.test("a pod without incoming redirection has no program for it", () => {
 
 Deno.test("the explanation names where the call really goes, or why nothing is seen", () => {
   const dns = { ...defaultRedirectConfig.dns, enabled: true, captureAll: true };
-  const explain = (packet: Partial<Packet>, config: Partial<RedirectConfig> = { dns }) => {
+  const nobodys: Packet = {
+    ...{ family: "ipv4", direction: "outbound", protocol: "tcp" },
+    ...{ source: "10.9.0.2", sourcePort: 40000, destination: "10.1.2.3", destinationPort: 80 },
+  };
+  const explain = (
+    packet: Partial<Packet>,
+    config: Partial<RedirectConfig> = { dns },
+    usual: Packet = { ...nobodys, uid: 1000 },
+  ) => {
     const ruleset = rulesetOf(config);
-    const whole: Packet = {
-      ...{ family: "ipv4", direction: "outbound", protocol: "tcp", uid: 1000 },
-      ...{ source: "10.9.0.2", sourcePort: 40000, destination: "10.1.2.3", destinationPort: 80 },
-      ...packet,
-    };
+    const whole = { ...usual, ...packet };
     return explainByEbpf(whole, evaluate(ruleset, whole), ruleset).join("; ");
   };
   assert.match(explain({}), /connects to 127\.15\.2\.3 port 15001 .* peer is 10\.1\.2\.3 port 80/);
   assert.match(explain({ uid: 5678 }), /let the call pass/);
   assert.match(explain({ protocol: "udp", destinationPort: 53 }), /to 127\.0\.0\.1 port 15053/);
   assert.match(explain({ conntrackState: "established" }), /see no packet after that/);
-  const { uid: _, ...nobody } = { uid: 0, direction: "inbound" } as const;
+  assert.match(explain({}, { dns }, nobodys), /no process sends this packet/);
   assert.match(
-    explain(nobody),
+    explain({ direction: "inbound" }, { dns }, nobodys),
     /listener of port 15006; its own address stays 10\.1\.2\.3 port 80/,
   );
   assert.match(explain({}, { dropInvalidPackets: true }), /so nftables has them; .*\(X1\)/);

@@ -74,8 +74,9 @@ Deno.test("engine ebpf: a DEL that another program serves is the plugin's where 
       { engine: "nftables", allow_pod_settings: ["kumaDPUser"] },
       { engine: "ebpf" },
       { allow_pod_settings: ["ebpf.enabled"] },
+      { engine: "magic" },
     ].map(has),
-    [false, false, true, true],
+    [false, false, true, true, true],
   );
 });
 

@@ -4,6 +4,7 @@ import {
   parseRequestHead,
   requestHeadSize,
   type ShimRequest,
+  WordsError,
 } from "../../src/shim/words.ts";
 import type { FileDescriptor } from "../../src/linux/libc.ts";
 import {
@@ -61,7 +62,7 @@ export class CallConnection implements Disposable {
    * Receives what there is of the call.
    *
    * @returns The call, or `undefined` while it is not complete.
-   * @throws {WordsError} when these are not our words, or more than we take.
+   * @throws {WordsError} when these are not our words, more than we take, or cut off.
    * @throws {OverloadError} when all connections together hold too much.
    * @throws {LinuxError} when the connection is broken.
    */
@@ -71,12 +72,12 @@ export class CallConnection implements Disposable {
     while (this.#received < request.length) {
       const length = receiveMore(this.socket, request.subarray(this.#received));
       if (length === undefined) return undefined;
-      if (length === 0) throw new CutOffError("The call ended before it was complete");
+      if (length === 0) throw new WordsError("The call ended before it was complete");
       this.#received += length;
     }
     const call = parseRequest(request);
     if (call.sendsNamespace !== (this.#namespace !== undefined)) {
-      throw new CutOffError("The call's flags do not fit the open files that came with it");
+      throw new WordsError("The call's flags do not fit the open files that came with it");
     }
     return call;
   }
@@ -87,9 +88,9 @@ export class CallConnection implements Disposable {
     if (part === undefined) return false;
     this.#namespace = part.file;
     // The shim sends its head in one piece.
-    if (part.length < requestHeadSize) throw new CutOffError("The call ended within its head");
+    if (part.length < requestHeadSize) throw new WordsError("The call ended within its head");
     const { length } = parseRequestHead(scratch.subarray(0, part.length));
-    if (part.length > length) throw new CutOffError("More came than the call announces");
+    if (part.length > length) throw new WordsError("More came than the call announces");
     this.#hold(length);
     this.#request = new Uint8Array(length);
     this.#request.set(scratch.subarray(0, part.length));
@@ -132,9 +133,4 @@ export class CallConnection implements Disposable {
     this.#namespace?.[Symbol.dispose]();
     this.socket[Symbol.dispose]();
   }
-}
-
-/** A call that does not hold what it announces. */
-export class CutOffError extends Error {
-  override readonly name = "CutOffError";
 }

@@ -1,19 +1,16 @@
 /** `install-cni pods`: this node's pods, whether each is captured, and how its rules are. */
 import { Argument, type Command } from "@commander-js/extra-typings";
-import { parsePod } from "../../src/kubernetes/pod.ts";
-import { listAll } from "../../src/kubernetes/watch.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import { clientOf, nodeName } from "../cluster/own_pod.ts";
 import { Ledger } from "../ledger/ledger.ts";
-import type { LedgerEntry } from "../../src/ledger/entry.ts";
-import type { EbpfForPod } from "../../src/engine/choice/ebpf.ts";
-import { lookAtSandbox } from "../ledger/look.ts";
-import { seenNamespacePath } from "../ledger/namespace_path.ts";
-import { type NodePod, podLifeOf } from "../ledger/pod_life.ts";
+import { decideNow } from "../ledger/decision_now.ts";
+import { sandboxLooker } from "../ledger/look_by_hand.ts";
+import { listNodePods } from "../ledger/node_pods.ts";
+import type { NodePod } from "../ledger/pod_life.ts";
 import { type PodRow, podRows } from "../ledger/pod_rows.ts";
-import { decisionOf } from "../ledger/running_pods.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
+import { readPluginEntry } from "../settings/plugin_entry.ts";
 import { addSettings, settingsOf } from "./command_settings.ts";
 import { formatData, outputOption } from "./output.ts";
 import { isWrong, podsText, podText } from "./pods_text.ts";
@@ -60,58 +57,23 @@ export function register(program: Command): void {
 async function rowsOf(settings: Settings): Promise<PodRow[]> {
   const { entries, unreadable } = new Ledger(pathsOf(settings).stateDir).read();
   if (unreadable.length > 0) warn(`${unreadable.length} files of the ledger cannot be read`);
-  const ebpfOf = await programsOf(settings, entries);
+  const plugin = readPluginEntry(settings.networkConfig).settings;
+  const look = await sandboxLooker(settings, entries, { counts: true });
   return podRows({
     pods: await podsOf(settings),
     entries,
-    decide: ({ pod }) => decisionOf(settings, pod),
-    look: (entry) =>
-      lookAtSandbox(seenNamespacePath(settings, entry.netns), entry, {
-        counts: true,
-        ...(ebpfOf === undefined ? {} : { ebpfOf }),
-      }),
+    decide: ({ pod }) => decideNow(plugin, pod),
+    look,
     now: Date.now(),
   });
 }
 
-/** Where programs of the engine `ebpf` are; loaded only when the ledger has a pod with some. */
-async function programsOf(
-  settings: Settings,
-  entries: readonly LedgerEntry[],
-): Promise<((entry: LedgerEntry) => EbpfForPod) | undefined> {
-  if (
-    !entries.some(({ outcome }) => outcome.result === "redirected" && outcome.engine === "ebpf")
-  ) {
-    return undefined;
-  }
-  const [{ EbpfForPod }, engine] = await Promise.all([
-    import("../../src/engine/choice/ebpf.ts"),
-    import("../../src/engine/ebpf/ebpf_engine.ts"),
-  ]);
-  return ({ sandbox, podUid }) =>
-    new EbpfForPod(engine, {
-      wanted: true,
-      because: "the ledger says so",
-      strict: true,
-      containerId: sandbox,
-      bpffs: settings.mountedBpffs || "/sys/fs/bpf",
-      ...(podUid === undefined ? {} : { podUid }),
-    });
-}
-
 /** The node's pods; without the API, or the right to list them, only the ledger's are shown. */
-async function podsOf(settings: Settings): Promise<NodePod[] | undefined> {
+async function podsOf(settings: Settings): Promise<readonly NodePod[] | undefined> {
   const signal = AbortSignal.timeout(patience);
   try {
     using client = clientOf(settings, patience);
-    const node = await nodeName(settings, client, signal);
-    const { objects } = await listAll(client, {
-      path: "/api/v1/pods",
-      fieldSelector: `spec.nodeName=${node}`,
-      parse: (json): NodePod => ({ pod: parsePod(json), life: podLifeOf(json) }),
-      signal,
-    });
-    return [...objects];
+    return await listNodePods(client, await nodeName(settings, client, signal), signal);
   } catch (error) {
     warn(`Pods of this node are not listed, only what the ledger has: ${messageOf(error)}`);
     return undefined;

@@ -118,10 +118,11 @@ export function podFindings({ pods }: NodeSeen): Finding[] {
   const meshed = pods.filter(({ meshed }) => meshed);
   const missed = meshed.filter(({ captured }) => captured === false);
   if (missed.length === 0) {
-    const unknown = meshed.filter(({ captured }) => captured === undefined).length;
-    return unknown > 0 && unknown === meshed.length
-      ? [notSeen("pods", "Whether running pods are captured", meshed[0]!.reason)]
-      : [good("pods", `${meshed.length} meshed pods of ${pods.length} on this node, all captured`)];
+    const unknown = meshed.filter(({ captured }) => captured === undefined);
+    const total = `${meshed.length} meshed pods of ${pods.length} on this node`;
+    if (unknown.length === 0) return [good("pods", `${total}, all captured`)];
+    const what = `Whether ${unknown.length} of ${total} are captured`;
+    return [notSeen("pods", what, unknown[0]!.reason)];
   }
   const names = missed.slice(0, named).map(({ namespace, name }) => `${namespace}/${name}`);
   const more = missed.length > named ? ` and ${missed.length - named} more` : "";

@@ -3,11 +3,13 @@
  * it did, else the chain that the pod was started with, in libcni's cache.
  */
 import { isRecord, own } from "../../src/json/record.ts";
+import type { Pod } from "../../src/kubernetes/pod.ts";
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import { readEntries } from "../../src/ledger/folder.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import { cacheDirOf } from "../host/namers.ts";
 import type { Operations } from "../host/operations.ts";
+import { lastEntryAbout } from "../ledger/early_decision.ts";
 import { mentionOf } from "../runtime/mentions.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
@@ -18,54 +20,63 @@ export interface Evidence {
   readonly captured: boolean;
   /** In words, how that is known. */
   readonly reason: string;
-  /** UID of the pod that it is about, where that is known: a name can be used again. */
-  readonly uid?: string;
   /** What the plugin noted of it. */
   readonly entry?: LedgerEntry;
 }
 
-/** Evidence by `namespace/name`. */
-export type EvidenceByPod = ReadonlyMap<string, Evidence>;
+/** What the node keeps of all sandboxes. */
+export interface Sandboxes {
+  /** What the plugin noted. */
+  readonly entries: readonly LedgerEntry[];
+  /** Whether the chain of a pod that is not in the ledger has the plugin, by `namespace/name`. */
+  readonly chains: ReadonlyMap<string, boolean>;
+}
 
 /** Most results that are read, and their bound in bytes. */
 const mostResults = 1000;
 const sizeLimit = 256 * 1024;
 
 /** Reads the ledger and, for pods that are not in it, libcni's cache. Facts: libcni 1.3 `api.go`, `cachedInfo`, kind `cniCacheV1`. */
-export function readEvidence(
-  operations: Operations,
-  settings: Settings,
-): EvidenceByPod | Impossible {
+export function readSandboxes(operations: Operations, settings: Settings): Sandboxes | Impossible {
   const cache = cacheDirOf(settings);
   const folders = [`${cache}/results`, `${cache}/cache/results`]
     .filter((folder) => operations.targetStatus(folder)?.kind === "directory");
-  const evidence = new Map(
-    readEntries(pathsOf(settings).stateDir).entries.map((entry) => [
-      `${entry.podNamespace}/${entry.podName}`,
-      ofLedger(entry),
-    ]),
-  );
-  if (folders.length === 0 && evidence.size === 0) {
+  const { entries } = readEntries(pathsOf(settings).stateDir);
+  if (folders.length === 0 && entries.length === 0) {
     return {
       impossible:
         `"${cache}" with the runtime's results is not mounted here, and the ledger is empty`,
     };
   }
+  const noted = new Set<unknown>(entries.map(({ sandbox }) => sandbox));
+  const chains = new Map<string, boolean>();
   for (const folder of folders) {
     for (const name of (operations.list(folder) ?? []).slice(0, mostResults)) {
       const result = resultOf(operations, `${folder}/${name}`);
-      if (result === undefined) continue;
+      // A name can be used again: what the ledger knows of an earlier pod is told by its UID.
+      if (result === undefined || noted.has(result.sandbox)) continue;
       // A pod behind Multus has several results; one with our entry is enough.
-      const known = evidence.get(result.pod);
-      if (known?.captured || known?.entry !== undefined) continue;
-      evidence.set(result.pod, result.evidence);
+      chains.set(result.pod, result.captured || chains.get(result.pod) === true);
     }
   }
-  return evidence;
+  return { entries, chains };
+}
+
+/** Returns what is known of a pod, if it is about this one and not an earlier one of that name. */
+export function evidenceOf({ entries, chains }: Sandboxes, pod: Pod): Evidence | undefined {
+  const entry = lastEntryAbout(entries, { pod });
+  if (entry !== undefined) return ofLedger(entry);
+  const captured = chains.get(`${pod.namespace}/${pod.name}`);
+  return captured === undefined ? undefined : {
+    captured,
+    reason: captured
+      ? "the chain that it was started with has the plugin"
+      : "the chain that it was started with does not have the plugin",
+  };
 }
 
 function ofLedger(entry: LedgerEntry): Evidence {
-  const { outcome, podUid, time } = entry;
+  const { outcome, time } = entry;
   const when = new Date(time).toISOString().replace(/\.\d+Z$/, "Z");
   return {
     captured: outcome.result === "redirected",
@@ -73,24 +84,17 @@ function ofLedger(entry: LedgerEntry): Evidence {
       ? `its rules were installed (${outcome.engine}) at ${when}`
       : `the plugin skipped it at ${when} (${outcome.reason})`,
     entry,
-    ...(podUid === undefined ? {} : { uid: podUid }),
   };
 }
 
-/** Returns what is known of a pod, if it is about this one and not an earlier one of that name. */
-export function evidenceOf(
-  evidence: EvidenceByPod,
-  { namespace, name, uid }: { namespace: string; name: string; uid: string | undefined },
-): Evidence | undefined {
-  const known = evidence.get(`${namespace}/${name}`);
-  const isOther = known?.uid !== undefined && uid !== undefined && known.uid !== uid;
-  return isOther ? undefined : known;
+/** One attachment as the runtime keeps it. */
+interface CachedResult {
+  readonly pod: string;
+  readonly sandbox: unknown;
+  readonly captured: boolean;
 }
 
-function resultOf(
-  operations: Operations,
-  path: string,
-): { readonly pod: string; readonly evidence: Evidence } | undefined {
+function resultOf(operations: Operations, path: string): CachedResult | undefined {
   try {
     const status = operations.targetStatus(path);
     if (status?.kind !== "file" || status.size > sizeLimit) return undefined;
@@ -102,15 +106,10 @@ function resultOf(
     );
     const [namespace, pod] = [args.get("K8S_POD_NAMESPACE"), args.get("K8S_POD_NAME")];
     if (!namespace || !pod) return undefined;
-    const captured = mentionOf(byteString(bytes)) !== undefined;
     return {
       pod: `${namespace}/${pod}`,
-      evidence: {
-        captured,
-        reason: captured
-          ? "the chain that it was started with has the plugin"
-          : "the chain that it was started with does not have the plugin",
-      },
+      sandbox: own(value, "containerId"),
+      captured: mentionOf(byteString(bytes)) !== undefined,
     };
   } catch {
     // A result that cannot be read tells nothing.

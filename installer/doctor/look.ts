@@ -5,7 +5,7 @@ import type { Operations } from "../host/operations.ts";
 import type { Plan } from "../plan/steps.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
-import { readEvidence } from "./evidence.ts";
+import { readSandboxes } from "./evidence.ts";
 import { lookAtAgent, lookAtApi, lookAtPods, openAccess } from "./look_at_cluster.ts";
 import { lookAtEntries, lookAtFolders, lookAtKernel, lookAtTraces } from "./look_at_host.ts";
 import { isImpossible, type NodeSeen } from "./seen.ts";
@@ -23,14 +23,14 @@ export async function lookAtNode(
   plan: Plan | undefined,
 ): Promise<NodeSeen> {
   const entries = lookAtEntries(observed.files);
-  const evidence = readEvidence(operations, settings);
+  const sandboxes = readSandboxes(operations, settings);
   const access = openAccess(settings);
   const cluster = async () => {
     if (isImpossible(access)) return { token: access, api: access, pods: access };
     using _access = access;
     const [api, pods] = await Promise.all([
       lookAtApi(access, settings),
-      lookAtPods(access, settings, entries, evidence),
+      lookAtPods(access, settings, entries, sandboxes),
     ]);
     return { token: access.token, api, pods };
   };

@@ -2,16 +2,17 @@
 import { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import { loadKubeconfig } from "../../src/kubernetes/kubeconfig.ts";
-import { parsePod } from "../../src/kubernetes/pod.ts";
 import { tokenTimes } from "../../src/kubernetes/token_expiry.ts";
 import { isRecord } from "../../src/json/record.ts";
-import { decideForPod } from "../../src/pod/decide.ts";
-import { decideBeforeLookup } from "../../src/pod/decide_early.ts";
+import type { Skip } from "../../src/pod/decision.ts";
 import { messageOf } from "../../src/text/message_of.ts";
-import { clientOf, ownPod, probe } from "../cluster/own_pod.ts";
+import { clientOf, nodeName, probe } from "../cluster/own_pod.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
-import { type EvidenceByPod, evidenceOf } from "./evidence.ts";
+import { decideNow, type NodeDecidingSettings, unsetSettings } from "../ledger/decision_now.ts";
+import { listNodePods } from "../ledger/node_pods.ts";
+import type { NodePod } from "../ledger/pod_life.ts";
+import { evidenceOf, type Sandboxes } from "./evidence.ts";
 import { impossible } from "./look_at_host.ts";
 import {
   type AgentSeen,
@@ -33,6 +34,9 @@ const agentPatience = 500;
 /** A client that reaches the API server as the plugin does, and how its requests go. */
 export interface PluginAccess extends Disposable {
   readonly client: KubernetesClient;
+  /** For the one question that a pod's start depends on. */
+  readonly prober: KubernetesClient;
+  /** How the prober's requests went: what the doctor asks besides says nothing about pods. */
   readonly state: ConnectionState;
   readonly token: TokenSeen | Impossible;
 }
@@ -40,23 +44,29 @@ export interface PluginAccess extends Disposable {
 /** Opens the way that the plugin takes: its kubeconfig on the host, else the agent's own account. */
 export function openAccess(settings: Settings): PluginAccess | Impossible {
   const state = new ConnectionState();
-  const withClient = (client: KubernetesClient, token: TokenSeen | Impossible): PluginAccess => ({
-    client,
-    state,
-    token,
-    [Symbol.dispose]: () => client.close(),
-  });
+  const opened = (
+    clientWith: (state?: ConnectionState) => KubernetesClient,
+    token: TokenSeen | Impossible,
+  ): PluginAccess => {
+    const [client, prober] = [clientWith(), clientWith(state)];
+    const close = () => {
+      client.close();
+      prober.close();
+    };
+    return { client, prober, state, token, [Symbol.dispose]: close };
+  };
   let problem: Impossible;
   try {
     const access = loadKubeconfig(pathsOf(settings).kubeconfig);
-    const times = tokenTimes(access.token ?? "");
-    const options = { requestTimeoutMilliseconds: apiPatience, state };
-    return withClient(new KubernetesClient(access, options), times);
+    const options = { requestTimeoutMilliseconds: apiPatience };
+    const clientWith = (state?: ConnectionState) =>
+      new KubernetesClient(access, state === undefined ? options : { ...options, state });
+    return opened(clientWith, tokenTimes(access.token ?? ""));
   } catch (error) {
     problem = impossible(error);
   }
   try {
-    return withClient(clientOf(settings, apiPatience, state), problem);
+    return opened((state) => clientOf(settings, apiPatience, state), problem);
   } catch {
     return problem;
   }
@@ -64,16 +74,15 @@ export function openAccess(settings: Settings): PluginAccess | Impossible {
 
 /** Asks the API server for a pod, and for the account's rights, all at once. */
 export async function lookAtApi(
-  { client, state }: PluginAccess,
+  { client, prober, state }: PluginAccess,
   settings: Settings,
 ): Promise<ApiSeen> {
   const timed = async () => {
     const started = performance.now();
-    await probe(client, settings, AbortSignal.timeout(2 * apiPatience));
+    await probe(prober, settings, AbortSignal.timeout(2 * apiPatience));
     const isAnswered = state.lastSuccess !== undefined || state.problem === undefined;
     return isAnswered ? performance.now() - started : undefined;
   };
-  // Its own state: the reviews' failures say nothing about pods.
   const [rights, first] = await Promise.all([rightsOf(client), timed()]);
   // The first answer has the connection's beginning in it, and the other questions beside it.
   const milliseconds = first !== undefined && first > slowMilliseconds ? await timed() : first;
@@ -137,81 +146,38 @@ async function readinessOf({ healthPort, healthAddress }: Settings): Promise<
   }
 }
 
-/** Most pods of one node that are looked at. */
-const mostPods = 1000;
-
 /** Asks which pods run on this node, and judges each. */
 export async function lookAtPods(
   { client }: PluginAccess,
   settings: Settings,
-  entries: readonly EntrySeen[],
-  evidence: EvidenceByPod | Impossible,
+  [entry]: readonly EntrySeen[],
+  sandboxes: Sandboxes | Impossible,
 ): Promise<readonly PodSeen[] | Impossible> {
   try {
-    const node = await nodeOf(client, settings);
-    if (node === undefined) return { impossible: "the node's name is not known; set NODE_NAME" };
-    const query = new URLSearchParams({
-      fieldSelector: `spec.nodeName=${node}`,
-      limit: `${mostPods}`,
-    });
-    const list = await client.getJson(`/api/v1/pods?${query}`, {
-      what: "this node's pods",
-      verb: "list",
-      signal: AbortSignal.timeout(apiPatience),
-      maximumBytes: 32 << 20,
-    });
-    const items = Array.isArray(list.items) ? list.items : [];
-    return items.flatMap((item) => podSeen(item, node, entries[0], evidence) ?? []);
+    const signal = AbortSignal.timeout(apiPatience);
+    const pods = await listNodePods(client, await nodeName(settings, client, signal), signal);
+    // What has ended has no sandbox any more.
+    return pods.filter(({ life }) => life.isAlive).map((pod) => podSeen(pod, entry, sandboxes));
   } catch (error) {
     return impossible(error);
   }
 }
 
-async function nodeOf(client: KubernetesClient, settings: Settings): Promise<string | undefined> {
-  if (settings.nodeName !== "") return settings.nodeName;
-  const pod = ownPod(settings);
-  if (pod === undefined) return undefined;
-  const path = `/api/v1/namespaces/${pod.namespace}/pods/${pod.name}`;
-  const { spec } = await client.getJson(path, { signal: AbortSignal.timeout(apiPatience) });
-  const name = isRecord(spec) ? spec.nodeName : undefined;
-  return typeof name === "string" && name !== "" ? name : undefined;
-}
-
 function podSeen(
-  item: unknown,
-  node: string,
+  { pod, life }: NodePod,
   entry: EntrySeen | undefined,
-  evidence: EvidenceByPod | Impossible,
-): PodSeen | undefined {
-  if (!isRecord(item) || !isRecord(item.spec) || item.spec.nodeName !== node) return undefined;
-  // What has ended has no sandbox any more.
-  const phase = isRecord(item.status) ? item.status.phase : undefined;
-  if (phase === "Succeeded" || phase === "Failed") return undefined;
-  const pod = parsePod({ kind: "Pod", apiVersion: "v1", ...item });
+  sandboxes: Sandboxes | Impossible,
+): PodSeen {
   const { namespace, name, uid } = pod;
   const identity = { namespace, name, uid };
-  if (item.spec.hostNetwork === true) {
-    return {
-      ...identity,
-      meshed: false,
-      captured: undefined,
-      reason: "it is in the host's network",
-    };
+  const outside = (reason: string) => ({ ...identity, meshed: false, captured: undefined, reason });
+  if (life.hostNetwork) return outside("it is in the host's network");
+  const skip = skipOf(entry?.settings ?? unsetSettings, pod);
+  if (skip !== undefined) return outside(skip.reason);
+  if (isImpossible(sandboxes)) {
+    return { ...identity, meshed: true, captured: undefined, reason: sandboxes.impossible };
   }
-  const settings = entry?.settings;
-  const early = decideBeforeLookup(
-    { podNamespace: namespace, podName: name },
-    settings?.excludeNamespaces ?? [],
-    settings?.includeNamespaces ?? [],
-  );
-  const decision = early ?? decisionOf(pod, settings?.allowPodSettings ?? []);
-  if (decision.kind === "skip") {
-    return { ...identity, meshed: false, captured: undefined, reason: decision.reason };
-  }
-  if (isImpossible(evidence)) {
-    return { ...identity, meshed: true, captured: undefined, reason: evidence.impossible };
-  }
-  const known = evidenceOf(evidence, identity);
+  const known = evidenceOf(sandboxes, pod);
   return {
     ...identity,
     meshed: true,
@@ -221,10 +187,11 @@ function podSeen(
 }
 
 /** A pod whose annotations cannot be followed is meshed and does not start. */
-function decisionOf(pod: Parameters<typeof decideForPod>[0], allowed: readonly string[]) {
+function skipOf(settings: NodeDecidingSettings, pod: NodePod["pod"]): Skip | undefined {
   try {
-    return decideForPod(pod, { allowPodSettings: new Set(allowed), resolvers: [], clusterDns: [] });
-  } catch (error) {
-    return { kind: "refused", reason: messageOf(error) } as const;
+    const decision = decideNow(settings, pod);
+    return decision.kind === "skip" ? decision : undefined;
+  } catch {
+    return undefined;
   }
 }

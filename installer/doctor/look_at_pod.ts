@@ -3,12 +3,13 @@ import { isRecord } from "../../src/json/record.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
 import { parsePod } from "../../src/kubernetes/pod.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
+import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import type { Operations } from "../host/operations.ts";
 import type { NetFile } from "../host/observe.ts";
 import type { Settings } from "../settings/declarations.ts";
-import { type Look, lookAtSandbox } from "../ledger/look.ts";
-import { seenNamespacePath } from "../ledger/namespace_path.ts";
-import { type Evidence, evidenceOf, readEvidence } from "./evidence.ts";
+import type { Look } from "../ledger/look.ts";
+import { sandboxLooker } from "../ledger/look_by_hand.ts";
+import { evidenceOf, readSandboxes } from "./evidence.ts";
 import { apiPatience, openAccess } from "./look_at_cluster.ts";
 import { impossible, lookAtEntries } from "./look_at_host.ts";
 import type { PodLifeSeen } from "./pod.ts";
@@ -22,18 +23,15 @@ export async function lookAtPod(
   { namespace, name }: { readonly namespace: string; readonly name: string },
 ): Promise<PodLifeSeen> {
   const access = openAccess(settings);
-  const evidence = readEvidence(operations, settings);
   const about = {
     namespace,
     name,
     node: settings.nodeName,
     entry: lookAtEntries(files)[0],
   };
-  const known = (uid?: string) =>
-    isImpossible(evidence) ? evidence : evidenceOf(evidence, { namespace, name, uid });
   if (isImpossible(access)) {
-    const nothing = { pod: undefined, sandboxProblem: undefined, rules: undefined };
-    return { ...about, ...nothing, evidence: known(), object: access, namespaceLabels: access };
+    const nothing = { pod: undefined, sandboxProblem: undefined, evidence: undefined };
+    return { ...about, ...nothing, rules: undefined, object: access, namespaceLabels: access };
   }
   using _access = access;
   const { client } = access;
@@ -44,16 +42,17 @@ export async function lookAtPod(
     problemIn(client, place, name),
   ]);
   const pod = object === undefined || isImpossible(object) ? undefined : parsePod(object);
-  const own = known(pod?.uid);
-  const rules = own === undefined || isImpossible(own) ? undefined : rulesOf(settings, own);
-  return { ...about, object, pod, namespaceLabels, sandboxProblem, evidence: own, rules };
+  const sandboxes = readSandboxes(operations, settings);
+  const evidence = isImpossible(sandboxes) ? sandboxes : pod && evidenceOf(sandboxes, pod);
+  const entry = isImpossible(evidence) ? undefined : evidence?.entry;
+  const rules = entry && await rulesOf(settings, entry);
+  return { ...about, object, pod, namespaceLabels, sandboxProblem, evidence, rules };
 }
 
 /** Compares its rules with the ledger's, which takes the right to enter its namespace. */
-function rulesOf(settings: Settings, { entry }: Evidence): Look | undefined {
-  return entry?.outcome.result === "redirected"
-    ? lookAtSandbox(seenNamespacePath(settings, entry.netns), entry)
-    : undefined;
+async function rulesOf(settings: Settings, entry: LedgerEntry): Promise<Look | undefined> {
+  if (entry.outcome.result !== "redirected") return undefined;
+  return (await sandboxLooker(settings, [entry]))(entry);
 }
 
 /** Gets an object; `undefined`: there is none. */

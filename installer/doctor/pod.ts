@@ -1,13 +1,13 @@
 /** One pod's life as the doctor tells it: each station, and in one sentence why it is meshed or not. Pure. */
 import { isRecord, own } from "../../src/json/record.ts";
 import type { Pod } from "../../src/kubernetes/pod.ts";
-import { decideForPod } from "../../src/pod/decide.ts";
-import { decideBeforeLookup } from "../../src/pod/decide_early.ts";
+import { decideBySettings } from "../../src/pod/decide.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import { quote } from "../../src/text/quote.ts";
 import { conclude, type Diagnosis } from "./diagnosis.ts";
 import type { Evidence } from "./evidence.ts";
 import { type Finding, found, good, notSeen, plain } from "./finding.ts";
+import { decideByNamespace, unsetSettings } from "../ledger/decision_now.ts";
 import { driftText } from "../ledger/drift_text.ts";
 import type { Look } from "../ledger/look.ts";
 import { type EntrySeen, type Impossible, isImpossible } from "./seen.ts";
@@ -83,12 +83,8 @@ function lifeOf(seen: PodLifeSeen): Life {
       `is not meshed: ${why}`,
     );
   }
-  const settings = entry?.settings;
-  const early = decideBeforeLookup(
-    { podNamespace: namespace, podName: name },
-    settings?.excludeNamespaces ?? [],
-    settings?.includeNamespaces ?? [],
-  );
+  const settings = entry?.settings ?? unsetSettings;
+  const early = decideByNamespace(settings, { namespace, name });
   if (early !== undefined) {
     return endWith(
       found("pod-excluded", early.reason),
@@ -99,11 +95,7 @@ function lifeOf(seen: PodLifeSeen): Life {
   findings.push(...injection.findings);
   let decision;
   try {
-    decision = decideForPod(pod, {
-      allowPodSettings: new Set(settings?.allowPodSettings ?? []),
-      resolvers: settings?.resolvers ?? [],
-      clusterDns: settings?.clusterDns ?? [],
-    });
+    decision = decideBySettings(pod, settings);
   } catch (error) {
     const reason = messageOf(error);
     return endWith(
@@ -174,11 +166,9 @@ function capturedOr(
       "was captured, but its rules have changed since",
     );
   }
-  if (evidence.captured && rules?.kind === "unseen") {
-    findings = [
-      ...findings,
-      notSeen("pod", "Whether its rules are still as installed", rules.reason),
-    ];
+  if (evidence.captured && (rules?.kind === "unseen" || rules?.kind === "gone")) {
+    const why = rules.kind === "gone" ? "its network namespace is not there" : rules.reason;
+    findings = [...findings, notSeen("pod", "Whether its rules are still as installed", why)];
   }
   return evidence.captured
     ? endWith(good("pod", `It was captured: ${evidence.reason}`), "is meshed and captured")

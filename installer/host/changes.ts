@@ -33,7 +33,7 @@ const longestText = 256;
 const mostTypes = 16;
 
 /** Returns where the memory lies. */
-export function changesPath(stateDir: string): string {
+function changesPath(stateDir: string): string {
   return `${stateDir}/changes.json`;
 }
 

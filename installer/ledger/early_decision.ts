@@ -40,8 +40,16 @@ export function decideEarly(
 }
 
 /** Tells whether an entry is about a pod; the name counts where the runtime does not tell the UID. */
-export function isAbout(entry: LedgerEntry, { pod }: NodePod): boolean {
+export function isAbout(entry: LedgerEntry, { pod }: Pick<NodePod, "pod">): boolean {
   return entry.podUid === undefined
     ? entry.podNamespace === pod.namespace && entry.podName === pod.name
     : entry.podUid === pod.uid || entry.podUid === pod.annotations["kubernetes.io/config.hash"];
+}
+
+/** Finds the entry about a pod; of several the last counts: a sandbox that was made anew has its own. */
+export function lastEntryAbout(
+  entries: readonly LedgerEntry[],
+  pod: Pick<NodePod, "pod">,
+): LedgerEntry | undefined {
+  return entries.filter((entry) => isAbout(entry, pod)).toSorted((a, b) => b.time - a.time)[0];
 }

@@ -6,7 +6,7 @@ import type { Decision } from "../../src/pod/decision.ts";
 import type { RedirectConfig } from "../../src/redirect/config.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import { driftText } from "./drift_text.ts";
-import { isAbout } from "./early_decision.ts";
+import { isAbout, lastEntryAbout } from "./early_decision.ts";
 import type { Look } from "./look.ts";
 import type { NodePod } from "./pod_life.ts";
 
@@ -68,9 +68,7 @@ function compare(a: string, b: string): number {
 
 function rowOfPod(pod: NodePod, facts: RowFacts): PodRow {
   const { namespace, name } = pod.pod;
-  const known = facts.entries.filter((entry) => isAbout(entry, pod));
-  // A sandbox that was made anew has its own entry: the last one counts.
-  const entry = known.toSorted((a, b) => b.time - a.time)[0];
+  const entry = lastEntryAbout(facts.entries, pod);
   const age = pod.life.created === 0 ? {} : secondsSince(pod.life.created, facts.now);
   const row = (meshed: Meshed, why: string): PodRow => ({ namespace, name, meshed, why, ...age });
   if (pod.life.hostNetwork) return row("no", "it has the node's network");

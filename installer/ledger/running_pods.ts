@@ -4,12 +4,10 @@ import { bootIdentifier } from "../../src/linux/namespace_identity.ts";
 import { LostNamespaceError } from "../../src/linux/network_namespace.ts";
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import type { Logger } from "../../src/log/log.ts";
-import { decideForPod } from "../../src/pod/decide.ts";
-import { decideBeforeLookup } from "../../src/pod/decide_early.ts";
-import type { Decision } from "../../src/pod/decision.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { readPluginEntry } from "../settings/plugin_entry.ts";
+import { decideNow } from "./decision_now.ts";
 import { EarlyPods } from "./early_pods.ts";
 import { Ledger } from "./ledger.ts";
 import { hasNamespaceFile, lookAtSandbox, workInProven } from "./look.ts";
@@ -48,6 +46,7 @@ export class RunningPods {
     const ledger = this.ledger = new Ledger(parts.stateFolder);
     const events = this.#events = new PodEvents(() => parts.client(), log);
     const clock = () => performance.now();
+    const plugin = () => readPluginEntry(settings.networkConfig).settings;
     this.#sweep = new Sweep(settings.sweepInterval, {
       ledger,
       log,
@@ -67,11 +66,11 @@ export class RunningPods {
       ledger,
       log,
       pods: () => parts.pods() ?? [],
-      decide: ({ pod }) => decisionOf(settings, pod),
+      decide: ({ pod }) => decideNow(plugin(), pod),
       processes: seeProcesses,
       ownNamespaces,
       work: (proven, { life }, { config }, repair) => {
-        const { engine } = readPluginEntry(settings.networkConfig).settings;
+        const { engine } = plugin();
         // Programs are the plugin's to attach, which is on the host; the rules are the same.
         const setting = engine === "ebpf" ? "auto" : engine;
         return workInProven(proven, life.ips, { setting, config }, repair);
@@ -122,24 +121,6 @@ export class RunningPods {
     });
     if (removed > 0) this.parts.log.debug("Ledger has let go of what is over", { removed });
   }
-}
-
-/** What the plugin would decide, with this node's settings, about a pod that starts now. */
-export function decisionOf(settings: Settings, pod: NodePod["pod"]): Decision {
-  const plugin = readPluginEntry(settings.networkConfig).settings;
-  const early = decideBeforeLookup(
-    { podNamespace: pod.namespace, podName: pod.name },
-    plugin.excludeNamespaces,
-    plugin.includeNamespaces,
-  );
-  return early ?? decideForPod(pod, {
-    allowPodSettings: new Set(plugin.allowPodSettings),
-    resolvers: plugin.resolvers,
-    clusterDns: plugin.clusterDns,
-    ...(plugin.redirectRulesVersion === undefined
-      ? {}
-      : { rulesVersion: plugin.redirectRulesVersion }),
-  });
 }
 
 function uidsOf(pods: readonly NodePod[]): Set<string> {

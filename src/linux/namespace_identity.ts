@@ -42,9 +42,11 @@ export function networkNamespaceIdentity(): NamespaceIdentity {
   };
 }
 
-/** Returns the random identifier that the kernel has made for this boot. */
+let boot: string | undefined;
+
+/** Returns the random identifier that the kernel has made for this boot, which no process outlives. */
 export function bootIdentifier(): string {
-  return readKernelFile("/proc/sys/kernel/random/boot_id").trim();
+  return boot ??= readKernelFile("/proc/sys/kernel/random/boot_id").trim();
 }
 
 /**

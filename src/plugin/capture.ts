@@ -97,15 +97,15 @@ function netfilterSetting({ settings: { engine } }: Call): EngineSetting {
   return engine === "ebpf" ? "auto" : engine;
 }
 
-function withEbpf(options: WorkOptions | undefined, ebpf: EbpfForPod | undefined): WorkOptions {
-  return ebpf === undefined ? options ?? {} : { ...options, ebpf };
+function withEbpf(options: WorkOptions, ebpf: EbpfForPod | undefined): WorkOptions {
+  return ebpf === undefined ? options : { ...options, ebpf };
 }
 
 /** Works inside of the pod's namespace, all synchronously: only this thread is there. */
 function inPodNamespace<T>(
   call: Call,
   { config }: Redirect,
-  work: (compile: Compile, options?: WorkOptions) => T,
+  work: (compile: Compile, options: WorkOptions) => T,
 ): T {
   const { netns, allowOwnNamespace } = call.request.environment;
   const { host } = call;
@@ -120,7 +120,7 @@ function inPodNamespace<T>(
     }
     return withNetworkNamespace(netns, () => {
       entered = true;
-      return work((facts) => compileRuleset(config, facts));
+      return work((facts) => compileRuleset(config, facts), {});
     });
   } catch (error) {
     throw entered

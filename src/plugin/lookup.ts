@@ -4,7 +4,7 @@ import { CniError, CniErrorCode } from "../cni/errors.ts";
 import type { Pod } from "../kubernetes/pod.ts";
 import { ApiPodSource } from "../pod/api_source.ts";
 import { ConfigError } from "../pod/config_error.ts";
-import { decideForPod } from "../pod/decide.ts";
+import { decideBySettings } from "../pod/decide.ts";
 import type { Decision } from "../pod/decision.ts";
 import { lookUpPod, PodLookupError } from "../pod/lookup.ts";
 import { loggedPod } from "../pod/logged_pod.ts";
@@ -24,14 +24,7 @@ export async function decideByLookup(call: Call): Promise<Decision> {
     const pod = await call.phase("lookup", () => lookUp(call));
     call.log.debug("Pod was found", loggedPod(pod));
     warnOfUnknownSettings(call);
-    const decision = decideForPod(pod, {
-      allowPodSettings: new Set(settings.allowPodSettings),
-      resolvers: settings.resolvers,
-      clusterDns: settings.clusterDns,
-      ...(settings.redirectRulesVersion === undefined
-        ? {}
-        : { rulesVersion: settings.redirectRulesVersion }),
-    });
+    const decision = decideBySettings(pod, settings);
     if (decision.kind === "redirect") {
       for (const warning of decision.warnings) call.log.warn(warning);
       call.log.debug("Pod is meshed", {

@@ -5,6 +5,7 @@ import type { Decision } from "./decision.ts";
 import { skip } from "./decide_early.ts";
 export { decideBeforeLookup } from "./decide_early.ts";
 import { redirectConfigOf, type RedirectConfigOptions } from "./redirect_config.ts";
+import type { RedirectRulesVersion } from "../redirect/config.ts";
 import { runtimeClassWarning } from "./runtime_class.ts";
 
 /** kubelet writes it on the API object that it makes for a static pod (ConfigMirrorAnnotationKey). */
@@ -55,4 +56,29 @@ export function decideForPod(
     ...(ebpf === undefined ? {} : { ebpf }),
     ...(Object.hasOwn(pod.annotations, MIRROR_ANNOTATION) ? {} : { kubeletUid: pod.uid }),
   };
+}
+
+/** What the network configuration says about pods that are looked up. */
+export interface DecidingSettings {
+  readonly allowPodSettings: readonly string[];
+  readonly resolvers: readonly string[];
+  readonly clusterDns: readonly string[];
+  readonly redirectRulesVersion: RedirectRulesVersion | undefined;
+}
+
+/**
+ * Decides about a pod as {@linkcode decideForPod} does, by the network configuration's settings.
+ *
+ * @throws {ConfigError} when the annotations ask for what cannot or may not be done.
+ */
+export function decideBySettings(
+  pod: Pod,
+  { allowPodSettings, resolvers, clusterDns, redirectRulesVersion }: DecidingSettings,
+): Decision {
+  return decideForPod(pod, {
+    allowPodSettings: new Set(allowPodSettings),
+    resolvers,
+    clusterDns,
+    ...(redirectRulesVersion === undefined ? {} : { rulesVersion: redirectRulesVersion }),
+  });
 }

@@ -2,14 +2,17 @@
  * The programs that answer questions of processes: who is my peer, who sent this datagram, and where
  * did this connection want to go?
  */
-import { Assembler, r0, r1, r2, r3, r4, r5, r6, r7, type Register } from "./assembler.ts";
+import type { IpFamily } from "../../ip/address.ts";
+import { Assembler, r0, r1, r2, r3, r4, r5, r6, r7 } from "./assembler.ts";
 import {
   AF_INET,
   AF_INET6,
+  ALLOWED,
   LOCALHOST_WORD,
   MAPPED_WORD,
   Original,
   portWord,
+  REFUSED,
   Role,
   Socket,
   SocketAddress,
@@ -17,21 +20,17 @@ import {
   SPREAD_WORD,
   TCP,
 } from "./layout.ts";
-import { originalOf, unlessMapped } from "./parts.ts";
-
-/** These hooks of the kernel take no other answer. */
-const ALLOWED = 1;
-const REFUSED = 0;
+import { copyWords, originalOf, type Place, unlessMapped } from "./parts.ts";
 
 /** Answers `getpeername(2)` of a redirected socket with the address that the process asked for. */
-export function peerNameProgram(sockets: "ipv4" | "ipv6"): Assembler {
+export function peerNameProgram(sockets: IpFamily): Assembler {
   const program = new Assembler().move(r6, r1);
   writeOriginalAsPeer(program, sockets);
   return program.label("keep").exit(ALLOWED);
 }
 
 /** Lets an answer of the sidecar's DNS proxy come from the server that was asked. */
-export function receiveProgram(sockets: "ipv4" | "ipv6", dnsPort: number): Assembler {
+export function receiveProgram(sockets: IpFamily, dnsPort: number): Assembler {
   const program = new Assembler().move(r6, r1)
     .load("word", r1, r6, SocketAddress.port).jumpIf32(r1, "!=", portWord(dnsPort), "keep");
   if (sockets === "ipv4") {
@@ -49,7 +48,7 @@ export function receiveProgram(sockets: "ipv4" | "ipv6", dnsPort: number): Assem
   return program.label("keep").exit(ALLOWED);
 }
 
-function writeOriginalAsPeer(program: Assembler, sockets: "ipv4" | "ipv6"): void {
+function writeOriginalAsPeer(program: Assembler, sockets: IpFamily): void {
   originalOf(program, SocketAddress.socket, false);
   // The same hook tells an accepting process who connected: that end keeps the true address.
   program.jumpIf(r0, "==", 0, "keep").load("word", r1, r0, Original.role)
@@ -57,10 +56,7 @@ function writeOriginalAsPeer(program: Assembler, sockets: "ipv4" | "ipv6"): void
   if (sockets === "ipv4") {
     program.load("word", r1, r0, Original.address + 12).store("word", r6, SocketAddress.ip4, r1);
   } else {
-    for (const word of [0, 4, 8, 12]) {
-      program.load("word", r1, r0, Original.address + word)
-        .store("word", r6, SocketAddress.ip6 + word, r1);
-    }
+    copyWords(program, [r6, SocketAddress.ip6], [r0, Original.address]);
   }
   program.load("word", r1, r0, Original.port).store("word", r6, SocketAddress.port, r1);
 }
@@ -70,6 +66,8 @@ const SOL_IP = 0;
 const SOL_IPV6 = 41;
 /** The kernel shows programs one page of an option at most, and takes 0 for "as it was". */
 const MOST_SHOWN = 4096;
+/** The address in the caller's buffer of a `sockaddr_in6`, which r1 has. */
+const answer6: Place = [r1, 8];
 
 /**
  * Answers `SO_ORIGINAL_DST`, by which the sidecar asks where an accepted connection wanted to go. An
@@ -107,14 +105,14 @@ export function originalDestinationProgram(outboundPort: number): Assembler {
     .load("word", r1, r0, Original.address + 8).jumpIf32(r1, "==", MAPPED_WORD, "keep")
     .load("word", r4, r0, Original.port);
   roomFor(program, 28);
-  copySix(program, r0, Original.address);
+  copyWords(program, answer6, [r0, Original.address], r2);
   program.jump("answer6").label("incoming6")
     .load("word", r1, r6, SocketOption.result).jumpIf32(r1, "==", 0, "keep")
     .load("word", r1, r7, Socket.family).jumpIf32(r1, "!=", AF_INET6, "keep")
     .load("word", r1, r7, Socket.sourceIp6 + 8).jumpIf32(r1, "==", MAPPED_WORD, "keep")
     .load("word", r4, r7, Socket.sourcePort).swapPort(r4);
   roomFor(program, 28);
-  copySix(program, r7, Socket.sourceIp6);
+  copyWords(program, answer6, [r7, Socket.sourceIp6], r2);
   program.label("answer6").store("half", r1, 0, AF_INET6).store("half", r1, 2, r4)
     .store("word", r1, 4, 0).store("word", r1, 24, 0);
   answered(program, 28);
@@ -128,13 +126,6 @@ export function originalDestinationProgram(outboundPort: number): Assembler {
 function roomFor(program: Assembler, bytes: number): void {
   program.load("double", r1, r6, SocketOption.value).load("double", r2, r6, SocketOption.valueEnd)
     .move(r5, r1).add(r5, bytes).jumpIf(r5, ">", r2, "keep");
-}
-
-/** Copies four words behind the caller's buffer's first eight bytes. Destroys r2. */
-function copySix(program: Assembler, base: Register, offset: number): void {
-  for (const word of [0, 4, 8, 12]) {
-    program.load("word", r2, base, offset + word).store("word", r1, 8 + word, r2);
-  }
 }
 
 function answered(program: Assembler, bytes: number): void {

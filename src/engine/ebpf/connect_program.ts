@@ -2,16 +2,19 @@
  * The programs that decide about outgoing traffic: `connect(2)` of TCP and UDP, and `sendmsg(2)` of
  * UDP sockets that are not connected. They run when a process of the pod calls one of these.
  */
+import type { IpFamily } from "../../ip/address.ts";
 import type { FamilyRuleset } from "../../redirect/ruleset.ts";
 import { Assembler, Helper, r0, r1, r2, r3, r6, stack } from "./assembler.ts";
 import {
   AF_INET,
   AF_INET6,
+  ALLOWED,
   LOCALHOST_WORD,
   MapName,
   MAPPED_WORD,
   Original,
   portWord,
+  REFUSED,
   Role,
   Socket,
   SocketAddress,
@@ -20,7 +23,16 @@ import {
   TCP,
   UDP,
 } from "./layout.ts";
-import { count, lookUp, originalOf, putMapped, putWords, unlessMapped } from "./parts.ts";
+import {
+  copyHalves,
+  count,
+  lookUp,
+  originalOf,
+  type Place,
+  putMapped,
+  putWords,
+  unlessMapped,
+} from "./parts.ts";
 import { LOCAL, PORT, type Target, UID, writeRules } from "./rule_code.ts";
 
 /** The rules of each family that there are. */
@@ -33,12 +45,10 @@ export interface Families {
 export interface Call {
   readonly name: "connect" | "sendmsg";
   /** Family of the sockets. IPv6 sockets can also send to IPv4 addresses, mapped. */
-  readonly sockets: "ipv4" | "ipv6";
+  readonly sockets: IpFamily;
 }
 
 const PASS = "pass";
-const ALLOWED = 1;
-const REFUSED = 0;
 
 /** Writes the program for a call. */
 export function connectProgram(families: Families, call: Call): Assembler {
@@ -68,7 +78,7 @@ function writeFamily(
   program: Assembler,
   rules: FamilyRuleset | undefined,
   call: Call,
-  family: "ipv4" | "ipv6",
+  family: IpFamily,
 ): void {
   if (rules === undefined) return void program.jump(PASS);
   if (family === "ipv4") putDestination4(program);
@@ -98,11 +108,11 @@ function writeFamily(
 
 /** Puts destination and source onto the stack; nowhere means the pod itself, as for the kernel. */
 function putDestination4(program: Assembler): void {
-  const [known, somewhere] = [program.freshLabel("known"), program.freshLabel("somewhere")];
+  const known = program.freshLabel("known");
   program.load("double", r1, r6, SocketAddress.socket).load("word", r3, r1, Socket.sourceIp4);
   putMapped(program, Stack.source, r3);
-  program.jumpIf32(r2, "!=", 0, somewhere).move32(r2, r3).jumpIf32(r2, "!=", 0, known)
-    .move32(r2, LOCALHOST_WORD).label(known).label(somewhere);
+  program.jumpIf32(r2, "!=", 0, known).move32(r2, r3).jumpIf32(r2, "!=", 0, known)
+    .move32(r2, LOCALHOST_WORD).label(known);
   putMapped(program, Stack.destination, r2);
 }
 
@@ -122,19 +132,21 @@ function putDestination6(program: Assembler): void {
   // To itself the kernel sends from the same address.
   program.load("double", r1, stack, Stack.source).load("double", r2, stack, Stack.source + 8)
     .or(r1, r2).jumpIf(r1, "!=", 0, bound);
-  for (const half of [0, 8]) {
-    program.load("double", r1, stack, Stack.destination + half)
-      .store("double", stack, Stack.source + half, r1);
-  }
+  copyHalves(program, [stack, Stack.source], [stack, Stack.destination]);
   program.label(bound);
 }
 
 function findLocal4(program: Assembler): void {
   const [loopback, known] = [program.freshLabel("loopback"), program.freshLabel("known")];
-  program.load("word", r1, stack, Stack.destination + 12).and32(r1, 0xff)
-    .jumpIf32(r1, "==", 127, loopback);
+  jumpIfLoopback(program, loopback);
   lookUp(program, MapName.addresses, Stack.destination);
   program.jumpIf(r0, "==", 0, known).label(loopback).move(LOCAL, 1).label(known);
+}
+
+/** Jumps when the destination is of 127.0.0.0/8. Destroys r1. */
+function jumpIfLoopback(program: Assembler, label: string): void {
+  program.load("word", r1, stack, Stack.destination + 12).and32(r1, 0xff)
+    .jumpIf32(r1, "==", 127, label);
 }
 
 function findLocal6(program: Assembler): void {
@@ -145,7 +157,7 @@ function findLocal6(program: Assembler): void {
 
 interface Redirection {
   readonly call: Call;
-  readonly family: "ipv4" | "ipv6";
+  readonly family: IpFamily;
   readonly protocol: "tcp" | "udp";
 }
 
@@ -157,10 +169,7 @@ function writeRedirection(program: Assembler, target: Target, redirection: Redir
   originalOf(program, SocketAddress.socket, true);
   // Without it the sidecar would not know where to: better no connection than a wrong one.
   program.jumpIf(r0, "!=", 0, kept).exit(REFUSED).label(kept);
-  for (const half of [0, 8]) {
-    program.load("double", r1, stack, Stack.destination + half)
-      .store("double", r0, Original.address + half, r1);
-  }
+  copyHalves(program, [r0, Original.address], [stack, Stack.destination]);
   program.load("word", r1, r6, SocketAddress.port).store("word", r0, Original.port, r1)
     .store("word", r0, Original.role, Role.client);
   if (protocol === "tcp") bindSource(program, call.sockets, family);
@@ -188,11 +197,10 @@ function writeRedirection(program: Assembler, target: Target, redirection: Redir
  */
 function bindSource(
   program: Assembler,
-  sockets: "ipv4" | "ipv6",
-  family: "ipv4" | "ipv6",
+  sockets: IpFamily,
+  family: IpFamily,
 ): void {
   const [done, bind] = [program.freshLabel("has_source"), program.freshLabel("bind")];
-  const word = family === "ipv4" ? 12 : 0;
   program.load("double", r2, r6, SocketAddress.socket);
   if (family === "ipv4") {
     program.load("word", r1, r2, Socket.sourceIp4).jumpIf32(r1, "!=", 0, done);
@@ -203,45 +211,38 @@ function bindSource(
   }
   const outside = program.freshLabel("outside");
   program.jumpIf32(LOCAL, "==", 0, outside);
-  if (family === "ipv4") {
-    program.load("word", r1, stack, Stack.destination + 12).and32(r1, 0xff)
-      .jumpIf32(r1, "==", 127, done);
-  }
-  copyAddress(program, family, sockets, word, stack, Stack.destination);
+  if (family === "ipv4") jumpIfLoopback(program, done);
+  copyAddress(program, sockets, family, [stack, Stack.destination]);
   program.jump(bind).label(outside);
   program.store("double", stack, Stack.key, 0).store("word", stack, Stack.key + 12, 0)
     .store("word", stack, Stack.key + 8, family === "ipv4" ? MAPPED_WORD : 0);
   lookUp(program, MapName.addresses, Stack.key);
   program.jumpIf(r0, "==", 0, done);
-  copyAddress(program, family, sockets, word, r0, 0);
+  copyAddress(program, sockets, family, [r0, 0]);
   program.label(bind);
   const bytes = sockets === "ipv4" ? 16 : 28;
   program.move(r1, r6).move(r2, stack).add(r2, Stack.socketAddress).move(r3, bytes)
     .call(Helper.bind).label(done);
 }
 
-/** Writes a `sockaddr` with an address of memory and no port. Destroys r1. */
+/** Writes a `sockaddr` with an address of 16 bytes, IPv4 mapped, and no port. Destroys r1. */
 function copyAddress(
   program: Assembler,
-  family: "ipv4" | "ipv6",
-  sockets: "ipv4" | "ipv6",
-  word: number,
-  base: typeof r0,
-  offset: number,
+  sockets: IpFamily,
+  family: IpFamily,
+  [base, offset]: Place,
 ): void {
   const at = Stack.socketAddress;
   if (sockets === "ipv4") {
-    program.store("word", stack, at, AF_INET).load("word", r1, base, offset + word)
+    program.store("word", stack, at, AF_INET).load("word", r1, base, offset + 12)
       .store("word", stack, at + 4, r1).store("double", stack, at + 8, 0);
     return;
   }
   program.store("double", stack, at, AF_INET6).store("word", stack, at + 24, 0);
   if (family === "ipv4") {
-    program.load("word", r1, base, offset + word).store("word", stack, at + 20, r1)
+    program.load("word", r1, base, offset + 12).store("word", stack, at + 20, r1)
       .store("double", stack, at + 8, 0).store("word", stack, at + 16, MAPPED_WORD);
     return;
   }
-  for (const part of [0, 4, 8, 12]) {
-    program.load("word", r1, base, offset + part).store("word", stack, at + 8 + part, r1);
-  }
+  putWords(program, at + 8, base, offset);
 }

@@ -102,6 +102,10 @@ export const SocketLookup = {
   ...{ localPort: 60 },
 } as const;
 
+/** Answers of the programs at calls of a cgroup's processes; the kernel takes no others. */
+export const ALLOWED = 1;
+export const REFUSED = 0;
+
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const TCP = 6;

@@ -49,10 +49,34 @@ export function putMapped(program: Assembler, at: number, word: Register): void 
     .store("word", stack, at + 12, word);
 }
 
-/** Copies four words from memory to the stack. Destroys r1. */
+/** Copies an address of 16 bytes from memory to the stack, word by word. Destroys r1. */
 export function putWords(program: Assembler, at: number, base: Register, offset: number): void {
-  for (let index = 0; index < 16; index += 4) {
-    program.load("word", r1, base, offset + index).store("word", stack, at + index, r1);
+  copyWords(program, [stack, at], [base, offset]);
+}
+
+/** A place in memory. */
+export type Place = readonly [base: Register, offset: number];
+
+/**
+ * Copies an address of 16 bytes word by word, as the kernel's structures are read and written.
+ *
+ * @param by register that is destroyed
+ */
+export function copyWords(
+  program: Assembler,
+  [to, at]: Place,
+  [from, offset]: Place,
+  by: Register = r1,
+): void {
+  for (const word of [0, 4, 8, 12]) {
+    program.load("word", by, from, offset + word).store("word", to, at + word, by);
+  }
+}
+
+/** Copies an address of 16 bytes between the stack and entries of maps. Destroys r1. */
+export function copyHalves(program: Assembler, [to, at]: Place, [from, offset]: Place): void {
+  for (const half of [0, 8]) {
+    program.load("double", r1, from, offset + half).store("double", to, at + half, r1);
   }
 }
 

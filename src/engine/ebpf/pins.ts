@@ -1,6 +1,6 @@
 /**
- * Pins in a BPF file system: the link to a pod's network namespace stays as long as its pin. Deno's
- * own file functions refuse `/sys`, so the C library's are used.
+ * Pins in a BPF file system: the link to a pod's network namespace stays as long as its pin. Folders
+ * are made and removed by the C library, since the engine tells the kernel's errors apart.
  */
 import { bpfLinkInfo, pinnedBpfObject } from "../../linux/bpf.ts";
 import { unlessError } from "../../linux/errno.ts";
@@ -15,9 +15,6 @@ const symbols = {
   mkdir: { parameters: ["buffer", "u32"], result: "i32" },
   rmdir: { parameters: ["buffer"], result: "i32" },
   unlink: { parameters: ["buffer"], result: "i32" },
-  opendir: { parameters: ["buffer"], result: "pointer" },
-  readdir: { parameters: ["pointer"], result: "pointer" },
-  closedir: { parameters: ["pointer"], result: "i32" },
 } as const;
 
 let library: Deno.DynamicLibrary<typeof symbols>["symbols"] | undefined;
@@ -95,19 +92,10 @@ function reasonToRemove(folder: string): string | undefined {
   return bpfLinkInfo(link).netnsInode === 0 ? "its network namespace is gone" : undefined;
 }
 
-/** Offset of the name in `struct dirent` of 64-bit Linux. */
-const NAME_OFFSET = 19;
-
 function foldersIn(path: string): string[] {
-  const folder = libc().opendir(cString(path));
-  if (folder === null) return [];
-  const names: string[] = [];
-  for (;;) {
-    const entry = libc().readdir(folder);
-    if (entry === null) break;
-    const name = new Deno.UnsafePointerView(entry).getCString(NAME_OFFSET);
-    if (!name.startsWith(".")) names.push(name);
+  try {
+    return [...Deno.readDirSync(path)].map(({ name }) => name);
+  } catch {
+    return [];
   }
-  libc().closedir(folder);
-  return names;
 }

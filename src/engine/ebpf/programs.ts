@@ -1,4 +1,5 @@
 /** The programs of a ruleset: which there are, and where each is attached. */
+import type { IpFamily } from "../../ip/address.ts";
 import type { FamilyRuleset, Ruleset } from "../../redirect/ruleset.ts";
 import type { Assembler } from "./assembler.ts";
 import { originalDestinationProgram, peerNameProgram, receiveProgram } from "./answer_programs.ts";
@@ -57,7 +58,7 @@ export interface ProgramPlan {
 /** Writes the programs. */
 export function planPrograms(ruleset: Ruleset, inbound: InboundWay): ProgramPlan {
   if (ruleset.families.length === 0) return { cgroup: [] };
-  const of = (family: "ipv4" | "ipv6") => ruleset.families.find((one) => one.family === family);
+  const of = (family: IpFamily) => ruleset.families.find((one) => one.family === family);
   const families: Families = { ipv4: of("ipv4"), ipv6: of("ipv6") };
   // Where questions go, and applications' outgoing connections.
   const dns = portOf(ruleset.families, "O5");

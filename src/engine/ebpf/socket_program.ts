@@ -14,7 +14,7 @@ import {
   SocketOperation,
   Stack,
 } from "./layout.ts";
-import { count, lookUp, putMapped, putWords, storage, unlessMapped } from "./parts.ts";
+import { copyHalves, count, lookUp, putMapped, putWords, storage, unlessMapped } from "./parts.ts";
 
 /** What a program is called for. */
 const Operation = { connect: 3, passiveEstablished: 5, stateChange: 10, listen: 11 } as const;
@@ -70,10 +70,7 @@ export function socketProgram({ redirected, inbound4, inbound6 }: SidecarPorts):
     .loadMap(r1, MapName.original);
   storage(program, true);
   program.jumpIf(r0, "==", 0, "lost");
-  for (const half of [0, 8]) {
-    program.load("double", r1, r8, Original.address + half)
-      .store("double", r0, Original.address + half, r1);
-  }
+  copyHalves(program, [r0, Original.address], [r8, Original.address]);
   program.load("word", r1, r8, Original.port).store("word", r0, Original.port, r1)
     .store("word", r0, Original.role, Role.server);
   deleteFlight(program);
