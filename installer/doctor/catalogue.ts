@@ -104,8 +104,8 @@ const declared = {
   "list-rewritten": note("changes", "Another program has rewritten the list; the entry is back"),
   "ipv6-off": note("kernel", "IPv6 is off, so pods get rules for IPv4 alone"),
   "user-namespaces-off": note("kernel", "User namespaces are off; `hostUsers: false` cannot work"),
-  "no-cgroup2": note("kernel", "No cgroup2 is mounted, which an eBPF engine would need"),
-  "no-bpf": note("kernel", "No BPF file system is mounted, which an eBPF engine would need"),
+  "no-cgroup2": note("kernel", "No cgroup2 is mounted, which the engine ebpf needs"),
+  "no-bpf": note("kernel", "No BPF file system is mounted, which the engine ebpf needs"),
   "rights-narrow": note("rights", "Optional rights are missing: pods are asked for one by one"),
   "pod-not-found": failure("pod", "There is no such pod"),
   "pod-not-captured": failure(
