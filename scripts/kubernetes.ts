@@ -148,19 +148,12 @@ async function build(work: string, source: string, output: string): Promise<void
     },
   };
   await run(["make", "generated_files"], options);
-  const facts = {
-    gitVersion: `v${kubernetesVersion}`,
-    gitMajor: major,
-    gitMinor: minor,
+  const linkerFlags = versionStamps(kubernetesVersion, {
+    prefix: "k8s.io/kubernetes/vendor/",
     gitCommit: "debian",
     gitTreeState: "archive",
     buildDate: "2021-01-13T13:20:00Z",
-  };
-  const linkerFlags = ["client-go/pkg/version", "component-base/version"].flatMap((path) =>
-    Object.entries(facts).map(([key, value]) =>
-      `-X k8s.io/kubernetes/vendor/k8s.io/${path}.${key}=${value}`
-    )
-  );
+  });
   for (const program of programs) {
     console.error(`Compiling ${program}`);
     await run([
@@ -173,6 +166,27 @@ async function build(work: string, source: string, output: string): Promise<void
       `k8s.io/kubernetes/cmd/${program}`,
     ], options);
   }
+}
+
+/**
+ * The linker's flags that stamp its version into a program of Kubernetes.
+ *
+ * @param prefix What stands before the paths of the modules that have it.
+ */
+export function versionStamps(
+  version: string,
+  { prefix = "", ...facts }: {
+    readonly prefix?: string;
+    readonly gitCommit: string;
+    readonly gitTreeState: string;
+    readonly buildDate: string;
+  },
+): string[] {
+  const [gitMajor, gitMinor] = version.split(".");
+  const all = { gitVersion: `v${version}`, gitMajor, gitMinor, ...facts };
+  return ["client-go/pkg/version", "component-base/version"].flatMap((path) =>
+    Object.entries(all).map(([key, value]) => `-X ${prefix}k8s.io/${path}.${key}=${value}`)
+  );
 }
 
 async function run(

@@ -4,10 +4,11 @@
  * once, so this is for the long tests only (`deno task test:long cluster`).
  */
 import assert from "node:assert/strict";
+import { conflistName, probedPods } from "./support/bridge_network.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
 import { IMAGE, type Sandbox } from "./support/containerd.ts";
 import { contentsOf } from "./support/files.ts";
-import { bridgeAddress, conflistName, KubernetesCluster } from "./support/kubernetes_cluster.ts";
+import { KubernetesCluster } from "./support/kubernetes_cluster.ts";
 import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
 import {
   accountObjects,
@@ -282,14 +283,8 @@ class Stage implements AsyncDisposable {
     await this.cluster[Symbol.asyncDispose]();
   }
 
-  #targets({ networkNamespace, ips }: Sandbox): ProbedPod[] {
-    assert.equal(ips.length, 2, `The pod must have addresses of both families, has ${ips}`);
-    return ips.map((podAddress) => ({
-      pod: networkNamespace,
-      host: this.cluster.networkNamespace,
-      podAddress,
-      hostAddress: podAddress.includes(":") ? bridgeAddress.ipv6 : bridgeAddress.ipv4,
-    }));
+  #targets(sandbox: Sandbox): ProbedPod[] {
+    return probedPods(sandbox, this.cluster.networkNamespace);
   }
 
   /** Waits until the DaemonSet's pod is ready, and has never died. */

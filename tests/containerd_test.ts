@@ -4,7 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { libc } from "../src/linux/libc.ts";
-import { conflistName, hostAddress, requestOf, Stage } from "./support/containerd_stage.ts";
+import { bridgeAddress, conflistName } from "./support/bridge_network.ts";
+import { requestOf, Stage } from "./support/containerd_stage.ts";
 import { injectedPod, plainPod } from "./support/pods.ts";
 
 // Loaded once for the process and never unloaded, which a test must not be blamed for.
@@ -103,7 +104,7 @@ Deno.test("the runtime tells the pod's resolvers and its UID, and shows why a po
   const selective = injectedPod({ name: "selective", form: "3" });
   const annotations = selective.metadata.annotations!;
   annotations[config] = annotations[config]!.replace("captureAll: true", "captureAll: false");
-  const servers = [hostAddress.ipv4, hostAddress.ipv6];
+  const servers = [bridgeAddress.ipv4, bridgeAddress.ipv6];
   const toHost = await stage.run(selective, servers);
   stage.assertRedirected(toHost, "host");
   const elsewhere = structuredClone(selective);

@@ -16,6 +16,7 @@ import {
   pause,
   Replica,
   settingsWith,
+  until,
 } from "./support/controller_bed.ts";
 import type { KubernetesObject } from "./support/pods.ts";
 import { RealApiServer } from "./support/real_api_server.ts";
@@ -216,16 +217,4 @@ async function events(server: RealApiServer, name: string): Promise<string[]> {
     `/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3D${name}`,
   );
   return (items as { reason: string }[]).map(({ reason }) => reason);
-}
-
-async function until(
-  holds: () => boolean | Promise<boolean>,
-  what: string,
-  milliseconds = 15_000,
-): Promise<void> {
-  const end = performance.now() + milliseconds;
-  while (!await holds()) {
-    ok(performance.now() < end, `after ${milliseconds} ms: ${what} expected`);
-    await pause(20);
-  }
 }

@@ -70,8 +70,9 @@ async function hasItsSettings(settingsDocument: SettingsDocument): Promise<void>
   deepEqual(unlike, []);
 }
 
-Deno.test("docs/controller.md has every metric as it is exposed", () => {
-  const text = new ControllerMetrics(new MetricsRegistry(), () => 0).registry.expose();
+/** Holds a document's table of metrics to what is exposed; returns the exposed names. */
+function hasItsMetrics(path: string, { registry }: { readonly registry: MetricsRegistry }) {
+  const text = registry.expose();
   const types = new Map(
     Array.from(text.matchAll(/^# TYPE (\S+) (\S+)$/gm), ([, name, type]) => [name!, type!]),
   );
@@ -79,11 +80,16 @@ Deno.test("docs/controller.md has every metric as it is exposed", () => {
     text.matchAll(/^# HELP (\S+) (.*)$/gm),
     ([, name, help]) => [`\`${name}\``, types.get(name!), help],
   );
-  const rows = rowsOf("docs/controller.md");
+  const rows = rowsOf(path);
   const start = rows.findIndex(([first]) => first === "metric");
   const documented = rows.slice(start + 2, start + 2 + exposed.length)
     .map(([name, type, , meaning]) => [name, type, meaning]);
   deepEqual(documented, exposed);
+  return new Set(types.keys());
+}
+
+Deno.test("docs/controller.md has every metric as it is exposed", () => {
+  hasItsMetrics("docs/controller.md", new ControllerMetrics(new MetricsRegistry(), () => 0));
 });
 
 Deno.test("docs/installer.md has every cause of a repair", () => {
@@ -107,21 +113,9 @@ Deno.test("docs/operations.md has every metric as it is exposed, and alerts on n
     state: () => ({ ready: true, reason: "" }),
     liveness: () => ({ alive: true, reason: "" }),
   });
-  const text = service.metrics.registry.expose();
-  const types = new Map(
-    Array.from(text.matchAll(/^# TYPE (\S+) (\S+)$/gm), ([, name, type]) => [name!, type!]),
-  );
-  const exposed = Array.from(
-    text.matchAll(/^# HELP (\S+) (.*)$/gm),
-    ([, name, help]) => [`\`${name}\``, types.get(name!), help],
-  );
-  const rows = rowsOf("docs/operations.md");
-  const start = rows.findIndex(([first]) => first === "metric");
-  const documented = rows.slice(start + 2, start + 2 + exposed.length)
-    .map(([name, type, , meaning]) => [name, type, meaning]);
-  deepEqual(documented, exposed);
+  const exposed = hasItsMetrics("docs/operations.md", service.metrics);
   const named = textOf("docs/operations.md").match(/\b(?:kuma_cni|process)_[a-z_]+\b/g) ?? [];
-  const unknown = named.filter((name) => !types.has(name.replace(/_(?:bucket|sum|count)$/, "")));
+  const unknown = named.filter((name) => !exposed.has(name.replace(/_(?:bucket|sum|count)$/, "")));
   deepEqual(unknown, []);
 });
 

@@ -9,31 +9,13 @@ import { compileRuleset } from "../src/redirect/compile.ts";
 import type { RedirectConfig } from "../src/redirect/config.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import { Laboratory, PEER } from "./support/laboratory.ts";
+import { ManifestFile } from "./support/manifest_file.ts";
 import { BpfFileSystem, PodCgroup } from "./support/pod_cgroup.ts";
 import { createNamespace } from "./support/topology.ts";
 
 const values = { resolver: [], allowPodSetting: [], engine: "auto" as const };
 const options = { sanitizeResources: false }; // Engines load libraries when they first need them.
 const STATISTICS = "/proc/sys/kernel/bpf_stats_enabled";
-
-/** Writes a pod's manifest until disposed of. */
-function manifest(injected: "true" | "false") {
-  const path = Deno.makeTempFileSync({ prefix: "kuma-test-", suffix: ".json" });
-  Deno.writeTextFileSync(
-    path,
-    JSON.stringify({
-      apiVersion: "v1",
-      kind: "Pod",
-      metadata: {
-        name: "web-0",
-        namespace: "demo",
-        annotations: { "kuma.io/sidecar-injected": injected },
-      },
-      spec: { containers: [{ name: "kuma-sidecar" }, { name: "app" }] },
-    }),
-  );
-  return { path, [Symbol.dispose]: () => Deno.removeSync(path) };
-}
 
 async function configOf(path: string): Promise<RedirectConfig> {
   const input = await readRedirectInput(
@@ -70,8 +52,8 @@ Deno.test(
   options,
   async () => {
     using stack = new DisposableStack();
-    const meshed = stack.use(manifest("true"));
-    const other = stack.use(manifest("false"));
+    const meshed = stack.use(new ManifestFile({ "kuma.io/sidecar-injected": "true" }));
+    const other = stack.use(new ManifestFile({ "kuma.io/sidecar-injected": "false" }));
     const [pod, neighbour] = [startPod(stack), startPod(stack)];
     const config = await configOf(meshed.path);
     const check = (path: string, cgroup: string | undefined = pod.cgroup.path) =>

@@ -341,7 +341,7 @@ Deno.test("eBPF engine: a socket that is not connected asks DNS servers, and oth
     assert.equal(ask(APP, other), `server ${formatEndpoint(other)}`);
     assert.equal(ask(SIDECAR, { address: PEER[family], port: 53 }), "nobody");
   }
-  assert.equal(readCounters(pod.cgroup.path)?.dns, 4n);
+  assert.equal(readCounters(pod.cgroup.path)?.dns, 4);
 });
 
 Deno.test("eBPF engine: a pod's ports are enough for each destination anew", () => {
@@ -357,7 +357,7 @@ Deno.test("eBPF engine: a pod's ports are enough for each destination anew", () 
   // More than the listener's backlog would wait for answers.
   for (let index = 0; index < 60; index++) connect("10.1.2.3");
   for (let index = 0; index < 60; index++) connect("10.1.2.4");
-  assert.equal(readCounters(pod.cgroup.path)?.outbound, 120n);
+  assert.equal(readCounters(pod.cgroup.path)?.outbound, 120);
 });
 
 Deno.test("eBPF engine: the sidecar gets no wrong destination when the right one is lost", () => {
@@ -377,7 +377,7 @@ Deno.test("eBPF engine: the sidecar gets no wrong destination when the right one
     const to = { address: PEER.ipv4, port: 80 };
     const landing = pod.lab.probe({ direction: "outbound", protocol: "tcp", uid: APP, to });
     assert.deepEqual([landing.listenerPort, landing.originalDestination], [15001, undefined]);
-    assert.equal(readCounters(pod.cgroup.path)?.lost, 1n);
+    assert.equal(readCounters(pod.cgroup.path)?.lost, 1);
   }
 });
 
@@ -421,11 +421,11 @@ Deno.test("eBPF engine: fails closed: without a listening sidecar nothing reache
   pod.lab.inPod(() => pod.engine().apply(ruleset));
   // The application's listeners are those from before: no sidecar has been seen.
   assert.equal(pod.inbound(8080), "refused");
-  assert.equal(readCounters(pod.cgroup.path)?.refused, 1n);
+  assert.equal(readCounters(pod.cgroup.path)?.refused, 1);
   pod.lab.listenAgain();
   assert.equal(pod.inbound(8080), "pod:15006");
   const counters = readCounters(pod.cgroup.path)!;
-  assert.deepEqual([counters.inbound, counters.refused, counters.lost], [1n, 1n, 0n]);
+  assert.deepEqual([counters.inbound, counters.refused, counters.lost], [1, 1, 0]);
 });
 
 Deno.test("eBPF engine: the sidecar stops and starts: refused meanwhile, found again afterwards", () => {
@@ -613,7 +613,7 @@ Deno.test("eBPF engine: a pod that is deleted under load leaves no program, map 
       new Deno.Command("bash", { args: ["-c", LOAD], stdout: "null", stderr: "null" }).spawn()
     );
     try {
-      const busy = () => readCounters(pod.cgroup.path)!.outbound > 20n;
+      const busy = () => readCounters(pod.cgroup.path)!.outbound > 20;
       await waitFor(busy);
       assert.ok(busy(), "nothing is going on");
       assert.deepEqual(sweepPins(bpffs.path).map(({ removed }) => removed), [false]);
@@ -661,7 +661,7 @@ Deno.test("eBPF engine: 16 threads: the sidecar is told each original destinatio
   assert.ok(success, new TextDecoder().decode(stderr));
   assert.deepEqual(JSON.parse(new TextDecoder().decode(stdout)), { right: 24000, wrong: [] });
   assert.equal(pod.inFlight(), 0);
-  assert.equal(readCounters(pod.cgroup.path)?.lost, 0n);
+  assert.equal(readCounters(pod.cgroup.path)?.lost, 0);
 });
 
 Deno.test("eBPF engine: a cgroup without its programs has counted nothing, which is not 0", () => {

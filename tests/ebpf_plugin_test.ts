@@ -121,7 +121,7 @@ Deno.test(
     }
     node.assertCaptured();
     const { outbound, inbound, lost } = readCounters(node.kubelet.pod.path)!;
-    assert.deepEqual([outbound, inbound, lost], [2n, 2n, 0n]);
+    assert.deepEqual([outbound, inbound, lost], [2, 2, 0]);
 
     // DEL of another container, and with settings that no ADD would take.
     await node.must("DEL", ebpf, newContainerId());

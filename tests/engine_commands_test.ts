@@ -3,6 +3,7 @@ import { Command } from "@commander-js/extra-typings";
 import { checkRulesOf, register } from "../installer/commands/engine.ts";
 import { createNamespace, setLinkUp } from "./support/topology.ts";
 import { saved, tool } from "./support/iptables.ts";
+import { ManifestFile } from "./support/manifest_file.ts";
 
 const values = { resolver: [], allowPodSetting: [], engine: "auto" as const };
 
@@ -31,79 +32,65 @@ async function run(...args: string[]): Promise<{ out: string; error: string | un
   }
 }
 
-function manifest(annotations: Record<string, string>): string {
-  const path = Deno.makeTempFileSync({ prefix: "kuma-test-", suffix: ".json" });
-  Deno.writeTextFileSync(
-    path,
-    JSON.stringify({
-      apiVersion: "v1",
-      kind: "Pod",
-      metadata: { name: "web-0", namespace: "demo", annotations },
-      spec: { containers: [{ name: "kuma-sidecar" }, { name: "app" }] },
-    }),
-  );
-  return path;
-}
-
 Deno.test("apply, check and remove work on a namespace by hand", async () => {
   using namespace = createNamespace();
   namespace.run(() => setLinkUp("lo"));
-  const meshed = manifest({ "kuma.io/sidecar-injected": "true", "kuma.io/builtin-dns": "enabled" });
-  const other = manifest({ "kuma.io/sidecar-injected": "false" });
-  try {
-    assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, false);
-    assert.equal((await checkRulesOf(namespace.path, other, values)).equal, true);
+  using meshedFile = new ManifestFile({
+    "kuma.io/sidecar-injected": "true",
+    "kuma.io/builtin-dns": "enabled",
+  });
+  using otherFile = new ManifestFile({ "kuma.io/sidecar-injected": "false" });
+  const [meshed, other] = [meshedFile.path, otherFile.path];
 
-    const first = await run("apply", meshed, "--netns", namespace.path);
-    assert.match(first.out, /^Pod demo\/web-0: \d+ rules for IPv4 and IPv6 are in \/run\/netns\//);
-    assert.match(first.out, /engine: nftables \(no iptables rules of others are in the way\)/);
-    assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, true);
-    const { equal, data } = await checkRulesOf(namespace.path, other, values);
-    assert.equal(equal, false);
-    const { decision, differences } = data as { decision: string; differences: unknown[] };
-    assert.deepEqual([decision, differences.length > 0], ["skip", true]);
+  assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, false);
+  assert.equal((await checkRulesOf(namespace.path, other, values)).equal, true);
 
-    const again = await run("apply", meshed, "--netns", namespace.path, "-o", "json");
-    const { engine, ruleCount, title } = JSON.parse(again.out);
-    assert.deepEqual([engine, title, ruleCount > 10], ["nftables", "Pod demo/web-0", true]);
+  const first = await run("apply", meshed, "--netns", namespace.path);
+  assert.match(first.out, /^Pod demo\/web-0: \d+ rules for IPv4 and IPv6 are in \/run\/netns\//);
+  assert.match(first.out, /engine: nftables \(no iptables rules of others are in the way\)/);
+  assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, true);
+  const { equal, data } = await checkRulesOf(namespace.path, other, values);
+  assert.equal(equal, false);
+  const { decision, differences } = data as { decision: string; differences: unknown[] };
+  assert.deepEqual([decision, differences.length > 0], ["skip", true]);
 
-    const second = await run("apply", meshed, "--netns", namespace.path, "--engine", "iptables");
-    assert.match(
-      second.out,
-      /engine: iptables, nft \(.*\)\n {2}removed: earlier rules of nftables/,
-    );
-    const checked = await checkRulesOf(namespace.path, meshed, values);
-    assert.match(checked.text, /are as they should be \(iptables\)$/);
+  const again = await run("apply", meshed, "--netns", namespace.path, "-o", "json");
+  const { engine, ruleCount, title } = JSON.parse(again.out);
+  assert.deepEqual([engine, title, ruleCount > 10], ["nftables", "Pod demo/web-0", true]);
 
-    namespace.run(() => tool("iptables-nft", ["-t", "nat", "-F", "KUMA_MESH_INBOUND"]));
-    const broken = await checkRulesOf(namespace.path, meshed, values);
-    assert.equal(broken.equal, false);
-    assert.match(
-      broken.text,
-      /\(iptables, 2\):\n {2}missing: ip nat KUMA_MESH_INBOUND rule 1 \(I4\)/,
-    );
+  const second = await run("apply", meshed, "--netns", namespace.path, "--engine", "iptables");
+  assert.match(
+    second.out,
+    /engine: iptables, nft \(.*\)\n {2}removed: earlier rules of nftables/,
+  );
+  const checked = await checkRulesOf(namespace.path, meshed, values);
+  assert.match(checked.text, /are as they should be \(iptables\)$/);
 
-    assert.match(
-      (await run("remove", "--netns", namespace.path)).out,
-      /^Removed .* of iptables from/,
-    );
-    assert.match((await run("remove", "--netns", namespace.path)).out, /^Nothing to remove/);
-    const none = await run("remove", "--netns", namespace.path, "-o", "json");
-    assert.deepEqual(JSON.parse(none.out), { namespace: namespace.path, removed: [] });
-    namespace.run(() => assert.equal(/KUMA/.test(saved("ipv4", "nft")), false));
+  namespace.run(() => tool("iptables-nft", ["-t", "nat", "-F", "KUMA_MESH_INBOUND"]));
+  const broken = await checkRulesOf(namespace.path, meshed, values);
+  assert.equal(broken.equal, false);
+  assert.match(
+    broken.text,
+    /\(iptables, 2\):\n {2}missing: ip nat KUMA_MESH_INBOUND rule 1 \(I4\)/,
+  );
 
-    assert.match((await run("apply", other, "--netns", namespace.path)).out, /skipped, nothing/);
+  assert.match(
+    (await run("remove", "--netns", namespace.path)).out,
+    /^Removed .* of iptables from/,
+  );
+  assert.match((await run("remove", "--netns", namespace.path)).out, /^Nothing to remove/);
+  const none = await run("remove", "--netns", namespace.path, "-o", "json");
+  assert.deepEqual(JSON.parse(none.out), { namespace: namespace.path, removed: [] });
+  namespace.run(() => assert.equal(/KUMA/.test(saved("ipv4", "nft")), false));
 
-    await run("apply", meshed, "--netns", namespace.path);
-    for (const text of ["", "{}\n", "error: no such pod\n"]) {
-      Deno.writeTextFileSync(other, text);
-      const { error } = await run("apply", other, "--netns", namespace.path);
-      assert.match(error ?? "", /expected a Pod as the injector leaves it/);
-      assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, true, "untouched");
-    }
-  } finally {
-    Deno.removeSync(meshed);
-    Deno.removeSync(other);
+  assert.match((await run("apply", other, "--netns", namespace.path)).out, /skipped, nothing/);
+
+  await run("apply", meshed, "--netns", namespace.path);
+  for (const text of ["", "{}\n", "error: no such pod\n"]) {
+    Deno.writeTextFileSync(other, text);
+    const { error } = await run("apply", other, "--netns", namespace.path);
+    assert.match(error ?? "", /expected a Pod as the injector leaves it/);
+    assert.equal((await checkRulesOf(namespace.path, meshed, values)).equal, true, "untouched");
   }
 });
 

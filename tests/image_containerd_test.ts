@@ -14,6 +14,7 @@ import { pluginBehind } from "./support/shim.ts";
 import { Containerd, type Sandbox } from "./support/containerd.ts";
 import { InstallerContainer } from "./support/installer_container.ts";
 import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
+import { must } from "./support/programs.ts";
 import { installerImage, type ManifestValues } from "./support/reference_manifest.ts";
 import { installReference, uninstallReference } from "./support/reference_installer.ts";
 import { callPlugin, newContainerId } from "./support/runtime.ts";
@@ -40,7 +41,7 @@ class Node implements AsyncDisposable {
       const containerd = node.#resources.use(await Containerd.start());
       node.containerd = containerd;
       // Where the cluster's service for its API server would be; the node forwards nothing else.
-      run("ip", "-n", containerd.networkNamespace, "address", "add", serviceAddress, "dev", "lo");
+      must("ip", "-n", containerd.networkNamespace, "address", "add", serviceAddress, "dev", "lo");
       node.api = node.#resources.use(
         await ApiServer.start({
           hostname: serviceAddress,
@@ -290,10 +291,3 @@ Deno.test("our image takes the reference's place and gives it back, and pods sta
     notEqual(started.filter((name) => name.startsWith(phase)).length, 0, phase);
   }
 });
-
-function run(command: string, ...args: string[]): void {
-  const { success, stderr } = new Deno.Command(command, { args }).outputSync();
-  if (!success) {
-    throw new Error(`${command} ${args.join(" ")}: ${new TextDecoder().decode(stderr)}`);
-  }
-}

@@ -2,6 +2,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { exists } from "./support/files.ts";
 import { InstallerHost, primaryList } from "./support/installer_host.ts";
+import { must } from "./support/programs.ts";
 
 const list = "10-calico.conflist";
 const kubeconfig = "ZZZ-kuma-cni-kubeconfig";
@@ -9,11 +10,11 @@ const kubeconfig = "ZZZ-kuma-cni-kubeconfig";
 /** A small file system of its own on a folder, until disposed of. */
 class SmallDisk implements Disposable {
   constructor(readonly path: string, size: string) {
-    run("mount", "-t", "tmpfs", "-o", `size=${size},mode=755`, "kuma-test", path);
+    must("mount", "-t", "tmpfs", "-o", `size=${size},mode=755`, "kuma-test", path);
   }
 
   remount(option: "ro" | "rw"): void {
-    run("mount", "-o", `remount,${option}`, this.path);
+    must("mount", "-o", `remount,${option}`, this.path);
   }
 
   /** Fills the disk until nothing more fits. */
@@ -31,13 +32,8 @@ class SmallDisk implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    run("umount", "--lazy", this.path);
+    must("umount", "--lazy", this.path);
   }
-}
-
-function run(command: string, ...args: string[]): void {
-  const { success, stderr } = new Deno.Command(command, { args }).outputSync();
-  ok(success, new TextDecoder().decode(stderr));
 }
 
 /** CPU time of a process in seconds. */

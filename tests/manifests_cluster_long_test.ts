@@ -10,8 +10,9 @@ import { yamlText } from "../installer/manifests/render.ts";
 import type { Tree } from "../installer/manifests/tree.ts";
 import { memberAt, resolveValues, setAt } from "../installer/manifests/values.ts";
 import { platformRows } from "../scripts/values_docs.ts";
+import { conflistName } from "./support/bridge_network.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
-import { conflistName, KubernetesCluster } from "./support/kubernetes_cluster.ts";
+import { KubernetesCluster } from "./support/kubernetes_cluster.ts";
 import {
   accountObjects,
   installerImage,

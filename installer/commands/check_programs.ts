@@ -2,24 +2,8 @@
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import type { RedirectConfig } from "../../src/redirect/config.ts";
 import { readNamespaceFacts } from "../../src/engine/choice/facts.ts";
-import type { EbpfModule } from "../../src/engine/ebpf/interface.ts";
+import type { EbpfCounters, EbpfModule } from "../../src/engine/ebpf/interface.ts";
 import type { Difference } from "../../src/engine/engine.ts";
-
-/** What the programs of a pod have counted, in numbers that JSON has. */
-export interface ProgramCounts {
-  readonly outbound: number;
-  readonly inbound: number;
-  readonly dns: number;
-  readonly refused: number;
-  readonly lost: number;
-  /** All zero while the kernel does not count runs. */
-  readonly programs: readonly {
-    readonly name: string;
-    readonly id: number;
-    readonly runs: number;
-    readonly nanoseconds: number;
-  }[];
-}
 
 /** Loads the engine, which only a check with a cgroup needs. */
 export async function loadEbpf(): Promise<EbpfModule> {
@@ -39,27 +23,20 @@ export function checkPrograms(
   ebpf: EbpfModule,
   cgroup: string,
   config: RedirectConfig | undefined,
-): { readonly differences: readonly Difference[]; readonly counts: ProgramCounts } | undefined {
-  const counters = ebpf.readCounters(cgroup);
-  if (counters === undefined) return undefined;
-  const { outbound, inbound, dns, refused, lost, programs } = counters;
+): { readonly differences: readonly Difference[]; readonly counts: EbpfCounters } | undefined {
+  const counts = ebpf.readCounters(cgroup);
+  if (counts === undefined) return undefined;
   const ruleset = config === undefined
     ? { families: [], comments: false, ipv6PassthroughAddress: false }
     : compileRuleset(config, readNamespaceFacts());
   return {
     differences: new ebpf.EbpfEngine({ cgroup }).verify(ruleset),
-    counts: {
-      ...{ outbound: Number(outbound), inbound: Number(inbound), dns: Number(dns) },
-      ...{ refused: Number(refused), lost: Number(lost) },
-      programs: programs.map(({ name, id, runs, nanoseconds }) => ({
-        ...{ name, id, runs: Number(runs), nanoseconds: Number(nanoseconds) },
-      })),
-    },
+    counts,
   };
 }
 
 /** The counts as lines for people. */
-export function countLines(counts: ProgramCounts): string[] {
+export function countLines(counts: EbpfCounters): string[] {
   const { outbound, inbound, dns, refused, lost, programs } = counts;
   const ran = programs.filter(({ runs }) => runs > 0);
   return [

@@ -1,6 +1,6 @@
 /** `install-cni controller`: keeps pods off nodes where the plugin is not installed. */
 import type { Command } from "@commander-js/extra-typings";
-import { takeLease } from "../../src/kubernetes/lease_election.ts";
+import { takeLease } from "../../src/kubernetes/lease.ts";
 import { sleep } from "../../src/kubernetes/sleep.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import { serveHealth } from "../agent/health.ts";

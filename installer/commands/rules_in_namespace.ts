@@ -14,9 +14,9 @@ import {
 } from "../../src/linux/network_namespace.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import type { RedirectConfig } from "../../src/redirect/config.ts";
-import type { EbpfModule } from "../../src/engine/ebpf/interface.ts";
+import type { EbpfCounters, EbpfModule } from "../../src/engine/ebpf/interface.ts";
 import { exists } from "../host/paths.ts";
-import { checkPrograms, type ProgramCounts } from "./check_programs.ts";
+import { checkPrograms } from "./check_programs.ts";
 
 /** What stands in a namespace compared with what should. */
 export interface RulesCheck {
@@ -24,7 +24,7 @@ export interface RulesCheck {
   readonly engine: string;
   readonly differences: readonly Difference[];
   /** What its eBPF programs have counted; absent when it has none. */
-  readonly counts?: ProgramCounts;
+  readonly counts?: EbpfCounters;
 }
 
 /** Where a pod's eBPF programs are looked for. */

@@ -2,15 +2,11 @@
  * Has a NetworkAttachmentDefinition in each namespace that asks for one by its label, so that Multus
  * calls the plugin there. It sleeps while the cluster does not know that kind of object.
  */
-import type { Change } from "../../src/kubernetes/changes.ts";
-import type { KubernetesClient } from "../../src/kubernetes/client.ts";
+import { type Change, isConflict } from "../../src/kubernetes/changes.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
-import type { Term } from "../../src/kubernetes/lease_election.ts";
 import { ObjectStore } from "../../src/kubernetes/object_store.ts";
-import { Reflector } from "../../src/kubernetes/reflector.ts";
-import type { WatchOptions } from "../../src/kubernetes/watch.ts";
+import type { Reflector } from "../../src/kubernetes/reflector.ts";
 import { WorkQueue, type WorkResult } from "../../src/kubernetes/work_queue.ts";
-import type { Logger } from "../../src/log/log.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import {
   adoptingPatch,
@@ -24,22 +20,8 @@ import {
   parseNamespace,
 } from "./attachment.ts";
 import { decideAttachment } from "./attachment_decision.ts";
-import type { Events } from "./events.ts";
-import { type LeaderWrites, NotLeadingError } from "./leader_writes.ts";
-
-/** What it works with. */
-export interface AttachmentContext {
-  readonly client: () => KubernetesClient;
-  readonly term: Term;
-  readonly writes: LeaderWrites;
-  readonly events: Events;
-  readonly log: Pick<Logger, "info" | "warn" | "debug">;
-  /** First and longest wait after a failed watch; for tests. */
-  readonly retries?: Pick<
-    WatchOptions<unknown>,
-    "firstRetryMilliseconds" | "longestRetryMilliseconds"
-  >;
-}
+import { NotLeadingError } from "./leader_writes.ts";
+import { follow, type TermContext } from "./term_context.ts";
 
 /** Name of the definition that makes the kind known. */
 const definition = `${ATTACHMENT_RESOURCE}.${ATTACHMENT_GROUP}`;
@@ -51,24 +33,21 @@ export class AttachmentController {
   #known: AbortController | undefined;
   #working = Promise.resolve();
 
-  constructor(private readonly context: AttachmentContext) {
+  constructor(private readonly context: TermContext) {
     const store = new ObjectStore<string>({ keyOf: (name) => name }, (before, after) => {
       if (after === undefined) this.#forget();
       else if (before === undefined) this.#begin();
     });
-    this.#definitions = new Reflector(
-      context.client,
-      {
+    this.#definitions = follow(context, {
+      decides: "attachment",
+      store,
+      watched: {
         path: "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
         fieldSelector: `metadata.name=${definition}`,
         metadataOnly: true,
         parse: () => definition,
-        signal: context.term.signal,
-        ...context.retries,
       },
-      store,
-      observer(context, "customresourcedefinitions"),
-    );
+    });
   }
 
   /** Whether it knows if there is anything to do. */
@@ -108,7 +87,7 @@ class Namespaces {
   /** What was last said of a namespace. */
   readonly #said = new Map<string, string>();
 
-  constructor(private readonly context: AttachmentContext, private readonly signal: AbortSignal) {
+  constructor(private readonly context: TermContext, private readonly signal: AbortSignal) {
     this.#queue = new WorkQueue((name) => this.#look(name), { workers: 4 }, this.#failed);
     this.#namespaces = new ObjectStore<Namespace>(
       { keyOf: ({ name }) => name },
@@ -125,25 +104,22 @@ class Namespaces {
       if (!this.#live) return;
       for (const { name } of this.#namespaces.values()) this.#queue.add(name);
     };
-    const options = { signal, ...context.retries };
+    const common = { decides: "attachment", synchronized: lookAtAll, signal } as const;
     this.#reflectors = [
-      new Reflector(
-        context.client,
-        { ...options, path: "/api/v1/namespaces", metadataOnly: true, parse: parseNamespace },
-        this.#namespaces,
-        { ...observer(context, "namespaces"), synchronized: lookAtAll },
-      ),
-      new Reflector(
-        context.client,
-        {
-          ...options,
+      follow(context, {
+        ...common,
+        store: this.#namespaces,
+        watched: { path: "/api/v1/namespaces", metadataOnly: true, parse: parseNamespace },
+      }),
+      follow(context, {
+        ...common,
+        store: this.#attachments,
+        watched: {
           path: `/apis/${ATTACHMENT_GROUP}/v1/${ATTACHMENT_RESOURCE}`,
           fieldSelector: `metadata.name=${ATTACHMENT}`,
           parse: parseAttachment,
         },
-        this.#attachments,
-        { ...observer(context, ATTACHMENT_RESOURCE), synchronized: lookAtAll },
-      ),
+      }),
     ];
   }
 
@@ -227,26 +203,14 @@ class Namespaces {
 
   readonly #failed = (name: string, error: unknown, retryMilliseconds: number): void => {
     if (error instanceof NotLeadingError || this.signal.aborted) return;
-    this.context.log.warn("Attachment definition could not be changed", {
-      namespace: name,
-      reason: messageOf(error),
-      retryMilliseconds,
-    });
+    const fields = { namespace: name, reason: messageOf(error), retryMilliseconds };
+    // Somebody else was first, the control plane's own controller perhaps: the next look sees it.
+    if (isConflict(error)) {
+      this.context.log.debug("Attachment definition has changed meanwhile", fields);
+    } else this.context.log.warn("Attachment definition could not be changed", fields);
   };
 }
 
 function pathIn(namespace: string): string {
   return `/apis/${ATTACHMENT_GROUP}/v1/namespaces/${namespace}/${ATTACHMENT_RESOURCE}`;
-}
-
-function observer({ log }: AttachmentContext, collection: string) {
-  return {
-    interrupted: (error: Error, retryMilliseconds: number) =>
-      log.warn(`Following ${collection} was interrupted; no attachment is changed meanwhile`, {
-        reason: error.message,
-        retrySeconds: Math.round(retryMilliseconds / 1000),
-      }),
-    unreadable: (error: Error) =>
-      log.debug("Object cannot be read", { collection, reason: error.message }),
-  };
 }

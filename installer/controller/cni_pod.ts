@@ -1,5 +1,5 @@
 /** What a pod of the CNI DaemonSet says about its node. */
-import { isRecord } from "../../src/json/record.ts";
+import { isRecord, recordsOf } from "../../src/json/record.ts";
 
 /** A pod of the DaemonSet, reduced. */
 export interface CniPod {
@@ -71,8 +71,4 @@ export function isSamePodToUs(a: CniPod | undefined, b: CniPod | undefined): boo
 function startOf(container: Record<string, unknown>): number {
   const state = isRecord(container.state) ? container.state : {};
   return isRecord(state.running) ? Date.parse(String(state.running.startedAt)) : NaN;
-}
-
-function recordsOf(value: unknown): Record<string, unknown>[] {
-  return Array.isArray(value) ? value.filter(isRecord) : [];
 }

@@ -5,9 +5,10 @@ import {
   LeaseElection,
   type Term,
 } from "../../src/kubernetes/lease_election.ts";
+import { sleep } from "../../src/kubernetes/sleep.ts";
+import type { WatchRetries } from "../../src/kubernetes/watch.ts";
 import type { Logger } from "../../src/log/log.ts";
 import { messageOf } from "../../src/text/message_of.ts";
-import { sleep } from "../../src/kubernetes/sleep.ts";
 import { MetricsRegistry } from "../agent/metrics.ts";
 import type { ControllerSettings } from "../settings/controller_declarations.ts";
 import { AttachmentController } from "./attachment_controller.ts";
@@ -15,7 +16,9 @@ import { ControllerMetrics } from "./controller_metrics.ts";
 import { Events } from "./events.ts";
 import { LeaderWrites } from "./leader_writes.ts";
 import { removeTaints } from "./remove_taints.ts";
-import { TaintController, type TaintOptions } from "./taint_controller.ts";
+import { TaintController } from "./taint_controller.ts";
+import type { TaintName } from "./taint_patch.ts";
+import type { TermContext } from "./term_context.ts";
 
 /** What a controller needs to run. */
 export interface ControllerContext {
@@ -26,7 +29,7 @@ export interface ControllerContext {
   readonly election: Omit<ElectionOptions, "signal">;
   readonly signal: AbortSignal;
   /** Waits after failed watches; for tests. */
-  readonly retries?: NonNullable<TaintOptions["retries"]>;
+  readonly retries?: WatchRetries;
 }
 
 /** First and longest wait before taints are taken away again, when that has failed. */
@@ -41,8 +44,10 @@ export class Controller {
   readonly metrics: ControllerMetrics;
   #taints: TaintController | undefined;
   #attachments: AttachmentController | undefined;
-  #leader = "nobody";
+  #leader = "";
   #isLeading = false;
+  /** Why it cannot tell who leads, nor take over. */
+  #leaseTrouble: string | undefined = "the Lease was not seen yet";
   #leaseTroubleTold = -Infinity;
 
   constructor(
@@ -54,7 +59,11 @@ export class Controller {
 
   /** Whether it does, or could at once do, its work. */
   get readiness(): { readonly ready: boolean; readonly reason: string } {
-    if (!this.#isLeading) return { ready: true, reason: `waiting: ${this.#leader} leads` };
+    if (!this.#isLeading) {
+      return this.#leaseTrouble === undefined
+        ? { ready: true, reason: `waiting: ${this.#leader} leads` }
+        : { ready: false, reason: `not leading: ${this.#leaseTrouble}` };
+    }
     if (this.#taints !== undefined && !this.#taints.live) {
       return { ready: false, reason: "leading, but nodes and pods are not followed yet" };
     }
@@ -73,6 +82,7 @@ export class Controller {
     const elected = new LeaseElection(client, { ...election, signal }, {
       following: (leader) => {
         this.#leader = leader;
+        this.#leaseTrouble = undefined;
         log.info("Another replica leads", { leader });
       },
       leading: () => {
@@ -82,7 +92,7 @@ export class Controller {
       },
       stopped: (reason) => {
         this.#isLeading = false;
-        this.#leader = "nobody";
+        this.#leaseTrouble = reason;
         this.metrics.leading.set(0);
         log.info("This replica does not lead any longer", { reason });
       },
@@ -93,68 +103,51 @@ export class Controller {
 
   /** The next attempt is soon: while the API server is away a line for each would bury all others. */
   #tellOfLease(error: Error): void {
+    const { log } = this.context;
     const now = performance.now();
-    const isTold = now - this.#leaseTroubleTold < troublePause;
-    this.context.log[isTold ? "debug" : "warn"]("Lease could not be had", {
-      reason: error.message,
-    });
-    if (!isTold) this.#leaseTroubleTold = now;
+    this.#leaseTrouble = error.message;
+    if (now - this.#leaseTroubleTold < troublePause) {
+      log.debug("Lease could not be had", { reason: error.message });
+      return;
+    }
+    log.warn("Lease could not be had", { reason: error.message });
+    this.#leaseTroubleTold = now;
   }
 
   async #lead(term: Term): Promise<void> {
+    const { client, log, retries } = this.context;
+    const { attachmentsEnabled, taintEnabled, cniApp, cniNamespace, taintGrace } = this.settings;
     const writes = new LeaderWrites(
-      this.context.client,
+      client,
       term,
       (verb, kind) => this.metrics.changes.increment({ kind, verb }),
     );
-    await Promise.all([
-      this.settings.taintEnabled
-        ? this.#controlTaints(term, writes)
-        : this.#takeTaintsAway(term, writes),
-      ...(this.settings.attachmentsEnabled ? [this.#controlAttachments(term, writes)] : []),
-    ]);
-  }
-
-  async #controlAttachments(term: Term, writes: LeaderWrites): Promise<void> {
-    const { client, log, retries } = this.context;
-    const attachments = new AttachmentController({
+    const context: TermContext = {
       client,
       term,
       writes,
       log,
       events: new Events(writes, log),
       ...(retries === undefined ? {} : { retries }),
-    });
-    this.#attachments = attachments;
+    };
+    this.#attachments = attachmentsEnabled ? new AttachmentController(context) : undefined;
+    this.#taints = taintEnabled
+      ? new TaintController({
+        app: cniApp,
+        namespace: cniNamespace,
+        taint: this.#taint,
+        graceMilliseconds: taintGrace * 1000,
+        removed: (milliseconds) => this.metrics.removalSeconds.observe(milliseconds / 1000),
+      }, context)
+      : undefined;
     try {
-      await attachments.run();
-    } finally {
-      this.#attachments = undefined;
-    }
-  }
-
-  async #controlTaints(term: Term, writes: LeaderWrites): Promise<void> {
-    const { client, log, retries } = this.context;
-    const { cniApp: app, cniNamespace: namespace, taintGrace } = this.settings;
-    const taints = new TaintController({
-      app,
-      namespace,
-      taint: this.#taint,
-      graceMilliseconds: taintGrace * 1000,
-      ...(retries === undefined ? {} : { retries }),
-    }, {
-      client,
-      term,
-      writes,
-      log,
-      events: new Events(writes, log),
-      removed: (milliseconds) => this.metrics.removalSeconds.observe(milliseconds / 1000),
-    });
-    this.#taints = taints;
-    try {
-      await taints.run();
+      await Promise.all([
+        this.#taints?.run() ?? this.#takeTaintsAway(term, writes),
+        this.#attachments?.run(),
+      ]);
     } finally {
       this.#taints = undefined;
+      this.#attachments = undefined;
     }
   }
 
@@ -183,7 +176,7 @@ export class Controller {
     });
   }
 
-  get #taint(): TaintOptions["taint"] {
+  get #taint(): TaintName {
     return { key: this.settings.taintKey, effect: this.settings.taintEffect };
   }
 }

@@ -1,5 +1,5 @@
 /** On which nodes the CNI DaemonSet can run at all. */
-import { isRecord } from "../../src/json/record.ts";
+import { isRecord, recordsOf } from "../../src/json/record.ts";
 import { type Node, type Taint, textsOf } from "./node.ts";
 
 /** A DaemonSet, reduced to where its pods can run. */
@@ -129,8 +129,4 @@ function at(value: unknown, ...path: string[]): Record<string, unknown> | undefi
   let current = value;
   for (const key of path) current = isRecord(current) ? current[key] : undefined;
   return isRecord(current) ? current : undefined;
-}
-
-function recordsOf(value: unknown): Record<string, unknown>[] {
-  return Array.isArray(value) ? value.filter(isRecord) : [];
 }

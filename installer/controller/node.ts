@@ -59,6 +59,11 @@ export function parseNode(json: unknown): Node {
   };
 }
 
+/** Path of a node in the API. */
+export function nodePath(name: string): string {
+  return `/api/v1/nodes/${encodeURIComponent(name)}`;
+}
+
 /** Whether two states of a node are the same to those who decide: most updates are heartbeats. */
 export function isSameToUs(a: Node | undefined, b: Node | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;

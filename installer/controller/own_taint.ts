@@ -2,12 +2,12 @@
  * Lets the node agent take the taint from its own node, for clusters whose controller may be away:
  * some time after it is ready, since a controller that is there does so within milliseconds.
  */
-import { ApiError } from "../../src/kubernetes/errors.ts";
+import { isConflict } from "../../src/kubernetes/changes.ts";
 import type { Logger } from "../../src/log/log.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import type { Service, ServiceContext } from "../loop/service.ts";
-import { parseNode } from "./node.ts";
+import { nodePath, parseNode } from "./node.ts";
 import { removingPatch, type TaintName, taintOf } from "./taint_patch.ts";
 
 /** What the service works with. */
@@ -67,7 +67,7 @@ export class OwnTaint implements Service {
     try {
       const name = await nodeName();
       const what = `node "${name}"`;
-      const path = `/api/v1/nodes/${encodeURIComponent(name)}`;
+      const path = nodePath(name);
       const node = parseNode(await client().getJson(path, { what, signal }));
       // Not ready any longer: then the taint is right, and the next time is another one.
       if (taintOf(node, taint) === undefined || !this.#isReady()) return;
@@ -83,7 +83,7 @@ export class OwnTaint implements Service {
       const wait = Math.min(longestRetry, first * 2 ** this.#failures++);
       this.#due = performance.now() + wait * (0.75 + Math.random() / 4);
       // Somebody has changed the node meanwhile, a controller perhaps.
-      if (error instanceof ApiError && (error.status === 409 || error.status === 422)) return;
+      if (isConflict(error)) return;
       this.#log?.warn("Taint of this node could not be looked at", {
         reason: messageOf(error),
         retrySeconds: Math.round(wait / 1000),

@@ -1,9 +1,9 @@
 /** Takes taints from all nodes: when the taint controller is switched off, and before it is uninstalled. */
-import type { Change } from "../../src/kubernetes/changes.ts";
+import { type Change, isConflict } from "../../src/kubernetes/changes.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
 import { listAll } from "../../src/kubernetes/watch.ts";
-import { type Node, parseNode } from "./node.ts";
+import { type Node, nodePath, parseNode } from "./node.ts";
 import { isOurs, removingPatch, type TaintName, taintOf } from "./taint_patch.ts";
 
 /** Attempts for one node that others change at the same time. */
@@ -36,7 +36,7 @@ export async function removeTaints(client: KubernetesClient, removal: Removal): 
 
 async function removeFrom(client: KubernetesClient, first: Node, removal: Removal): Promise<void> {
   const { taint, change, signal } = removal;
-  const path = `/api/v1/nodes/${encodeURIComponent(first.name)}`;
+  const path = nodePath(first.name);
   const what = `node "${first.name}"`;
   let node = first;
   for (let attempt = 1;; attempt++) {
@@ -44,9 +44,8 @@ async function removeFrom(client: KubernetesClient, first: Node, removal: Remova
       await change({ verb: "patch", path, operations: removingPatch(node, taint) }, what);
       return;
     } catch (error) {
-      const status = error instanceof ApiError ? error.status : undefined;
-      if (status === 404) return;
-      if (status !== 409 && status !== 422 || attempt === attempts) throw error;
+      if (error instanceof ApiError && error.status === 404) return;
+      if (!isConflict(error) || attempt === attempts) throw error;
       node = parseNode(await client.getJson(path, { what, signal }));
       if (taintOf(node, taint) === undefined) return;
     }

@@ -2,24 +2,20 @@
  * Keeps ordinary pods off nodes where the plugin is not installed: follows nodes, the CNI's pods and
  * its DaemonSet, and has the taint of each node as `decideTaint` says.
  */
-import type { JsonPatch } from "../../src/kubernetes/changes.ts";
-import type { KubernetesClient } from "../../src/kubernetes/client.ts";
+import { isConflict, type JsonPatch } from "../../src/kubernetes/changes.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
-import type { Term } from "../../src/kubernetes/lease_election.ts";
 import { ObjectStore } from "../../src/kubernetes/object_store.ts";
-import { Reflector, type ReflectorObserver } from "../../src/kubernetes/reflector.ts";
-import type { WatchOptions } from "../../src/kubernetes/watch.ts";
+import type { Reflector } from "../../src/kubernetes/reflector.ts";
 import { WorkQueue, type WorkResult } from "../../src/kubernetes/work_queue.ts";
-import type { Logger } from "../../src/log/log.ts";
 import { messageOf } from "../../src/text/message_of.ts";
 import { type CniPod, isSamePodToUs, parseCniPod } from "./cni_pod.ts";
 import { canRunOn, type DaemonSet, parseDaemonSet, tolerates } from "./daemon_set.ts";
-import type { Events } from "./events.ts";
-import { type LeaderWrites, NotLeadingError } from "./leader_writes.ts";
-import { isSameToUs, type Node, parseNode } from "./node.ts";
+import { NotLeadingError } from "./leader_writes.ts";
+import { isSameToUs, type Node, nodePath, parseNode } from "./node.ts";
 import { NodeMemory } from "./node_memory.ts";
 import { decideTaint, type Place } from "./taint_decision.ts";
 import { addingPatch, isOurs, removingPatch, type TaintName, taintOf } from "./taint_patch.ts";
+import { follow, type TermContext } from "./term_context.ts";
 
 /** What the controller is to do. */
 export interface TaintOptions {
@@ -29,23 +25,8 @@ export interface TaintOptions {
   readonly namespace: string;
   readonly taint: TaintName;
   readonly graceMilliseconds: number;
-  /** First and longest wait after a failed watch; for tests. */
-  readonly retries?: Pick<
-    WatchOptions<unknown>,
-    "firstRetryMilliseconds" | "longestRetryMilliseconds"
-  >;
-}
-
-/** What it works with. */
-export interface TaintContext {
-  readonly client: () => KubernetesClient;
-  readonly term: Term;
-  readonly writes: LeaderWrites;
-  readonly events: Events;
-  readonly log: Pick<Logger, "info" | "warn" | "debug">;
-  readonly memory?: NodeMemory;
   /** Hears how long a node's taint took to go, from the notice of its ready pod, in milliseconds. */
-  readonly removed?: (milliseconds: number) => void;
+  readonly removed: (milliseconds: number) => void;
 }
 
 /** Writes at the same time; the API server has others to serve. */
@@ -58,13 +39,12 @@ export class TaintController {
   readonly #daemonSets: ObjectStore<DaemonSet>;
   readonly #queue: WorkQueue;
   readonly #reflectors: readonly [Reflector<Node>, Reflector<CniPod>, Reflector<DaemonSet>];
-  readonly #memory: NodeMemory;
+  readonly #memory = new NodeMemory();
   /** When a ready pod was noticed on a node, until its taint is gone. */
   readonly #noticed = new Map<string, number>();
   #toleranceTold = false;
 
-  constructor(private readonly options: TaintOptions, private readonly context: TaintContext) {
-    this.#memory = context.memory ?? new NodeMemory();
+  constructor(private readonly options: TaintOptions, private readonly context: TermContext) {
     const { app, namespace } = options;
     this.#queue = new WorkQueue((name) => this.#look(name), { workers }, this.#failed);
     this.nodes = new ObjectStore<Node>({ keyOf: ({ name }) => name }, (before, after) => {
@@ -88,27 +68,29 @@ export class TaintController {
       // Status changes with each pod; what a pod may need to run changes hardly ever.
       if (JSON.stringify(before) !== JSON.stringify(after)) this.#lookAtAll();
     });
-    const follow = <T>(
-      name: string,
-      store: ObjectStore<T>,
-      watched: Omit<WatchOptions<T>, "signal">,
-    ) =>
-      new Reflector(
-        context.client,
-        { ...watched, ...options.retries, signal: context.term.signal },
-        store,
-        this.#observer(name),
-      );
+    const common = { decides: "taint", synchronized: () => this.#synchronized() } as const;
     this.#reflectors = [
-      follow("nodes", this.nodes, { path: "/api/v1/nodes", parse: parseNode }),
-      follow("pods", this.#pods, {
-        path: `/api/v1/namespaces/${namespace}/pods`,
-        labelSelector: `app=${app}`,
-        parse: parseCniPod,
+      follow(context, {
+        ...common,
+        store: this.nodes,
+        watched: { path: "/api/v1/nodes", parse: parseNode },
       }),
-      follow("daemonsets", this.#daemonSets, {
-        path: `/apis/apps/v1/namespaces/${namespace}/daemonsets`,
-        parse: parseDaemonSet,
+      follow(context, {
+        ...common,
+        store: this.#pods,
+        watched: {
+          path: `/api/v1/namespaces/${namespace}/pods`,
+          labelSelector: `app=${app}`,
+          parse: parseCniPod,
+        },
+      }),
+      follow(context, {
+        ...common,
+        store: this.#daemonSets,
+        watched: {
+          path: `/apis/apps/v1/namespaces/${namespace}/daemonsets`,
+          parse: parseDaemonSet,
+        },
       }),
     ];
   }
@@ -195,7 +177,7 @@ export class TaintController {
   async #remove(node: Node, ready: boolean): Promise<void> {
     if (!await this.#patch(node, removingPatch(node, this.options.taint))) return;
     const noticed = this.#noticed.get(node.name);
-    if (ready && noticed !== undefined) this.context.removed?.(performance.now() - noticed);
+    if (ready && noticed !== undefined) this.options.removed(performance.now() - noticed);
     this.#noticed.delete(node.name);
     const since = node.taintedAt === undefined ? NaN : Date.parse(node.taintedAt);
     // Negative when a clock was set back meanwhile.
@@ -212,8 +194,7 @@ export class TaintController {
 
   /** @returns False when the node is gone. */
   async #patch(node: Node, operations: readonly JsonPatch[]): Promise<boolean> {
-    const path = `/api/v1/nodes/${encodeURIComponent(node.name)}`;
-    const change = { verb: "patch", path, operations } as const;
+    const change = { verb: "patch", path: nodePath(node.name), operations } as const;
     let answer: Record<string, unknown>;
     try {
       answer = await this.context.writes.change(change, "nodes", `node "${node.name}"`);
@@ -230,29 +211,18 @@ export class TaintController {
     for (const { name } of this.nodes.values()) this.#queue.add(name);
   }
 
-  #observer(collection: string): ReflectorObserver {
-    const { log } = this.context;
-    return {
-      synchronized: () => {
-        if (!this.live) return;
-        log.info("Nodes, pods and DaemonSet of the CNI are followed", { nodes: this.nodes.size });
-        this.#lookAtAll();
-      },
-      interrupted: (error, retryMilliseconds) =>
-        log.warn(`Following ${collection} was interrupted; no taint is changed meanwhile`, {
-          reason: error.message,
-          retrySeconds: Math.round(retryMilliseconds / 1000),
-        }),
-      unreadable: (error) => log.debug("Object cannot be read", { reason: error.message }),
-    };
+  #synchronized(): void {
+    if (!this.live) return;
+    const nodes = this.nodes.size;
+    this.context.log.info("Nodes, pods and DaemonSet of the CNI are followed", { nodes });
+    this.#lookAtAll();
   }
 
   readonly #failed = (name: string, error: unknown, retryMilliseconds: number): void => {
     if (error instanceof NotLeadingError || this.context.term.signal.aborted) return;
     const fields = { node: name, reason: messageOf(error), retryMilliseconds };
     // Somebody else has changed the node first: ordinary, the next attempt sees how it is.
-    const isRace = error instanceof ApiError && (error.status === 409 || error.status === 422);
-    if (isRace) this.context.log.debug("Node has changed meanwhile", fields);
+    if (isConflict(error)) this.context.log.debug("Node has changed meanwhile", fields);
     else this.context.log.warn("Node's taint could not be changed", fields);
   };
 

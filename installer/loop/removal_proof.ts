@@ -2,7 +2,7 @@
  * Finds out whether a stopping agent is being replaced or removed for good. Without proof of removal
  * it counts as replaced: pods must keep starting while a DaemonSet rolls.
  */
-import { isRecord } from "../../src/json/record.ts";
+import { isRecord, recordsOf } from "../../src/json/record.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import { ApiError } from "../../src/kubernetes/errors.ts";
 import { messageOf } from "../../src/text/message_of.ts";
@@ -116,7 +116,7 @@ async function readOwner(
 ): Promise<{ readonly name: string; readonly uid: unknown } | undefined> {
   const { metadata } = await readOwnPod(client, pod, signal);
   const owners = isRecord(metadata) ? metadata.ownerReferences : undefined;
-  for (const owner of Array.isArray(owners) ? owners.filter(isRecord) : []) {
+  for (const owner of recordsOf(owners)) {
     if (owner.kind === "DaemonSet" && typeof owner.name === "string") {
       return { name: owner.name, uid: owner.uid };
     }

@@ -1,13 +1,8 @@
 /** Values of one installation: laid over the defaults and checked against their declarations. */
 import { isRecord, own } from "../../src/json/record.ts";
 import { nearestName } from "../../src/text/nearest.ts";
-import {
-  declaredValues,
-  elsewhere,
-  valueDeclarations,
-  type ValueName,
-  type ValueOf,
-} from "./declarations.ts";
+import { declaredValues, valueDeclarations, type ValueName, type ValueOf } from "./declarations.ts";
+import { elsewhere } from "./value_declaration.ts";
 import { type Condition, type ValueRule, valueRules } from "./value_rules.ts";
 import { problemText } from "./kinds.ts";
 import { describeValue, overlay, setMember, type Tree, ValuesError, withoutNulls } from "./tree.ts";

@@ -264,18 +264,21 @@ export const declarations = {
     help:
       "Whether to take the taint from this node when no controller does; needs the right to get " +
       "and patch nodes",
+    mattersTo: ["install"],
   },
   taintKey: {
     variable: "KUMA_CNI_TAINT_KEY",
     kind: "qualifiedName",
     default: "NodeReadiness",
     help: "Key of the taint; another one than Kuma's is not understood by Kuma's own controller",
+    mattersTo: ["install"],
   },
   taintEffect: {
     variable: "KUMA_CNI_TAINT_EFFECT",
     kind: "taintEffect",
     default: "NoSchedule",
     help: "Effect of the taint",
+    mattersTo: ["install"],
   },
   /** Seconds in which the rules of all running pods are compared once; 0: never. */
   sweepInterval: {

@@ -17,6 +17,21 @@ interface Kind<T> {
 
 const wrong = { reason: "" };
 
+/** One of some words; help shows all of them in the value's place unless told otherwise. */
+function oneOf<const T extends string>(
+  words: readonly T[],
+  placeholder = words.join("|"),
+): Kind<T> {
+  return {
+    allowed: `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`,
+    placeholder,
+    parse(text) {
+      const value = words.find((word) => word === text);
+      return value === undefined ? wrong : { value };
+    },
+  };
+}
+
 const text: Kind<string> = {
   allowed: "text",
   placeholder: "text",
@@ -34,14 +49,19 @@ const boolean: Kind<boolean> = {
   },
 };
 
-const seconds: Kind<number> = {
-  allowed: "a number of seconds greater than 0",
+const duration: Kind<number> = {
+  allowed: "a number of seconds, 0 or more",
   placeholder: "seconds",
   parse(value) {
     const number = Number(value);
-    const isRight = /^[0-9]+(\.[0-9]+)?$/.test(value) && number > 0 && number <= 86400;
-    return isRight ? { value: number } : wrong;
+    return /^[0-9]+(\.[0-9]+)?$/.test(value) && number <= 86400 ? { value: number } : wrong;
   },
+};
+
+const seconds: Kind<number> = {
+  allowed: "a number of seconds greater than 0",
+  placeholder: "seconds",
+  parse: (value) => Number(value) > 0 ? duration.parse(value) : wrong,
 };
 
 const host: Kind<string> = {
@@ -66,20 +86,7 @@ const serverPort: Kind<string> = {
     value === "" || (/^[1-9][0-9]{0,4}$/.test(value) && Number(value) <= 65535) ? { value } : wrong,
 };
 
-const protocol: Kind<"http" | "https"> = {
-  allowed: "https or http",
-  placeholder: "https|http",
-  parse: (value) => value === "https" || value === "http" ? { value } : wrong,
-};
-
-const duration: Kind<number> = {
-  allowed: "a number of seconds, 0 or more",
-  placeholder: "seconds",
-  parse(value) {
-    const number = Number(value);
-    return /^[0-9]+(\.[0-9]+)?$/.test(value) && number <= 86400 ? { value: number } : wrong;
-  },
-};
+const protocol = oneOf(["https", "http"]);
 
 // Kubernetes' qualified names: a prefix that is a DNS name, and up to 63 characters.
 const qualifiedName: Kind<string> = {
@@ -95,14 +102,7 @@ const qualifiedName: Kind<string> = {
   },
 };
 
-const taintEffect: Kind<"NoSchedule" | "PreferNoSchedule" | "NoExecute"> = {
-  allowed: "NoSchedule, PreferNoSchedule or NoExecute",
-  placeholder: "effect",
-  parse: (value) =>
-    value === "NoSchedule" || value === "PreferNoSchedule" || value === "NoExecute"
-      ? { value }
-      : wrong,
-};
+const taintEffect = oneOf(["NoSchedule", "PreferNoSchedule", "NoExecute"], "effect");
 
 const label: Kind<string> = {
   allowed: "a name of small letters, digits and -, at most 63",
@@ -127,17 +127,9 @@ const port: Kind<number> = {
     /^[0-9]{1,5}$/.test(value) && Number(value) <= 65535 ? { value: Number(value) } : wrong,
 };
 
-const level: Kind<LogLevel> = {
-  allowed: "off, info or debug",
-  placeholder: "off|info|debug",
-  parse: (value) => value === "off" || value === "info" || value === "debug" ? { value } : wrong,
-};
+const level: Kind<LogLevel> = oneOf(["off", "info", "debug"]);
 
-const logFormat: Kind<LogFormat> = {
-  allowed: "text or json",
-  placeholder: "text|json",
-  parse: (value) => value === "text" || value === "json" ? { value } : wrong,
-};
+const logFormat: Kind<LogFormat> = oneOf(["text", "json"]);
 
 const path: Kind<string> = {
   allowed: "an absolute path",
@@ -173,27 +165,11 @@ const json: Kind<string> = {
   },
 };
 
-const runtime: Kind<"auto" | "containerd" | "cri-o" | "multus"> = {
-  allowed: "auto, containerd, cri-o or multus",
-  placeholder: "auto|containerd|cri-o|multus",
-  parse: (value) =>
-    value === "auto" || value === "containerd" || value === "cri-o" || value === "multus"
-      ? { value }
-      : wrong,
-};
+const runtime = oneOf(["auto", "containerd", "cri-o", "multus"]);
 
-const repair: Kind<"report" | "repair"> = {
-  allowed: "report or repair",
-  placeholder: "report|repair",
-  parse: (value) => value === "report" || value === "repair" ? { value } : wrong,
-};
+const repair = oneOf(["report", "repair"]);
 
-const earlyPods: Kind<"off" | "waiting" | "always"> = {
-  allowed: "off, waiting or always",
-  placeholder: "off|waiting|always",
-  parse: (value) =>
-    value === "off" || value === "waiting" || value === "always" ? { value } : wrong,
-};
+const earlyPods = oneOf(["off", "waiting", "always"]);
 
 /** All kinds. */
 export const kinds = {

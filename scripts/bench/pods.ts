@@ -3,8 +3,9 @@
  * StopPodSandbox, with the primary plugins alone and with ours behind them, started as a whole and
  * through the shim. Writes `docs/performance.md` and its chart.
  */
-import { type RuntimePrograms, type Sandbox } from "../../tests/support/containerd.ts";
-import { conflistName, requestOf, Stage } from "../../tests/support/containerd_stage.ts";
+import { conflistName } from "../../tests/support/bridge_network.ts";
+import type { RuntimePrograms, Sandbox } from "../../tests/support/containerd.ts";
+import { requestOf, Stage } from "../../tests/support/containerd_stage.ts";
 import { injectedPod, plainPod, type PodObject } from "../../tests/support/pods.ts";
 import { isCaptured } from "../../tests/support/sandbox_probe.ts";
 import { root } from "../deno_tools.ts";

@@ -1,4 +1,5 @@
 /** How a part is fetched or built, by its kind: each by the ordinary client of its registry. */
+import { versionStamps } from "../kubernetes.ts";
 import { sha256 } from "../sha256.ts";
 import { cache, isThere, PartError, removeIfThere } from "./cache.ts";
 import { part } from "./parts.ts";
@@ -247,18 +248,11 @@ async function kubernetes(
       .concat("replace (", staged, ")", "").join("\n"),
   );
   await Deno.writeTextFile(`${work}/go.sum`, await Deno.readTextFile(`${source}/go.sum`));
-  const [major, minor] = version.split(".");
-  const facts = {
-    gitVersion: `v${version}`,
-    gitMajor: major,
-    gitMinor: minor,
+  const stamps = versionStamps(version, {
     gitCommit: "module",
     gitTreeState: "clean",
     buildDate: "2026-01-01T00:00:00Z",
-  };
-  const stamps = ["component-base/version", "client-go/pkg/version"].flatMap((path) =>
-    Object.entries(facts).map(([key, value]) => `-X k8s.io/${path}.${key}=${value}`)
-  );
+  });
   const flags = ["-mod=mod", "-trimpath", "-ldflags", ["-s", "-w", ...stamps].join(" ")];
   const packages = programs.map((name) => `k8s.io/kubernetes/cmd/${name}`);
   await go(["build", ...flags, "-o", `${output}/`, ...packages], work);

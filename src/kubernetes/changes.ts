@@ -1,4 +1,5 @@
-/** Changes of the cluster, as the API takes them. */
+/** Changes of the cluster, as the API takes and refuses them. */
+import { ApiError } from "./errors.ts";
 import type { TransportRequest } from "./transport.ts";
 
 /** One change of the cluster. */
@@ -21,7 +22,7 @@ export type JsonPatch =
   | { readonly op: "remove"; readonly path: string };
 
 /** Returns the method, the body and its type for a change (Kubernetes API conventions, "Verbs"). */
-export function messageOf(change: Change): Omit<TransportRequest, "target"> {
+export function requestOf(change: Change): Omit<TransportRequest, "target"> {
   switch (change.verb) {
     case "create":
       return {
@@ -44,4 +45,12 @@ export function messageOf(change: Change): Omit<TransportRequest, "target"> {
       };
     }
   }
+}
+
+/**
+ * Whether the server refused a change since somebody else was first: 409, the object is another one or
+ * there already; 422, a test of the patch has failed.
+ */
+export function isConflict(error: unknown): boolean {
+  return error instanceof ApiError && (error.status === 409 || error.status === 422);
 }

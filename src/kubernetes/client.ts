@@ -135,9 +135,9 @@ export class KubernetesClient implements Disposable {
     const { verb, path: target } = change;
     const task = `${verb} ${options.what ?? target} at`;
     // Imported here, since the plugin changes nothing and pays for each module that it loads.
-    const { messageOf } = await import("./changes.ts");
+    const { requestOf } = await import("./changes.ts");
     return await this.#bounded(task, verb, options.signal, async (signal) => {
-      const answer = await this.#request({ target, ...messageOf(change) }, task, signal);
+      const answer = await this.#request({ target, ...requestOf(change) }, task, signal);
       return await this.#readObject(answer, task, defaultMaximumBytes);
     });
   }

@@ -3,17 +3,21 @@
  * client-go's leader election: who renews it leads, and who has not seen it renewed for its whole
  * duration, by a clock of its own that nobody sets, takes it.
  */
-import type { JsonPatch } from "./changes.ts";
+import { isConflict, type JsonPatch } from "./changes.ts";
 import type { KubernetesClient } from "./client.ts";
 import { ApiError } from "./errors.ts";
-import { isRecord } from "../json/record.ts";
+import {
+  type Lease,
+  type LeaseName,
+  leasesPath,
+  leaseText,
+  microTime,
+  parseLease,
+} from "./lease.ts";
 import { sleep } from "./sleep.ts";
 
 /** What is elected for, and how patiently. */
-export interface ElectionOptions {
-  readonly namespace: string;
-  /** Name of the Lease. */
-  readonly name: string;
+export interface ElectionOptions extends LeaseName {
   /** Name of this process, unlike that of every other one. */
   readonly identity: string;
   /** Ends the election; a leader then gives the Lease back. */
@@ -28,7 +32,7 @@ export interface ElectionOptions {
 
 /** What an election tells its owner. */
 export interface ElectionObserver {
-  /** Somebody else leads, or nobody; told when it changes. */
+  /** Somebody else leads; told when it changes, and again after a failure. */
   following?(leader: string): void;
   leading?(): void;
   /** The Lease was lost or given back. */
@@ -45,45 +49,6 @@ export interface Term {
    * and whose timers have not fired yet. To be asked before each write.
    */
   readonly isHeld: boolean;
-}
-
-/**
- * Takes a Lease from whoever has it, so that nobody acts for a while: a leader stops at its next
- * renewal, and at the latest when it cannot renew any longer.
- *
- * @param milliseconds For so long the others keep away.
- * @returns False when there is no such Lease, so that nobody leads.
- * @throws {ApiError} when it cannot be changed.
- */
-export async function takeLease(
-  client: KubernetesClient,
-  lease: Pick<ElectionOptions, "namespace" | "name" | "identity" | "signal">,
-  milliseconds: number,
-): Promise<boolean> {
-  const what = `Lease "${lease.namespace}/${lease.name}"`;
-  const now = microTime(new Date());
-  const operations: JsonPatch[] = [
-    { op: "add", path: "/spec/holderIdentity", value: lease.identity },
-    { op: "add", path: "/spec/leaseDurationSeconds", value: Math.ceil(milliseconds / 1000) },
-    { op: "add", path: "/spec/acquireTime", value: now },
-    { op: "add", path: "/spec/renewTime", value: now },
-  ];
-  const path = `/apis/coordination.k8s.io/v1/namespaces/${lease.namespace}/leases/${lease.name}`;
-  try {
-    await client.change({ verb: "patch", path, operations }, { what, signal: lease.signal });
-    return true;
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return false;
-    throw error;
-  }
-}
-
-interface Lease {
-  readonly holder: string;
-  readonly version: string;
-  readonly durationMilliseconds: number;
-  readonly transitions: number;
-  readonly acquired: string | undefined;
 }
 
 /** Longest wait for the leader's work to end, before the Lease is given back. */
@@ -108,7 +73,7 @@ export class LeaseElection {
     private readonly options: ElectionOptions,
     private readonly observer: ElectionObserver = {},
   ) {
-    this.#path = `/apis/coordination.k8s.io/v1/namespaces/${options.namespace}/leases`;
+    this.#path = leasesPath(options.namespace);
     this.#lease = options.leaseMilliseconds ?? 15_000;
     this.#renew = options.renewMilliseconds ?? 10_000;
     this.#retry = options.retryMilliseconds ?? 2_000;
@@ -145,7 +110,10 @@ export class LeaseElection {
       await this.#write(lease, this.options.identity, signal);
       return true;
     } catch (error) {
-      if (!signal.aborted && !isConflict(error)) this.observer.failed?.(asError(error));
+      if (!signal.aborted && !isConflict(error)) {
+        this.#told = "";
+        this.observer.failed?.(asError(error));
+      }
       return false;
     }
   }
@@ -281,7 +249,7 @@ export class LeaseElection {
   }
 
   get #what(): string {
-    return `Lease "${this.options.namespace}/${this.options.name}"`;
+    return leaseText(this.options);
   }
 }
 
@@ -331,32 +299,6 @@ async function within(
   const waited = new AbortController();
   const late = sleep(milliseconds, waited.signal).then(() => over.abort());
   await Promise.race([work(over.signal), late]).finally(() => waited.abort());
-}
-
-/** 409: the version is another one; 422: the patch's test has failed. */
-function isConflict(error: unknown): boolean {
-  return error instanceof ApiError && (error.status === 409 || error.status === 422);
-}
-
-function parseLease(json: Record<string, unknown>): Lease {
-  const metadata = isRecord(json.metadata) ? json.metadata : {};
-  const spec = isRecord(json.spec) ? json.spec : {};
-  if (typeof metadata.resourceVersion !== "string") {
-    throw new TypeError('Not a Lease: "metadata.resourceVersion" is missing');
-  }
-  const { leaseDurationSeconds: seconds, leaseTransitions: transitions } = spec;
-  return {
-    holder: typeof spec.holderIdentity === "string" ? spec.holderIdentity : "",
-    version: metadata.resourceVersion,
-    durationMilliseconds: typeof seconds === "number" && seconds > 0 ? seconds * 1000 : 15_000,
-    transitions: typeof transitions === "number" ? transitions : 0,
-    acquired: typeof spec.acquireTime === "string" ? spec.acquireTime : undefined,
-  };
-}
-
-/** The form of Kubernetes' MicroTime. */
-function microTime(date: Date): string {
-  return date.toISOString().replace(/Z$/, "000Z");
 }
 
 function asError(error: unknown): Error {

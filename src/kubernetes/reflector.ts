@@ -22,7 +22,6 @@ const longestRestart = 30_000;
 /** Follows one collection. */
 export class Reflector<T> {
   #live = false;
-  readonly #synchronized = Promise.withResolvers<void>();
   #restarts = 0;
 
   /**
@@ -39,11 +38,6 @@ export class Reflector<T> {
   /** Whether the watch runs, so that what the store does not have does not exist. */
   get live(): boolean {
     return this.#live;
-  }
-
-  /** Kept when the store is complete for the first time. */
-  get synchronized(): Promise<void> {
-    return this.#synchronized.promise;
   }
 
   /** Follows the collection until the options' signal ends it; never rejects. */
@@ -104,7 +98,6 @@ export class Reflector<T> {
     if (this.#live) return;
     this.#live = true;
     this.observer.synchronized?.();
-    this.#synchronized.resolve();
   }
 
   #interrupted(error: Error, retryMilliseconds: number): void {

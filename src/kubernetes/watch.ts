@@ -25,7 +25,7 @@ export type WatchNotice<T> =
   | { readonly type: "resumed" };
 
 /** What to follow, and how. */
-export interface WatchOptions<T> {
+export interface WatchOptions<T> extends WatchRetries {
   /** The collection's path, for example `/api/v1/pods`. */
   readonly path: string;
   /** For example `spec.nodeName=node-1`. */
@@ -44,6 +44,10 @@ export interface WatchOptions<T> {
    * has died silently; 300 s.
    */
   readonly watchSeconds?: number;
+}
+
+/** Waits after failures. */
+export interface WatchRetries {
   /** First wait after a failure, doubling; 250 ms. */
   readonly firstRetryMilliseconds?: number;
   /** Longest wait after a failure; 30 s. */

@@ -42,11 +42,6 @@ export class WorkQueue {
       () => {},
   ) {}
 
-  /** Number of keys that wait for a worker. */
-  get length(): number {
-    return this.#waiting.size;
-  }
-
   /** Adds a key, unless it waits already. */
   add(key: string): void {
     if (this.#stopped) return;

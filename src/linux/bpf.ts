@@ -118,8 +118,8 @@ export interface BpfProgramInfo {
   readonly tag: string;
   readonly mapIds: readonly number[];
   /** Counted where `kernel.bpf_stats_enabled` is set. */
-  readonly runs: bigint;
-  readonly nanoseconds: bigint;
+  readonly runs: number;
+  readonly nanoseconds: number;
 }
 
 /** Most maps of a program that are told. */
@@ -138,8 +138,8 @@ export function bpfProgramInfo(program: FileDescriptor): BpfProgramInfo {
     tag: Array.from(tag, (byte) => byte.toString(16).padStart(2, "0")).join(""),
     name: nameIn(view, 64),
     mapIds: Array.from(mapIds.subarray(0, Math.min(MOST_MAPS, view.getUint32(52, true)))),
-    nanoseconds: view.getBigUint64(192, true),
-    runs: view.getBigUint64(200, true),
+    nanoseconds: Number(view.getBigUint64(192, true)),
+    runs: Number(view.getBigUint64(200, true)),
   };
 }
 

@@ -1,6 +1,7 @@
 /** A running containerd with a primary plugin, and install-cni on its folders. */
 import assert from "node:assert/strict";
 import { ApiServer } from "./api_server.ts";
+import { bridgeConflist, conflistName, probedPods } from "./bridge_network.ts";
 import { compiledInstaller, compiledPlugin } from "./compiled.ts";
 import {
   Containerd,
@@ -12,11 +13,6 @@ import { contentsOf, exists } from "./files.ts";
 import { TestNode } from "./node.ts";
 import type { PodObject } from "./pods.ts";
 import { probe, type ProbedPod, redirected, untouched } from "./sandbox_probe.ts";
-
-/** Name of the primary plugin's list. */
-export const conflistName = "10-bridge.conflist";
-/** The bridge's addresses. */
-export const hostAddress = { ipv4: "10.88.0.1", ipv6: "fd88::1" } as const;
 
 /** Choices of a stage. */
 export interface StageOptions {
@@ -76,16 +72,7 @@ export class Stage implements AsyncDisposable {
 
   /** A primary plugin's list with odd formatting, which nobody else may change. */
   conflist(change = ""): string {
-    return `{
-  "name":"k8s-pod-network",   "cniVersion" : "0.4.0",${change}
-  "plugins": [
-    { "type": "bridge", "bridge": "cni0", "isGateway": true, "mtu": 1400.0,
-      "ipam": { "type": "host-local", "dataDir": "${this.containerd.folder}/ipam",
-        "ranges": [ [{ "subnet": "10.88.0.0/24" }], [{ "subnet": "fd88::/64" }] ],
-        "routes": [ { "dst": "0.0.0.0/0" }, { "dst": "::/0" } ] } }
-  ]
-}
-`;
+    return bridgeConflist(`${this.containerd.folder}/ipam`, change);
   }
 
   /** Starts install-cni and waits until containerd calls the plugin. */
@@ -105,14 +92,8 @@ export class Stage implements AsyncDisposable {
   }
 
   /** What the probes need to know, for each family. */
-  targets({ networkNamespace, ips }: Sandbox): ProbedPod[] {
-    assert.equal(ips.length, 2, `The pod must have addresses of both families, has ${ips}`);
-    return ips.map((podAddress) => ({
-      pod: networkNamespace,
-      host: this.hostNamespace,
-      podAddress,
-      hostAddress: podAddress.includes(":") ? hostAddress.ipv6 : hostAddress.ipv4,
-    }));
+  targets(sandbox: Sandbox): ProbedPod[] {
+    return probedPods(sandbox, this.hostNamespace);
   }
 
   assertRedirected(sandbox: Sandbox, dns: "all" | "host" | "none" = "all"): void {

@@ -347,12 +347,12 @@ export class ControllerBed implements AsyncDisposable {
 
 /** Waits until something holds. */
 export async function until(
-  holds: () => boolean,
+  holds: () => boolean | Promise<boolean>,
   what: string,
   milliseconds = 15_000,
 ): Promise<void> {
   const end = performance.now() + milliseconds;
-  while (!holds()) {
+  while (!await holds()) {
     ok(performance.now() < end, `after ${milliseconds} ms: ${what} expected`);
     await pause(5);
   }

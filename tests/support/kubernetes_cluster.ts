@@ -3,6 +3,7 @@
  * one folder: etcd, API server, scheduler, controller manager, kubelet, kube-proxy and containerd.
  */
 import { kubernetesPrograms } from "../../scripts/kubernetes.ts";
+import { bridgeConflist, conflistName } from "./bridge_network.ts";
 import { Containerd } from "./containerd.ts";
 import {
   apiServerArgs,
@@ -23,11 +24,6 @@ const nodeAddress = "10.95.0.1";
 const serviceRange = "10.96.0.0/16";
 const serviceAddress = "10.96.0.1";
 const node = "node-1";
-
-/** Name of the primary plugin's list in the node's net dir. */
-export const conflistName = "10-bridge.conflist";
-/** Addresses of the bridge that the primary plugin makes on the node. */
-export const bridgeAddress = { ipv4: "10.88.0.1", ipv6: "fd88::1" } as const;
 
 const users: Readonly<Record<string, ClusterUser>> = {
   admin: { name: "admin", group: "system:masters" },
@@ -70,7 +66,10 @@ export class KubernetesCluster implements AsyncDisposable {
     const containerd = await Containerd.start();
     const cluster = new KubernetesCluster(containerd, programs);
     try {
-      Deno.writeTextFileSync(`${containerd.netDir}/${conflistName}`, conflist(containerd.folder));
+      Deno.writeTextFileSync(
+        `${containerd.netDir}/${conflistName}`,
+        bridgeConflist(`${containerd.folder}/ipam`),
+      );
       for (const image of options.images ?? []) await containerd.importImage(image);
       cluster.#makeNetwork();
       await cluster.#writeIdentities();
@@ -316,20 +315,6 @@ export class KubernetesCluster implements AsyncDisposable {
     const first = [`--kubeconfig=${this.folder}/admin.conf`, `--cache-dir=${this.folder}/cache`];
     return await this.onNode(`${this.programs}/kubectl`, [...first, ...args], input);
   }
-}
-
-/** The primary plugin's list, with odd formatting, which nobody may change. */
-function conflist(folder: string): string {
-  return `{
-  "name":"k8s-pod-network",   "cniVersion" : "0.4.0",
-  "plugins": [
-    { "type": "bridge", "bridge": "cni0", "isGateway": true, "mtu": 1400.0,
-      "ipam": { "type": "host-local", "dataDir": "${folder}/ipam",
-        "ranges": [ [{ "subnet": "10.88.0.0/24" }], [{ "subnet": "fd88::/64" }] ],
-        "routes": [ { "dst": "0.0.0.0/0" }, { "dst": "::/0" } ] } }
-  ]
-}
-`;
 }
 
 const readyCondition = '{.status.conditions[?(@.type=="Ready")].status}';

@@ -60,11 +60,6 @@ export class TestNode implements AsyncDisposable {
     return `${this.netDir}/kuma-cni.d/agent.sock`;
   }
 
-  /** The agent's socket for calls of the shim. */
-  get callSocket(): string {
-    return `${this.netDir}/kuma-cni.d/call.sock`;
-  }
-
   /** Whether somebody listens at the agent's socket; a file alone can be left over. */
   async isServing(): Promise<boolean> {
     try {

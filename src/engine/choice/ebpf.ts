@@ -159,11 +159,9 @@ export class EbpfForPod {
   readCounts(): RedirectCounts | undefined {
     if ("problem" in this.#cgroup) return undefined;
     const counters = this.#module.readCounters(this.#cgroup.path);
-    return counters && {
-      outbound: Number(counters.outbound),
-      inbound: Number(counters.inbound),
-      dns: Number(counters.dns),
-    };
+    if (counters === undefined) return undefined;
+    const { outbound, inbound, dns } = counters;
+    return { outbound, inbound, dns };
   }
 }
 

@@ -23,7 +23,7 @@ export function readCounters(cgroup: string): EbpfCounters | undefined {
   const counted = lookUpBpfMap(counters, new Uint8Array(4), 8 * COUNTERS.length);
   if (counted === undefined) return undefined;
   const view = new DataView(counted.buffer);
-  const read = (counter: Counter) => view.getBigUint64(8 * COUNTERS.indexOf(counter), true);
+  const read = (counter: Counter) => Number(view.getBigUint64(8 * COUNTERS.indexOf(counter), true));
   return {
     outbound: read("outbound"),
     inbound: read("inbound"),

@@ -5,6 +5,7 @@
 
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import type { Engine } from "../engine.ts";
+import type { RedirectCounts } from "../redirect_counts.ts";
 
 /** How a pod's incoming connections reach the sidecar. */
 export type InboundWay = "sk_lookup" | "nftables";
@@ -23,17 +24,11 @@ export interface EbpfEngineOptions {
 }
 
 /** What happened in a pod so far, as its programs counted it. */
-export interface EbpfCounters {
-  /** TCP connections that were sent to the sidecar's outbound listener. */
-  readonly outbound: bigint;
-  /** TCP connections that were sent to the sidecar's inbound listener. */
-  readonly inbound: bigint;
-  /** DNS questions that were sent to the sidecar. */
-  readonly dns: bigint;
+export interface EbpfCounters extends RedirectCounts {
   /** Incoming connections that were refused since the sidecar did not listen. */
-  readonly refused: bigint;
+  readonly refused: number;
   /** Connections whose original destination could not be kept; the sidecar does not get to know it. */
-  readonly lost: bigint;
+  readonly lost: number;
   /** Each program, with what the kernel counts where `kernel.bpf_stats_enabled` is set. */
   readonly programs: readonly EbpfProgramCounters[];
 }
@@ -42,8 +37,8 @@ export interface EbpfCounters {
 export interface EbpfProgramCounters {
   readonly name: string;
   readonly id: number;
-  readonly runs: bigint;
-  readonly nanoseconds: bigint;
+  readonly runs: number;
+  readonly nanoseconds: number;
 }
 
 /** A pin that {@linkcode EbpfModule.sweepPins} looked at. */

@@ -99,13 +99,6 @@ export class Cluster implements AsyncDisposable {
     return node;
   }
 
-  /** Takes a node away: its machine, then its object. */
-  async removeNode(node: ClusterNode): Promise<void> {
-    this.nodes.splice(this.nodes.indexOf(node), 1);
-    await node.machine[Symbol.asyncDispose]();
-    await this.kubectl("delete", "node", nameOf(node));
-  }
-
   /** Runs kubectl as the administrator. */
   async tryKubectl(args: readonly string[], input?: string): Promise<Output> {
     const { folder } = this.first;
@@ -334,11 +327,6 @@ export class Cluster implements AsyncDisposable {
     const text = this.#identities.kubeconfig(server, user);
     await Deno.writeTextFile(`${machine.folder}/${name}.conf`, text);
   }
-}
-
-/** Name of a node's object. */
-export function nameOf({ machine }: ClusterNode): string {
-  return machine.name;
 }
 
 function addressesOf(number: number): readonly [string, string] {

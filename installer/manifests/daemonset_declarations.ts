@@ -1,0 +1,258 @@
+/** Values of the DaemonSet: where the plugin goes, and how install-cni runs. */
+import {
+  countOrPercentage,
+  label,
+  listOf,
+  oneOf,
+  path,
+  text,
+  textLike,
+  truth,
+  wholeNumber,
+} from "./kinds.ts";
+import {
+  addresses,
+  affinity,
+  containerSecurity,
+  namespacePatterns,
+  podSecurity,
+  resources,
+  textMapping,
+  tolerations,
+} from "./kubernetes_kinds.ts";
+import { registry, tag, value } from "./value_declaration.ts";
+
+const confName = textLike(
+  "a file name ending in .conf, .conflist or .json, or nothing",
+  "^([^/\\x00-\\x1f]+\\.(conf|conflist|json))?$",
+);
+
+/** Those of `cni` but for the stories that have files of their own. */
+export const daemonSetValues = {
+  "cni.enabled": value(
+    truth,
+    true,
+    "Whether there are any objects at all",
+    "all objects",
+    "--cni-enabled",
+  ),
+  "cni.chained": value(
+    truth,
+    false,
+    "Whether to chain to the list of another network plugin; false: a file of our own, for Multus",
+    "DaemonSet: CHAINED_CNI_PLUGIN",
+    "--cni-chained",
+  ),
+  "cni.netDir": value(
+    path,
+    "/etc/cni/multus/net.d",
+    "Folder of the network configuration on the host",
+    "DaemonSet: volume cni-net-dir, CNI_NET_DIR",
+    "--cni-net-dir",
+  ),
+  "cni.binDir": value(
+    path,
+    "/var/lib/cni/bin",
+    "Folder of the runtime's network plugins on the host",
+    "DaemonSet: volume cni-bin-dir; ConfigMap: kubernetes.cni_bin_dir",
+    "--cni-bin-dir",
+  ),
+  "cni.confName": value(
+    confName,
+    "kuma-cni.conf",
+    "File in netDir to chain to, or to write when not chained; nothing: the one that the runtime loads",
+    "DaemonSet: CNI_CONF_NAME",
+    "--cni-conf-name",
+  ),
+  "cni.confNameIsLoaded": value(
+    truth,
+    false,
+    "Whether you know that pods go through the file of confName; true: other files do not count",
+    "DaemonSet: CNI_CONF_NAME_IS_LOADED",
+  ),
+  "cni.runtime": value(
+    oneOf("auto", "containerd", "cri-o", "multus"),
+    "auto",
+    "Program that chooses among the files of netDir; auto: what hostFolders show, else containerd",
+    "DaemonSet: CNI_RUNTIME",
+  ),
+  "cni.hostFolders": value(
+    listOf(path, "a list of absolute paths, such as /etc/containerd"),
+    [],
+    "Folders of the host to see, read-only: those of the runtime's configuration, and libcni's cache; " +
+      "they must be there",
+    "DaemonSet: volumes below /host",
+  ),
+  "cni.logLevel": value(
+    oneOf("off", "info", "debug"),
+    "info",
+    "What install-cni and the plugin log",
+    "DaemonSet: CNI_LOG_LEVEL; ConfigMap: log_level",
+  ),
+  "cni.logFormat": value(
+    oneOf("text", "json"),
+    "text",
+    "Form of the log lines: text as of the reference, or a JSON object for each",
+    "DaemonSet: CNI_LOG_FORMAT",
+  ),
+  "cni.engine": value(
+    oneOf("auto", "nftables", "iptables", "ebpf"),
+    "auto",
+    "What installs the rules in a pod",
+    "ConfigMap: engine",
+  ),
+  "cni.ebpf.strict": value(
+    truth,
+    false,
+    "Whether a pod that the engine ebpf cannot serve fails instead of getting other rules",
+    "ConfigMap: ebpf.strict",
+  ),
+  "cni.ebpf.allowPods": value(
+    truth,
+    false,
+    "Whether a pod may ask for the engine ebpf by the annotation kuma.io/transparent-proxying-ebpf",
+    "ConfigMap: allow_pod_settings; DaemonSet",
+  ),
+  "cni.excludeNamespaces": value(
+    namespacePatterns,
+    [],
+    "Namespaces whose pods are skipped without a look-up, besides kube-system and cni.namespace",
+    "ConfigMap: kubernetes.exclude_namespaces",
+  ),
+  "cni.clusterDns": value(
+    addresses,
+    [],
+    "The cluster's DNS servers, as kubelet's clusterDNS, for runtimes that do not tell a pod's resolvers",
+    "ConfigMap: kubernetes.cluster_dns",
+  ),
+  "cni.namespace": value(
+    label,
+    "kube-system",
+    "Namespace of the objects",
+    "all objects: metadata.namespace",
+  ),
+  "cni.nodeSelector": value(
+    textMapping,
+    { "kubernetes.io/os": "linux" },
+    "Nodes to run on",
+    "DaemonSet: nodeSelector",
+    "--cni-node-selector",
+  ),
+  "cni.tolerations": value(
+    tolerations,
+    [],
+    "Tolerations besides the three that let it run on every node",
+    "DaemonSet: tolerations",
+  ),
+  "cni.podAnnotations": value(
+    textMapping,
+    {},
+    "Annotations of the pods",
+    "DaemonSet: template.metadata.annotations",
+  ),
+  "cni.affinity": value(affinity, {}, "Affinity of the pods", "DaemonSet: affinity"),
+  "cni.priorityClassName": value(
+    text,
+    "system-node-critical",
+    "Priority class of the pods; nothing: none",
+    "DaemonSet: priorityClassName",
+  ),
+  "cni.restartPolicy": value(
+    oneOf("Always"),
+    "Always",
+    "The one restart policy that the pods of a DaemonSet may have",
+    "DaemonSet: restartPolicy",
+  ),
+  "cni.maxUnavailable": value(
+    countOrPercentage,
+    1,
+    "Nodes whose pod may be away during an update; the plugin works there meanwhile",
+    "DaemonSet: updateStrategy.rollingUpdate.maxUnavailable",
+  ),
+  "cni.image.registry": value(
+    registry,
+    "",
+    "Registry of the image; nothing: global.image.registry",
+    "DaemonSet: image",
+  ),
+  "cni.image.repository": value(
+    textLike("an image's name without registry and tag", "^[a-z0-9]+([._/-]+[a-z0-9]+)*$"),
+    "kuma-cni",
+    "Name of the image",
+    "DaemonSet: image",
+  ),
+  "cni.image.tag": value(
+    tag,
+    "",
+    "Tag of the image; nothing: global.image.tag",
+    "DaemonSet: image",
+  ),
+  "cni.image.imagePullPolicy": value(
+    oneOf("IfNotPresent", "Always", "Never"),
+    "IfNotPresent",
+    "When the image is pulled",
+    "DaemonSet: imagePullPolicy",
+  ),
+  "cni.delayStartupSeconds": value(
+    wholeNumber(0, 3600),
+    0,
+    "Seconds to sleep before it starts; for tests of a late start",
+    "DaemonSet: command, readinessProbe",
+  ),
+  "cni.healthPort": value(
+    wholeNumber(0, 65_535),
+    0,
+    "Port of health and metrics in the pod; 0: none, and readiness is the ready file",
+    "DaemonSet: HEALTH_PORT, probes",
+  ),
+  "cni.resources": value(
+    resources,
+    { requests: { cpu: "100m", memory: "100Mi" }, limits: { memory: "100Mi" } },
+    "Requests and limits of the container",
+    "DaemonSet: resources",
+  ),
+  "cni.podSecurityContext": value(
+    podSecurity,
+    {},
+    "Security context of the pods",
+    "DaemonSet: securityContext of the pod",
+  ),
+  "cni.containerSecurityContext": value(
+    containerSecurity,
+    {
+      allowPrivilegeEscalation: false,
+      capabilities: { drop: ["ALL"] },
+      readOnlyRootFilesystem: true,
+      runAsGroup: 0,
+      runAsNonRoot: false,
+      runAsUser: 0,
+      seccompProfile: { type: "RuntimeDefault" },
+    },
+    "Security context of the container; docs/security.md says which host needs more",
+    "DaemonSet: securityContext of the container",
+  ),
+  "cni.shim.capabilities": value(
+    truth,
+    false,
+    "Whether the agent may enter meshed pods' network namespaces, so that they start as fast as others",
+    "DaemonSet: securityContext of the container, SYS_ADMIN and NET_ADMIN; docs/security.md",
+  ),
+  "cni.rbac.watchPods": value(
+    truth,
+    false,
+    "Whether it may list and watch pods, to answer the plugin from memory",
+    "ClusterRole: pods list, watch",
+  ),
+  "cni.rbac.getDaemonSets": value(
+    truth,
+    false,
+    "Whether it may get DaemonSets, to tell a removal for good from a restart",
+    "ClusterRole: daemonsets get",
+  ),
+  "cni.shim.enabled": value(
+    truth,
+    true,
+    "Whether runtimes start the shim, which has the agent answer calls; false: the plugin each time",
+    "DaemonSet: SHIM",
+  ),
+} as const;
