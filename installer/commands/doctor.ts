@@ -5,16 +5,16 @@ import { makeBundle } from "../doctor/bundle.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnosis.ts";
 import type { Finding } from "../doctor/finding.ts";
 import { lookAtNode } from "../doctor/look.ts";
+import { healthUrl } from "../doctor/look_at_cluster.ts";
+import { lookAtInstall } from "../doctor/look_at_install.ts";
 import { lookAtPod } from "../doctor/look_at_pod.ts";
 import { diagnosePod, type PodLifeSeen } from "../doctor/pod.ts";
 import { isImpossible, type NodeSeen } from "../doctor/seen.ts";
-import { within } from "../doctor/within.ts";
 import { sha256 } from "../host/journal.ts";
-import { observe, type Observed } from "../host/observe.ts";
+import type { Observed } from "../host/observe.ts";
 import { Operations } from "../host/operations.ts";
-import { PluginFiles } from "../host/plugin_files.ts";
-import { pluginPlacesOf } from "../host/plugin_plan.ts";
 import { plan } from "../plan/plan.ts";
+import type { Plan } from "../plan/steps.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { addSettings, sourceDirOf } from "./command_settings.ts";
 import { doctorSettingsOf } from "./doctor_settings.ts";
@@ -52,7 +52,7 @@ export function register(program: Command): void {
       const reference = pod === undefined ? undefined : referenceOf(pod);
       const { settings, areKnown } = doctorSettingsOf(command as unknown as Command);
       const operations = new Operations();
-      const observed = await lookAtHost(operations, settings);
+      const observed = await lookAtInstall(operations, settings, sourceDirOf(settings));
       const about = reference === undefined
         ? undefined
         : await lookAtPod(operations, settings, observed.files, reference);
@@ -61,7 +61,7 @@ export function register(program: Command): void {
           operations,
           settings,
           observed,
-          areKnown ? plan(settings, observed) : undefined,
+          areKnown ? planOf(settings, observed) : undefined,
         )
         : undefined;
       const diagnosis = about === undefined ? diagnose(seen!) : diagnosePod(about);
@@ -90,22 +90,10 @@ function referenceOf(text: string): { readonly namespace: string; readonly name:
   return { namespace: namespace ?? "default", name };
 }
 
-/**
- * Milliseconds for comparing the program, which is large and may lie on a slow disk: on a busy node it
- * took more than a second, and a sound program was called wrong.
- */
-const hashPatience = 3000;
-
-class BoundedPluginFiles extends PluginFiles {
-  override async inspect(): ReturnType<PluginFiles["inspect"]> {
-    return await within(hashPatience, super.inspect());
-  }
-}
-
-async function lookAtHost(operations: Operations, settings: Settings): Promise<Observed> {
-  const places = pluginPlacesOf(settings, sourceDirOf(settings));
-  const files = new BoundedPluginFiles(operations, places);
-  return await observe(operations, settings, files);
+/** What was not compared is told as such, and keeps nothing else from being judged. */
+export function planOf(settings: Settings, observed: Observed): Plan {
+  const isUnseen = observed.plugin.kind === "unseen";
+  return plan(settings, isUnseen ? { ...observed, plugin: { kind: "current" } } : observed);
 }
 
 /** The verdict first: who reads this at night may read no more than it. */
@@ -187,11 +175,10 @@ async function writeAll(bytes: Uint8Array): Promise<void> {
   }
 }
 
-async function metricsOf({ healthPort }: Settings): Promise<string | undefined> {
+async function metricsOf(settings: Settings): Promise<string | undefined> {
   try {
-    const response = await fetch(`http://127.0.0.1:${healthPort}/metrics`, {
-      signal: AbortSignal.timeout(500),
-    });
+    const signal = AbortSignal.timeout(500);
+    const response = await fetch(healthUrl(settings, "/metrics"), { signal });
     return (await response.text()).slice(0, 1 << 20);
   } catch {
     return undefined;

@@ -5,7 +5,7 @@ import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { warningsOfEntry } from "../settings/plugin_entry.ts";
 import type { FindingCode } from "./catalogue.ts";
-import type { Finding } from "./finding.ts";
+import { type Finding, notSeen } from "./finding.ts";
 
 /** What each cause of a step says about the host. */
 export const causeTexts: Readonly<Record<Cause, string>> = {
@@ -135,6 +135,8 @@ function pluginFinding(path: string, { plugin }: Observed): Finding {
       const text = `"${plugin.path}" ${causeTexts[cause]}`;
       return { subject: "plugin", grade: "failure", code: codes[cause], text, fix: healing };
     }
+    case "unseen":
+      return notSeen("plugin", `Whether "${path}" is the one of this version`, plugin.reason);
     case "unknown":
       return { subject: "plugin", grade: "failure", code: "plugin-unknown", text: plugin.reason };
   }

@@ -130,12 +130,15 @@ async function socketAnswer(settings: Settings): Promise<true | string> {
   }
 }
 
-async function readinessOf({ healthPort, healthAddress }: Settings): Promise<
-  AgentSeen["readiness"]
-> {
-  if (healthPort === 0) return { impossible: "it serves no health port (HEALTH_PORT)" };
+/** Where the agent serves what it says about itself. */
+export function healthUrl({ healthPort, healthAddress }: Settings, path: string): string {
   const host = healthAddress === "0.0.0.0" || healthAddress === "::" ? "127.0.0.1" : healthAddress;
-  const url = `http://${host.includes(":") ? `[${host}]` : host}:${healthPort}/readyz`;
+  return `http://${host.includes(":") ? `[${host}]` : host}:${healthPort}${path}`;
+}
+
+async function readinessOf(settings: Settings): Promise<AgentSeen["readiness"]> {
+  if (settings.healthPort === 0) return { impossible: "it serves no health port (HEALTH_PORT)" };
+  const url = healthUrl(settings, "/readyz");
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(agentPatience) });
     const reason = (await response.text()).trim().slice(0, 1000);

@@ -31,7 +31,11 @@ export interface Observed {
   readonly kubeconfig: NetFile | undefined;
   /** The bin dir's path on the host, when the plugin's program depends on it. */
   readonly binDirPath: BinDirPath;
-  readonly plugin: PluginState | { readonly kind: "unknown"; readonly reason: string };
+  /** `unknown`: it cannot be compared; `unseen`: there was no time to. */
+  readonly plugin: PluginState | {
+    readonly kind: "unknown" | "unseen";
+    readonly reason: string;
+  };
   readonly token: Readable;
   readonly certificateAuthority: Readable;
   readonly journal: Journal;

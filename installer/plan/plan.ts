@@ -25,7 +25,7 @@ export function plan(settings: Settings, seen: Observed): Plan {
   const steps: Step[] = [];
   const binDir = binDirTrouble(seen.binDirPath, pathsOf(settings));
   if (binDir.waitingFor !== undefined) return { steps, warnings, waitingFor: binDir.waitingFor };
-  if (seen.plugin.kind === "unknown") {
+  if (seen.plugin.kind === "unknown" || seen.plugin.kind === "unseen") {
     return { steps, warnings, waitingFor: `the plugin's files: ${seen.plugin.reason}` };
   }
   if (seen.plugin.kind !== "current") {

@@ -3,7 +3,10 @@
  * on. A socket belongs for life to the cgroup in which it was created, so one thread can hold sockets
  * inside and outside.
  */
+import { identityOf, isGone } from "../../scripts/task_owner.ts";
+import { readKernelFile } from "../../src/linux/kernel_file.ts";
 import { checked, cString } from "../../src/linux/libc.ts";
+import { parseMounts } from "../../src/linux/mounts.ts";
 import { uniqueName } from "./topology.ts";
 
 const libc = Deno.dlopen("libc.so.6", {
@@ -59,7 +62,8 @@ export class BpfFileSystem implements Disposable {
   readonly path: string;
 
   constructor() {
-    this.path = Deno.makeTempDirSync({ prefix: "kuma-test-bpffs-" });
+    removeStale();
+    this.path = Deno.makeTempDirSync({ prefix: `${PREFIX}${identityOf(Deno.pid)}-` });
     const [path, type] = [cString(this.path), cString("bpf")];
     checked("Cannot mount a BPF file system", () => libc.mount(type, path, type, 0n, null));
   }
@@ -67,6 +71,18 @@ export class BpfFileSystem implements Disposable {
   [Symbol.dispose](): void {
     libc.umount2(cString(this.path), MNT_DETACH);
     Deno.removeSync(this.path);
+  }
+}
+
+const PREFIX = "kuma-test-bpffs-";
+
+/** What a run left that was killed, and that the test runner has not started: that has own mounts. */
+function removeStale(): void {
+  for (const { point } of parseMounts(readKernelFile("/proc/self/mountinfo"))) {
+    const [, identity] = point.split(`/${PREFIX}`);
+    if (identity === undefined || !isGone(identity.split("-")[0]!)) continue;
+    libc.umount2(cString(point), MNT_DETACH);
+    Deno.removeSync(point);
   }
 }
 
