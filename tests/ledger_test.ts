@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Ledger } from "../installer/ledger/ledger.ts";
 import { type LedgerView, overEntries } from "../installer/ledger/over.ts";
+import { runtimeResults } from "../installer/ledger/runtime_results.ts";
 import { formatEntry, type LedgerEntry, parseEntry } from "../src/ledger/entry.ts";
 import { LEDGER_FOLDER, MAX_ENTRIES, putEntry, readEntries } from "../src/ledger/folder.ts";
 import { parseRedirectConfig } from "../src/ledger/redirect_config_word.ts";
@@ -181,9 +182,19 @@ Deno.test("An entry is over by a certain sign only", () => {
     "the sandbox outlives its pod",
   );
   assert.equal(
-    isOver({ podUids: new Set(), cachedSandboxes: new Set(["sandbox-1"]) }),
+    isOver({ podUids: new Set(), hasResult: (sandbox) => sandbox === "sandbox-1" }),
     false,
     "the runtime still has the chain",
   );
   assert.equal(isOver({ podUids: new Set(), now: entry.time }), false, "the watch may lag behind");
+});
+
+Deno.test("The runtime's results are known by the sandbox in their names, when its cache is seen", async () => {
+  await withStateFolder((cache) => {
+    assert.equal(runtimeResults(cache), undefined, "nothing is known");
+    Deno.mkdirSync(`${cache}/results`);
+    Deno.writeTextFileSync(`${cache}/results/my-net-5a5a-eth0`, "{}");
+    assert.equal(runtimeResults(cache)?.("5a5a"), true);
+    assert.equal(runtimeResults(cache)?.("5a"), false, "a part of another's name");
+  });
 });

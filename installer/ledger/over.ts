@@ -1,5 +1,6 @@
 /** Which entries of the ledger are about sandboxes that are gone. Pure. */
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
+import type { HasResult } from "./runtime_results.ts";
 
 /** What can be seen of the runtime's sandboxes; what cannot be seen is absent and decides nothing. */
 export interface LedgerView {
@@ -9,8 +10,8 @@ export interface LedgerView {
   readonly boot: string;
   /** UIDs of this node's pods, while the watch runs. */
   readonly podUids?: ReadonlySet<string>;
-  /** Sandboxes that have a result in libcni's cache. */
-  readonly cachedSandboxes?: ReadonlySet<string>;
+  /** Whether the runtime keeps a result of a sandbox. */
+  readonly hasResult?: HasResult;
   /** Whether a file of a namespace is there; `undefined` when its folder is not seen. */
   readonly hasNamespace?: (path: string) => boolean | undefined;
 }
@@ -36,7 +37,6 @@ function isOver({ outcome, netns, podUid, sandbox, time }: LedgerEntry, view: Le
   const isYoung = Math.abs(view.now - time) < patience;
   const hasNamespace = view.hasNamespace?.(netns);
   if (hasNamespace !== undefined) return !hasNamespace && !isYoung;
-  const isCached = view.cachedSandboxes?.has(sandbox);
-  if (isYoung || isCached === true) return false;
+  if (isYoung || view.hasResult?.(sandbox)) return false;
   return podUid !== undefined && view.podUids !== undefined && !view.podUids.has(podUid);
 }

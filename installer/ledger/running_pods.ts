@@ -5,6 +5,7 @@ import { LostNamespaceError } from "../../src/linux/network_namespace.ts";
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import type { Logger } from "../../src/log/log.ts";
 import { messageOf } from "../../src/text/message_of.ts";
+import { cacheDirOf } from "../host/namers.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { readPluginEntry } from "../settings/plugin_entry.ts";
 import { decideNow } from "./decision_now.ts";
@@ -15,6 +16,7 @@ import { seenNamespacePath } from "./namespace_path.ts";
 import { PodEvents } from "./pod_events.ts";
 import type { NodePod } from "./pod_life.ts";
 import { seeProcess, seeProcesses } from "./processes.ts";
+import { runtimeResults } from "./runtime_results.ts";
 import { Sweep } from "./sweep.ts";
 
 /** Milliseconds between two looks for entries that are over. */
@@ -113,10 +115,12 @@ export class RunningPods {
   #clean(): void {
     const { settings } = this.parts;
     const pods = this.parts.pods();
+    const hasResult = runtimeResults(cacheDirOf(settings));
     const removed = this.ledger.clean({
       now: Date.now(),
       boot: bootIdentifier(),
       ...(pods === undefined ? {} : { podUids: uidsOf(pods) }),
+      ...(hasResult === undefined ? {} : { hasResult }),
       hasNamespace: (path) => hasNamespaceFile(seenNamespacePath(settings, path)),
     });
     if (removed > 0) this.parts.log.debug("Ledger has let go of what is over", { removed });
