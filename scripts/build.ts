@@ -199,6 +199,8 @@ async function buildLocked(options: BuildOptions): Promise<Built[]> {
       const module = bytecode
         ? await addBytecode({
           bundle: `${work}/${name}.bundle`,
+          // Of most pods outside of the mesh, and of those in it.
+          often: ["lookup", "capture"],
           denort: denort.path,
           target,
           v8Flags,

@@ -46,8 +46,7 @@ function compare(a: string, b: string): number {
 /**
  * Turns a module of a minified bundle into a script, since V8 makes bytecode to keep of scripts only.
  * The script's value is a function that evaluates the module (`scripts/compiled_plugin/modules.ts`).
- * Each module is a script of its own, since bytecode is read as a whole: a call pays for no module
- * that it does not need. An import or export that is not in the bundler's form, as
+ * An import or export that is not in the bundler's form, as
  * `import{a as b}from"./x.js";` or `import"./x.js";`, stays, and makes the script one that V8 refuses.
  *
  * @param module Text of the module.

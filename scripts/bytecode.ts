@@ -3,7 +3,7 @@
  * it at a predictable name in the temporary folder, where any local user could plant code for root;
  * this one is a part of the executable.
  */
-import { asScript } from "./bundle.ts";
+import { packed } from "./packs.ts";
 import { scriptPath } from "./compiled_plugin/script.ts";
 import { bundleModule, compileModule, run, writeForCompiler } from "./deno_tools.ts";
 
@@ -11,6 +11,8 @@ import { bundleModule, compileModule, run, writeForCompiler } from "./deno_tools
 export interface BytecodeOptions {
   /** Folder with the modules of the bundled and minified plugin. */
   readonly bundle: string;
+  /** Begin of the names of the modules that many calls load later. */
+  readonly often: readonly string[];
   /** Path of denort. */
   readonly denort: string;
   readonly target: string;
@@ -36,13 +38,19 @@ export interface BytecodeModule {
  * @throws {BuildError} when V8 does not compile the scripts, or refuses its own bytecode of them.
  */
 export async function addBytecode(options: BytecodeOptions): Promise<BytecodeModule> {
-  const { bundle, denort, target, v8Flags, work } = options;
+  const { bundle, often, denort, target, v8Flags, work } = options;
   const folder = `${work}/scripts`;
   const module = await bundleModule("scripts/compiled_plugin/start.ts", folder, ["--minify"]);
   const paths: string[] = [];
-  for (const { name } of Deno.readDirSync(bundle)) {
+  const modules = new Map(
+    [...Deno.readDirSync(bundle)].map(({ name }) => [
+      name,
+      Deno.readTextFileSync(`${bundle}/${name}`),
+    ]),
+  );
+  for (const [name, script] of packed(modules, often)) {
     const path = scriptPath(folder, `./${name}`);
-    await writeForCompiler(path, asScript(await Deno.readTextFile(`${bundle}/${name}`)));
+    await writeForCompiler(path, script);
     await writeForCompiler(`${path}.cache`, "");
     paths.push(path);
   }

@@ -1,6 +1,7 @@
-import { deepEqual, equal, match, notEqual } from "node:assert/strict";
+import { deepEqual, equal, match, notEqual, throws } from "node:assert/strict";
 import { withRepeatableNames } from "../scripts/bundle.ts";
 import { compileModule, root } from "../scripts/build.ts";
+import { packed, PackError } from "../scripts/packs.ts";
 import { findDenort } from "../scripts/denort.ts";
 import { sha256 } from "../scripts/sha256.ts";
 
@@ -30,6 +31,33 @@ Deno.test("names and comments of a bundle do not depend on the machine", () => {
   match(result.get(imported) ?? "", /^\/\/ npm:yaml\/1\.0\.0\/x\.js$/m);
   match(result.get("lazy-2.js") ?? "", /^ {2}"npm:y\/1\.0\.0\/y\.js"\(exports\) \{$/m);
   match([...result.values()].join(), /foo\("\/\/ \/npm\/h\/ kept"\)/);
+});
+
+Deno.test("a pack has what is needed together, and what few calls need does not cut it up", () => {
+  const modules = new Map([
+    ["main.js", `import{a}from"./chunk-0.js";a();import("./look-4.js");import("./rare-5.js");`],
+    ["chunk-0.js", `var a=()=>import("./work-6.js");export{a};`],
+    ["chunk-1.js", `import{a}from"./chunk-0.js";export{a as b};`],
+    ["chunk-2.js", `var c=1;export{c};`],
+    ["chunk-3.js", `var d=1;export{d};`],
+    ["look-4.js", `import{b}from"./chunk-1.js";import{c}from"./chunk-2.js";b(c);export{};`],
+    ["rare-5.js", `import{b}from"./chunk-1.js";import{d}from"./chunk-3.js";b(d);export{};`],
+    ["work-6.js", `import{c}from"./chunk-2.js";import{d}from"./chunk-3.js";c(d);export{};`],
+  ]);
+  const packs = packed(modules, ["look", "work"]);
+  const names = [...packs].map(([pack, script]) =>
+    [pack, [...script.matchAll(/"([\w.-]+)":\(\(/g)].map(([, name]) => name)] as const
+  );
+  deepEqual(Object.fromEntries(names), {
+    "main.js": ["chunk-0.js", "main.js"],
+    "look-4.js": ["chunk-1.js", "look-4.js"],
+    "work-6.js": ["chunk-3.js", "work-6.js"],
+    "look-4+work-6.js": ["chunk-2.js"],
+    "rare-5.js": ["rare-5.js"],
+  });
+  match(packs.get("rare-5.js") ?? "", /\$require\("\.\/work-6\.js#chunk-3\.js"\)/);
+  match(packs.get("main.js") ?? "", /\$load\("\.\/work-6\.js#work-6\.js"\)/);
+  throws(() => packed(modules, ["gone"]), PackError);
 });
 
 const target = `${Deno.build.arch}-unknown-linux-gnu`;

@@ -1,6 +1,6 @@
 /** What is special about the compiled plugin: V8 without compilers, and bytecode made when it was built. */
 import assert from "node:assert/strict";
-import { asScript } from "../scripts/bundle.ts";
+import { packed } from "../scripts/packs.ts";
 import { scriptPath } from "../scripts/compiled_plugin/script.ts";
 import { bundleModule, compileModule, root, writeForCompiler } from "../scripts/deno_tools.ts";
 import { findDenort } from "../scripts/denort.ts";
@@ -127,16 +127,18 @@ async function compileModules(
   const { path: denort } = await findDenort(target, root, () => {});
   const module = await bundleModule("scripts/compiled_plugin/start.ts", `${folder}/b`);
   const state = `globalThis[Symbol.for("kuma-cni.bytecode")]`;
-  const modules = {
-    "./main.js":
+  const modules = new Map([
+    [
+      "main.js",
       `import{a as x}from"./x.js";import("./y.js").then(({b})=>console.log(x,b,${state}));`,
-    "./x.js": `var a="from";export{a};`,
-    "./y.js": `import{a}from"./x.js";var text="the text";export{text as b};`,
-  };
+    ],
+    ["x.js", `var a="from";export{a};`],
+    ["y.js", `import{a}from"./x.js";var text="the text";export{text as b};`],
+  ]);
   const include: string[] = [];
-  for (const [name, text] of Object.entries(modules)) {
-    const path = scriptPath(`${folder}/b`, name);
-    await writeForCompiler(path, asScript(text));
+  for (const [name, script] of packed(modules, [])) {
+    const path = scriptPath(`${folder}/b`, `./${name}`);
+    await writeForCompiler(path, script);
     await writeForCompiler(`${path}.cache`, bytecode(name));
     include.push(path, `${path}.cache`);
   }
@@ -154,7 +156,7 @@ async function compileModules(
 const bytecodes: Record<string, (name: string) => Uint8Array> = {
   missing: () => new Uint8Array(),
   // The one bad script counts, however many good or missing ones there are.
-  refused: (name) => name === "./x.js" ? new Uint8Array(64).fill(7) : new Uint8Array(),
+  refused: (name) => name === "y.js" ? new Uint8Array(64).fill(7) : new Uint8Array(),
 };
 
 for (const [state, bytecode] of Object.entries(bytecodes)) {

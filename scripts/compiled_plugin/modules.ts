@@ -1,33 +1,40 @@
-/** Runs a bundle that was turned into scripts. */
+/** Runs a bundle that was turned into packs of modules (`scripts/packs.ts`). */
 
 /** What a module exports, by name. */
 export type Exports = Readonly<Record<string, unknown>>;
 
-/** A script's value: evaluates its module and returns what that exports. */
+/** A module as a function: evaluates it and returns what it exports. */
 export type Module = (
-  require: (name: string) => Exports,
-  load: (name: string) => Promise<Exports>,
+  require: (place: string) => Exports,
+  load: (place: string) => Promise<Exports>,
 ) => Exports;
 
-/** Name of the module that starts the plugin. */
-export const ENTRY = "./main.js";
+/** A script's value: its modules by name. */
+export type Pack = Readonly<Record<string, Module>>;
+
+/** Place of the module that starts the plugin: its pack, and its name there. */
+export const ENTRY = "./main.js#main.js";
 
 /**
  * Evaluates the entry module.
  *
- * @param read Returns the value of a module's script; called once for each module, when it is needed.
+ * @param read Returns the value of a pack's script; called once for each pack, when it is needed.
  */
-export function startModules(read: (name: string) => Module): void {
+export function startModules(read: (pack: string) => Pack): void {
+  const packs = new Map<string, Pack>();
   const evaluated = new Map<string, Exports>();
-  const require = (name: string): Exports => {
-    let exports = evaluated.get(name);
+  const require = (place: string): Exports => {
+    let exports = evaluated.get(place);
     if (exports === undefined) {
-      exports = read(name)(require, load);
-      evaluated.set(name, exports);
+      const [name, module] = place.split("#") as [string, string];
+      let pack = packs.get(name);
+      if (pack === undefined) packs.set(name, pack = read(name));
+      exports = pack[module]!(require, load);
+      evaluated.set(place, exports);
     }
     return exports;
   };
   // As with import(), what a module throws becomes a rejection.
-  const load = (name: string) => new Promise<Exports>((resolve) => resolve(require(name)));
+  const load = (place: string) => new Promise<Exports>((resolve) => resolve(require(place)));
   require(ENTRY);
 }

@@ -5,7 +5,7 @@ import { Script } from "node:vm";
  * Path of a script's file; that of its bytecode ends with `.cache` besides.
  *
  * @param folder Where the files are.
- * @param name Of the module, as the others import it: `./main.js`.
+ * @param name Of the pack, as modules name it: `./main.js`.
  */
 export function scriptPath(folder: string, name: string): string {
   return `${folder}/plugin_${name.slice(2)}`;

@@ -7,12 +7,12 @@
  * with the same flags for a text of the same length, and compiles the text when it was not.
  */
 import { noteBytecode } from "../../src/plugin/bytecode.ts";
-import { type Module, startModules } from "./modules.ts";
+import { type Pack, startModules } from "./modules.ts";
 import { readScript, scriptPath } from "./script.ts";
 
 const folder = import.meta.dirname!;
 
-startModules((name): Module => {
+startModules((name): Pack => {
   const path = scriptPath(folder, name);
   const bytecode = Deno.readFileSync(`${path}.cache`);
   // Empty when the build machine cannot run programs of the target.
