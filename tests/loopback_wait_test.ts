@@ -2,7 +2,7 @@
 import "./support/load_libc.ts";
 import assert from "node:assert/strict";
 import { addPassthroughAddress } from "../src/engine/passthrough_address.ts";
-import { applyWithSelectedEngine, OtherEngineError } from "../src/engine/choice/work.ts";
+import { applyWithNftables, OtherEngineError } from "../src/engine/choice/nftables_alone.ts";
 import { listAddresses, loopbackLink } from "../src/linux/addresses.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
@@ -35,9 +35,7 @@ Deno.test("an interface that nobody sets up costs a second, not the pod", () => 
 Deno.test("who serves calls does not wait for the interface, and changes nothing", () => {
   using namespace = createNamespace(undefined, "down");
   const apply = () =>
-    applyWithSelectedEngine("auto", (facts) => compileRuleset(defaultRedirectConfig, facts), {
-      onlyNftables: true,
-    });
+    applyWithNftables("auto", (facts) => compileRuleset(defaultRedirectConfig, facts), false);
   assert.throws(() => namespace.run(apply), OtherEngineError);
   assert.equal(namespace.run(() => loopbackLink().up), false);
   assert.deepEqual(namespace.run(() => listAddresses("ipv6")), []);

@@ -7,7 +7,7 @@ import type { CallOutcome, ReceivedFinish } from "../../src/agent/messages.ts";
 import type { PodReference } from "../../src/cni/args.ts";
 import { type ProcessOutput, serve } from "../../src/cni/serve.ts";
 import type { NetworkSettings } from "../../src/cni/settings.ts";
-import { OtherEngineError, type WorkOptions } from "../../src/engine/choice/work.ts";
+import { OtherEngineError } from "../../src/engine/choice/nftables_alone.ts";
 import type { Pod } from "../../src/kubernetes/pod.ts";
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import type { FileDescriptor } from "../../src/linux/libc.ts";
@@ -81,9 +81,6 @@ const patienceMilliseconds = 500;
 
 /** Most bytes of a network configuration; each can cost twenty times its size when it is parsed. */
 const mostInput = 256 * 1024;
-
-/** The work in a namespace of somebody else's must hold up nobody. */
-const workOptions: WorkOptions = { onlyNftables: true, lockPatienceMs: 0 };
 
 /** Serves a call; never throws. */
 export async function serveCall(
@@ -169,7 +166,7 @@ class AgentHost implements CallHost {
     }
   }
 
-  inPodNamespace<T>({ engine }: NetworkSettings, work: (options: WorkOptions) => T): T {
+  inPodNamespace<T>({ engine }: NetworkSettings, work: () => T): T {
     const { namespace } = this.origin;
     if (engine !== "auto" && engine !== "nftables") {
       throw this.note("engine", new Error(`The engine is "${engine}"`));
@@ -182,7 +179,7 @@ class AgentHost implements CallHost {
       // Whoever has given up has started the plugin, which is in the namespace by now.
       if (this.origin.isPeerGone) throw this.note("given-up", new Error("Nobody waits"));
       if (this.#isHosts(namespace)) throw this.note("namespace", new Error("It is not a pod's"));
-      return withNetworkNamespace(namespace, () => work(workOptions));
+      return withNetworkNamespace(namespace, work);
     } catch (error) {
       if (error instanceof LostNamespaceError) this.agent.lost(error);
       throw this.note(error instanceof OtherEngineError ? "engine" : "failed", error);

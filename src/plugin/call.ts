@@ -5,7 +5,6 @@ import { type CniArgs, parseCniArgs, type PodReference } from "../cni/args.ts";
 import type { CniError } from "../cni/errors.ts";
 import type { CniRequest } from "../cni/serve.ts";
 import { type NetworkSettings, readSettings } from "../cni/settings.ts";
-import type { WorkOptions } from "../engine/choice/work.ts";
 import type { Pod } from "../kubernetes/pod.ts";
 import type { LedgerEntry } from "../ledger/entry.ts";
 import { appendToLogFile, isOwnFolder, stateFolderOf } from "../log/file.ts";
@@ -32,8 +31,8 @@ function shown(name: string, value: string | undefined): Record<string, string> 
 export interface CallHost {
   /** Finds the pod. */
   pod(reference: PodReference): Promise<Pod>;
-  /** Does synchronous work inside of the pod's network namespace, with what the work may use there. */
-  inPodNamespace<T>(settings: NetworkSettings, work: (options: WorkOptions) => T): T;
+  /** Does synchronous work inside of the pod's network namespace, which may neither wait nor load. */
+  inPodNamespace<T>(settings: NetworkSettings, work: () => T): T;
   /** Compiles the rules, as `compileRuleset` does. */
   compile(config: RedirectConfig, facts: NamespaceFacts): Ruleset;
   /** Takes over the log records, the outcome, and what ADD did to the sandbox, for the ledger. */

@@ -1,14 +1,13 @@
 /** Works with the rules inside of the pod's network namespace. */
 import { CniError, CniErrorCode } from "../cni/errors.ts";
-import type { EbpfForPod } from "../engine/choice/ebpf.ts";
 import type { EngineSetting } from "../engine/choice/select.ts";
 import { type Difference, EngineError } from "../engine/engine.ts";
 import {
-  applyWithSelectedEngine,
-  type Compile,
-  verifyRules,
-  type WorkOptions,
-} from "../engine/choice/work.ts";
+  applyWithNftables,
+  OtherEngineError,
+  verifyWithNftables,
+} from "../engine/choice/nftables_alone.ts";
+import type { Compile, WorkOptions } from "../engine/choice/work.ts";
 import { LinuxError } from "../linux/errno.ts";
 import { networkNamespaceIdentity } from "../linux/namespace_identity.ts";
 import {
@@ -37,15 +36,17 @@ const SHOWN_RULE = 500;
  * installed.
  */
 export async function capture(call: Call, decision: Redirect): Promise<void> {
-  const ebpf = await ebpfForPod(call, decision);
-  const applied = inPodNamespace(
-    call,
-    decision,
-    (compile, options) => ({
-      ...applyWithSelectedEngine(netfilterSetting(call), compile, withEbpf(options, ebpf)),
+  const setting = netfilterSetting(call);
+  const applied = await workInPodNamespace(call, decision, {
+    withNftables: (compile, mayWait) => ({
+      ...applyWithNftables(setting, compile, mayWait),
       namespace: networkNamespaceIdentity(),
     }),
-  );
+    withAnyEngine: ({ applyWithSelectedEngine }, compile, options) => ({
+      ...applyWithSelectedEngine(setting, compile, options),
+      namespace: networkNamespaceIdentity(),
+    }),
+  });
   const { engine, reason, replaced, families, ruleCount, fallback, namespace } = applied;
   call.result = {
     result: "redirected",
@@ -76,13 +77,12 @@ export async function capture(call: Call, decision: Redirect): Promise<void> {
  * it cannot be examined.
  */
 export async function verify(call: Call, decision: Redirect): Promise<void> {
-  const ebpf = await ebpfForPod(call, decision);
-  const { differences } = inPodNamespace(
-    call,
-    decision,
-    (compile, options) =>
-      verifyRules(netfilterSetting(call), compile, "any engine", withEbpf(options, ebpf)),
-  );
+  const setting = netfilterSetting(call);
+  const { differences } = await workInPodNamespace(call, decision, {
+    withNftables: (compile) => verifyWithNftables(setting, compile),
+    withAnyEngine: ({ verifyRules }, compile, options) =>
+      verifyRules(setting, compile, "any engine", options),
+  });
   if (differences.length === 0) return call.log.debug("Rules are as they should be");
   const count = differences.length === 1 ? "1 difference" : `${differences.length} differences`;
   throw new CniError(
@@ -97,22 +97,45 @@ function netfilterSetting({ settings: { engine } }: Call): EngineSetting {
   return engine === "ebpf" ? "auto" : engine;
 }
 
-function withEbpf(options: WorkOptions, ebpf: EbpfForPod | undefined): WorkOptions {
-  return ebpf === undefined ? options : { ...options, ebpf };
+/** The same work in two ways. */
+interface Ways<T> {
+  /** With the engine "nftables" alone. */
+  withNftables(compile: Compile, mayWait: boolean): T;
+  withAnyEngine(
+    engines: typeof import("../engine/choice/work.ts"),
+    compile: Compile,
+    options: WorkOptions,
+  ): T;
+}
+
+/**
+ * Works inside of the pod's namespace with the engine "nftables" alone, as for nearly every pod, else
+ * once more with all of them, whose code is loaded only then.
+ */
+async function workInPodNamespace<T>(call: Call, decision: Redirect, ways: Ways<T>): Promise<T> {
+  const ebpf = await ebpfForPod(call, decision);
+  const { host } = call;
+  const { config } = decision;
+  if (host !== undefined) {
+    const compile: Compile = (facts) => host.compile(config, facts);
+    return host.inPodNamespace(call.settings, () => ways.withNftables(compile, false));
+  }
+  const compile: Compile = (facts) => compileRuleset(config, facts);
+  if (ebpf === undefined) {
+    try {
+      return inPodNamespace(call, () => ways.withNftables(compile, true));
+    } catch (error) {
+      if (!(error instanceof OtherEngineError)) throw error;
+    }
+  }
+  const engines = await import("../engine/choice/work.ts");
+  const options = ebpf === undefined ? {} : { ebpf };
+  return inPodNamespace(call, () => ways.withAnyEngine(engines, compile, options));
 }
 
 /** Works inside of the pod's namespace, all synchronously: only this thread is there. */
-function inPodNamespace<T>(
-  call: Call,
-  { config }: Redirect,
-  work: (compile: Compile, options: WorkOptions) => T,
-): T {
+function inPodNamespace<T>(call: Call, work: () => T): T {
   const { netns, allowOwnNamespace } = call.request.environment;
-  const { host } = call;
-  if (host !== undefined) {
-    const compile: Compile = (facts) => host.compile(config, facts);
-    return host.inPodNamespace(call.settings, (options) => work(compile, options));
-  }
   let entered = false;
   try {
     if (!allowOwnNamespace && isOwnNamespace(netns)) {
@@ -120,7 +143,7 @@ function inPodNamespace<T>(
     }
     return withNetworkNamespace(netns, () => {
       entered = true;
-      return work((facts) => compileRuleset(config, facts), {});
+      return work();
     });
   } catch (error) {
     throw entered

@@ -1,6 +1,6 @@
 /** The engine `ebpf` in one call of the plugin: whether it is asked for, from settings and pod. */
 import type { EbpfForPod } from "../engine/choice/ebpf.ts";
-import { OtherEngineError } from "../engine/choice/work.ts";
+import { OtherEngineError } from "../engine/choice/nftables_alone.ts";
 import type { Redirect } from "../pod/decision.ts";
 import { EBPF_ANNOTATION, EBPF_SETTING } from "../pod/ebpf_wish.ts";
 import type { Call } from "./call.ts";

@@ -5,6 +5,7 @@ import { hasForeignOwner } from "../iptables/entrance.ts";
 import { IptablesEngine, type IptablesEngineOptions } from "../iptables/iptables_engine.ts";
 import { hasDockerOutput, type Survey, tablesWithForeignRules } from "../iptables/survey.ts";
 import { NftablesEngine } from "../nftables/nftables_engine.ts";
+import { AS_CONFIGURED, NOTHING_IN_THE_WAY } from "./nftables_alone.ts";
 
 /** The setting `engine` of the network configuration. */
 export type EngineSetting = "auto" | Exclude<EngineName, "ebpf">;
@@ -50,10 +51,10 @@ export function selectEngine(
     name === "nftables"
       ? { engine: nftables, other: iptables, reason }
       : { engine: iptables, other: nftables, reason };
-  if (setting !== "auto") return choose(setting, "the network configuration says so");
+  if (setting !== "auto") return choose(setting, AS_CONFIGURED);
   if (survey.nft === undefined) return choose("iptables", "the kernel does not have nf_tables");
   const why = reasonForIptables(survey);
-  if (why === undefined) return choose("nftables", "no iptables rules of others are in the way");
+  if (why === undefined) return choose("nftables", NOTHING_IN_THE_WAY);
   // Rules at the same place of the packet's way in another table are better than no pod.
   if (hasForeignOwner()) {
     return choose(

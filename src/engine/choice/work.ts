@@ -3,8 +3,6 @@
  * there, from which the rules and the engine follow, then the change, one at a time per namespace.
  */
 import type { NamespaceFacts, Ruleset } from "../../redirect/ruleset.ts";
-import { loopbackLink } from "../../linux/addresses.ts";
-import { LinuxError } from "../../linux/errno.ts";
 import { withNetworkNamespaceLock } from "../../linux/network_namespace_lock.ts";
 import {
   type ApplyResult,
@@ -14,10 +12,11 @@ import {
   type EngineName,
 } from "../engine.ts";
 import { IptablesEngine, type IptablesEngineOptions } from "../iptables/iptables_engine.ts";
-import { type Survey, surveyNamespace } from "../iptables/survey.ts";
+import type { Survey } from "../iptables/survey.ts";
 import { NftablesEngine } from "../nftables/nftables_engine.ts";
 import type { EbpfFallback, EbpfForPod } from "./ebpf.ts";
 import { readNamespaceFacts } from "./facts.ts";
+import { lookAtNamespace } from "./nftables_alone.ts";
 import { type EngineSetting, selectEngine } from "./select.ts";
 
 /** What an apply with a chosen engine did. */
@@ -30,22 +29,10 @@ export interface SelectedApplyResult extends ApplyResult {
   readonly fallback?: EbpfFallback;
 }
 
-/** What the work may use, and how long it waits; only tests set anything of the iptables engine. */
+/** What the work may use; only tests set anything of the iptables engine. */
 export interface WorkOptions extends IptablesEngineOptions {
-  /**
-   * Only the engine "nftables" may be used, and no program be started: the work is refused with
-   * {@linkcode OtherEngineError} before anything is changed when that is not enough.
-   */
-  readonly onlyNftables?: boolean;
   /** The engine `ebpf` for this pod, where it is asked for or may have left something. */
   readonly ebpf?: EbpfForPod;
-  /** Longest wait for another process that works on the same namespace. */
-  readonly lockPatienceMs?: number;
-}
-
-/** The work needs an engine, or tools, or a wait, that it may not use. */
-export class OtherEngineError extends Error {
-  override readonly name = "OtherEngineError";
 }
 
 /** Compiles the rules for a namespace. */
@@ -59,7 +46,6 @@ export type Compile = (facts: NamespaceFacts) => Ruleset;
  * @throws {EngineError} when the rules cannot be applied, or when earlier rules of another engine
  * cannot be removed; the new rules are in force then, so that no traffic leaves the mesh
  * @throws {LinuxError} when the namespace cannot be examined, or another process works on it
- * @throws {OtherEngineError} when that would take what may not be used
  */
 export function applyWithSelectedEngine(
   setting: EngineSetting,
@@ -67,9 +53,8 @@ export function applyWithSelectedEngine(
   options: WorkOptions = {},
 ): SelectedApplyResult {
   return withNetworkNamespaceLock((lock) => {
-    const survey = look(options);
-    const loopback = loopbackLink();
-    const ruleset = compile(readNamespaceFacts(survey, loopback));
+    const survey = lookAtNamespace();
+    const ruleset = compile(readNamespaceFacts(survey));
     const families = ruleset.families.map(({ family }) => family);
     const { ebpf } = options;
     const attempt = ebpf?.request.wanted ? ebpf.apply(ruleset) : undefined;
@@ -87,18 +72,13 @@ export function applyWithSelectedEngine(
       };
     }
     const chosen = selectEngine(setting, survey, families, { ...options, lock });
-    requireAllowed(chosen.engine, options);
-    // Waiting for it takes the thread, which has other pods' calls to answer.
-    if (options.onlyNftables && ruleset.ipv6PassthroughAddress && !loopback.up) {
-      throw new OtherEngineError("The loopback interface is not up yet and has to be waited for");
-    }
     const result = chosen.engine.apply(ruleset);
     const replaced = mayHaveRules(chosen.other, survey) &&
         removeOther(chosen.other, result.engine)
       ? [chosen.other.name]
       : [];
     return withoutPrograms({ ...result, reason: chosen.reason, replaced }, ebpf, attempt?.fallback);
-  }, options.lockPatienceMs);
+  });
 }
 
 /** Takes away what the engine `ebpf` left in an earlier sandbox of the pod. */
@@ -139,7 +119,7 @@ export function verifyRules(
   accept: "any engine" | "the chosen engine",
   options: WorkOptions = {},
 ): RulesCheck {
-  const survey = look(options);
+  const survey = lookAtNamespace();
   const ruleset = compile(readNamespaceFacts(survey));
   const families = ruleset.families.map(({ family }) => family);
   const ebpf = options.ebpf?.choose(ruleset);
@@ -152,7 +132,6 @@ export function verifyRules(
     if (decided) return { engine: programs.name, differences };
   }
   const { engine, other } = selectEngine(setting, survey, families);
-  requireAllowed(engine, options);
   const differences = engine.verify(ruleset);
   if (differences.length === 0 || accept === "the chosen engine") {
     return { engine: engine.name, differences };
@@ -169,7 +148,7 @@ export function verifyRules(
 
 /** Lists what is there of any engine, and of the reference implementation. */
 export function findRules(): Difference[] {
-  const survey = look();
+  const survey = lookAtNamespace();
   return [new NftablesEngine(), new IptablesEngine({ survey })]
     .filter((engine) => mayHaveRules(engine, survey))
     .flatMap((engine) => engine.verify(NOTHING));
@@ -199,33 +178,11 @@ function differencesOf(engine: Engine, ruleset: Ruleset): readonly Difference[] 
  */
 export function removeAllRules(options: IptablesEngineOptions = {}): EngineName[] {
   return withNetworkNamespaceLock((lock) => {
-    const survey = look();
+    const survey = lookAtNamespace();
     const engines = [new NftablesEngine(), new IptablesEngine({ ...options, survey, lock })];
     return engines.filter((engine) => mayHaveRules(engine, survey) && engine.remove())
       .map(({ name }) => name);
   });
-}
-
-function requireAllowed({ name }: Engine, { onlyNftables }: WorkOptions): void {
-  if (onlyNftables && name !== "nftables") {
-    throw new OtherEngineError(`The engine "${name}" would be needed`);
-  }
-}
-
-/** Tables of iptables are not even read when nothing could be done about them: they may be large. */
-function look({ onlyNftables = false }: WorkOptions = {}): Survey {
-  try {
-    return surveyNamespace(() => {
-      if (onlyNftables) throw new OtherEngineError("The namespace has tables of iptables");
-    });
-  } catch (error) {
-    if (!(error instanceof LinuxError)) throw error;
-    throw new EngineError(
-      `Cannot look at the rules that are in the namespace: ${error.message}`,
-      "nftables",
-      { cause: error },
-    );
-  }
 }
 
 /** The iptables engine finds out itself, from the same survey. */
