@@ -1,6 +1,9 @@
 /** `install-cni doctor` on healthy nodes of each platform, and what it counts and asks there. */
 import { deepEqual, equal, match } from "node:assert/strict";
+import { onHost } from "../installer/commands/doctor_settings.ts";
+import { diagnose } from "../installer/doctor/diagnosis.ts";
 import { pathsOf } from "../installer/settings/paths.ts";
+import { parseSettings } from "../installer/settings/settings.ts";
 import { putEntry } from "../src/ledger/folder.ts";
 import { DoctorBed, nodeName } from "./support/doctor_bed.ts";
 import { ledgerEntry } from "./support/ledger_entries.ts";
@@ -11,7 +14,21 @@ import { injectedPod, plainPod } from "./support/pods.ts";
 for (const [name, node] of Object.entries(platformNodes)) {
   Deno.test(`doctor finds nothing wrong on a healthy node: ${name}`, async () => {
     await using bed = await DoctorBed.make(node);
-    const { exitCode, verdict, findings } = await bed.diagnose();
+    const seen = await bed.look();
+    const { runtime } = seen.observed.view;
+    equal(runtime.isCertain, node.basis !== undefined || node.environment !== undefined);
+    if (node.basis !== undefined) equal(runtime.basis, node.basis);
+    // By hand nobody tells the folders, and they are found all the same.
+    const byHand = onHost({
+      ...parseSettings(() => undefined, { needsConfig: false }),
+      mountedHostRoot: bed.root,
+    });
+    if (node.environment === undefined) {
+      const inode = (path: string) => bed.operations.targetStatus(path)?.inode;
+      equal(inode(byHand.mountedNetDir), inode(bed.settings.mountedNetDir));
+      equal(inode(byHand.mountedBinDir), inode(bed.settings.mountedBinDir));
+    }
+    const { exitCode, verdict, findings } = diagnose(seen);
     const wrong = findings.filter(({ grade }) => grade === "failure" || grade === "warning");
     // While all cores are busy even an API server at hand answers slowly.
     deepEqual(wrong.filter(({ code }) => code !== "api-slow"), []);
@@ -19,6 +36,16 @@ for (const [name, node] of Object.entries(platformNodes)) {
     match(verdict, /^Healthy: meshed pods that start now are captured/);
   });
 }
+
+Deno.test("doctor knows the net dir of MicroK8s where only its configuration is seen", async () => {
+  await using bed = await DoctorBed.make(platformNodes["MicroK8s"]);
+  const path = "/var/snap/microk8s/current/args/containerd.toml";
+  const mounted = `${bed.host.root}/mounted`;
+  Deno.mkdirSync(`${mounted}${path.slice(0, path.lastIndexOf("/"))}`, { recursive: true });
+  Deno.copyFileSync(bed.path(path), `${mounted}${path}`);
+  bed.environment.MOUNTED_HOST_ROOT = mounted;
+  deepEqual((await bed.troubles()).filter((code) => code !== "api-slow"), []);
+});
 
 Deno.test("doctor takes the last entry about a pod, a static one by kubelet's own UID", async () => {
   const hash = "0123456789abcdef0123456789abcdef";

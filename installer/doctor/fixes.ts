@@ -21,23 +21,30 @@ function onNode({ nodeName }: Pick<Settings, "nodeName">): string {
   return nodeName === "" ? "" : ` --field-selector spec.nodeName=${shellWord(nodeName)}`;
 }
 
-/** Namespace and label of the agent's pods for kubectl. */
-function agentPods(settings: Settings, nodeName = settings.nodeName): string {
+/** Words that choose the agent's pod of a node for kubectl. */
+function agentOn(settings: Settings, nodeName: string): string {
   return `-n ${namespaceOf(settings)} -l app=kuma-cni${onNode({ nodeName })}`;
+}
+
+/** Words that choose the agent's pod of this node: by its name where this runs in it. */
+function agentHere(settings: Settings): string {
+  return settings.podName === ""
+    ? agentOn(settings, settings.nodeName)
+    : `-n ${namespaceOf(settings)} ${shellWord(settings.podName)}`;
 }
 
 /** Starts the node agent again, which puts right whatever differs. */
 export function restart(settings: Settings): string {
   return isByHand(settings)
     ? "systemctl restart kuma-cni"
-    : `kubectl delete pod ${agentPods(settings)}`;
+    : `kubectl delete pod ${agentHere(settings)}`;
 }
 
 /** Shows what the agent says. */
 export function log(settings: Settings): string {
   return isByHand(settings)
     ? "journalctl -u kuma-cni -n 50"
-    : `kubectl logs ${agentPods(settings)} --tail 50`;
+    : `kubectl logs ${agentHere(settings)} --tail 50`;
 }
 
 /** Sets a value of the chart. */
@@ -83,7 +90,7 @@ export function deletePod(namespace: string, name: string): string {
 
 /** Asks the doctor on another node about a pod. */
 export function askOnNode(settings: Settings, node: string, pod: string): string {
-  const agent = `kubectl get pod -o name ${agentPods(settings, node)}`;
+  const agent = `kubectl get pod -o name ${agentOn(settings, node)}`;
   return `kubectl exec -n ${namespaceOf(settings)} $(${agent}) -- /install-cni doctor ` +
     shellWord(pod);
 }

@@ -53,9 +53,13 @@ export class AdvisedCluster {
     const [verb, kind, name, ...rest] = positionals;
     if (verb === "delete") {
       equal(kind, "pod");
-      if (name !== undefined) return this.#startAnew(values.namespace!, name);
-      equal(values.selector, "app=kuma-cni");
-      equal(values["field-selector"], `spec.nodeName=${nodeName}`);
+      if (name !== undefined && name !== this.bed.environment.POD_NAME) {
+        return this.#startAnew(values.namespace!, name);
+      }
+      if (name === undefined) {
+        equal(values.selector, "app=kuma-cni");
+        equal(values["field-selector"], `spec.nodeName=${nodeName}`);
+      }
       await this.bed.startAgent();
     } else if (verb === "label") {
       equal(kind, "namespace");

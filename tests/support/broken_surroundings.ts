@@ -127,6 +127,12 @@ export const brokenSurroundings: Readonly<Record<string, BrokenNode>> = {
     finds: ["agent-silent"],
     says: /, but: The node agent does not answer at its socket/,
   },
+  "the agent is away, of whose pod the name is not known": {
+    node: { environment: { POD_NAME: "" } },
+    breaks: (bed) => bed.stopAgent(),
+    finds: ["agent-silent"],
+    says: /, but: The node agent does not answer at its socket/,
+  },
   "the agent is away, which runs as a service": {
     node: { environment: { POD_NAMESPACE: "" } },
     breaks: (bed) => bed.stopAgent(),

@@ -1,6 +1,7 @@
 /** A node for the doctor: a host tree of its own, an API server, and install-cni's own passes. */
 import { diagnose, type Diagnosis } from "../../installer/doctor/diagnosis.ts";
 import { lookAtNode } from "../../installer/doctor/look.ts";
+import type { NodeSeen } from "../../installer/doctor/seen.ts";
 import { Operations } from "../../installer/host/operations.ts";
 import { Reconciler } from "../../installer/loop/reconcile.ts";
 import { pathsOf } from "../../installer/settings/paths.ts";
@@ -16,6 +17,10 @@ export interface DoctorNode {
   readonly binDir?: string;
   /** Further files of the host by their paths. */
   readonly files?: Readonly<Record<string, string>>;
+  /** What shows which runtime there is, if anything does. */
+  readonly basis?: string;
+  /** Symbolic links of the host to folders beside them. */
+  readonly links?: Readonly<Record<string, string>>;
   /** Name and text of the primary plugin's file. */
   readonly list?: readonly [name: string, text: string];
   readonly environment?: Readonly<Record<string, string>>;
@@ -59,6 +64,11 @@ export class DoctorBed implements AsyncDisposable {
     });
     const root = `${host.root}/node`;
     const { netDir = "/etc/cni/net.d", binDir = "/opt/cni/bin" } = node;
+    for (const [path, target] of Object.entries(node.links ?? {})) {
+      const folder = `${root}${path.slice(0, path.lastIndexOf("/"))}`;
+      Deno.mkdirSync(`${folder}/${target}`, { recursive: true });
+      Deno.symlinkSync(target, `${root}${path}`);
+    }
     for (const folder of [netDir, binDir, "/var/lib/cni/results"]) {
       Deno.mkdirSync(`${root}${folder}`, { recursive: true });
     }
@@ -208,8 +218,13 @@ export class DoctorBed implements AsyncDisposable {
 
   /** Looks and judges, as the command does. */
   async diagnose(): Promise<Diagnosis> {
+    return diagnose(await this.look());
+  }
+
+  /** Looks, as the command does. */
+  async look(): Promise<NodeSeen> {
     const { seen, plan } = await this.#reconciler.look();
-    return diagnose(await lookAtNode(this.operations, this.settings, seen, plan));
+    return await lookAtNode(this.operations, this.settings, seen, plan);
   }
 
   /** Codes of all that is not good, without the notes and what cannot be seen. */
