@@ -102,7 +102,15 @@ const CONNECT = ["kuma_connect4", "kuma_connect6"];
 
 /** Where incoming connections are the part of a program. */
 export const lookupDrifts: Readonly<Record<string, ProgramDrift>> = {
-  "the pin is gone": (pod) => `${unpin(pod.pinFolder)}`,
+  "the pin is gone": (pod) => {
+    unpin(pod.pinFolder);
+    const isThere = () => pod.withPrograms((installed) => installed.at(LOOKUP_HOOK).length > 0);
+    // The kernel frees the link a moment later.
+    for (let tries = 0; isThere() && tries < 500; tries++) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+    return isThere() ? "and the link is not" : "and the link with it";
+  },
   "the link is detached": (pod) =>
     pod.withPrograms((installed) => {
       const { program, info } = installed.at(LOOKUP_HOOK)[0]!;
