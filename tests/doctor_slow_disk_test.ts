@@ -21,7 +21,7 @@ async function comparesTooLong(): Promise<void> {
   const program = bed.path("/opt/cni/bin/kuma-cni");
   // Too much to compare within a millisecond.
   for (const path of [`${settings.sourceDir}/kuma-cni`, program]) Deno.truncateSync(path, 1 << 27);
-  const observed = await lookAtInstall(operations, settings, settings.sourceDir, undefined, 1);
+  const observed = await lookAtInstall(operations, settings, settings.sourceDir, 1);
   equal(observed.plugin.kind, "unseen");
   const { exitCode, verdict, findings } = diagnose(
     lookAtNode(
@@ -41,6 +41,6 @@ async function comparesTooLong(): Promise<void> {
   ok(exitCode < 2);
   match(verdict, /^Healthy: .*(looks were not possible|, but: The API server answers in)/);
   Deno.removeSync(program);
-  const without = await lookAtInstall(operations, settings, settings.sourceDir, undefined, 1);
+  const without = await lookAtInstall(operations, settings, settings.sourceDir, 1);
   equal(without.plugin.kind, "missing");
 }

@@ -6,7 +6,7 @@ import { diagnose, type Diagnosis } from "../doctor/diagnosis.ts";
 import type { Finding } from "../doctor/finding.ts";
 import { askOthers, lookAtNode } from "../doctor/look.ts";
 import { healthUrl } from "../doctor/look_at_cluster.ts";
-import { lookAtInstall } from "../doctor/look_at_install.ts";
+import { comparisonPatience, lookAtInstall } from "../doctor/look_at_install.ts";
 import { lookAtPod } from "../doctor/look_at_pod.ts";
 import { diagnosePod, type PodLifeSeen } from "../doctor/pod.ts";
 import { isImpossible, type NodeSeen } from "../doctor/seen.ts";
@@ -81,10 +81,13 @@ async function seenOf(
   settings: Settings,
   areKnown: boolean,
 ): Promise<NodeSeen> {
-  const asked = askOthers(settings);
-  const observed = await lookAtInstall(operations, settings, sourceDirOf(settings), asked);
+  const began = performance.now();
+  const answers = await askOthers(settings);
+  // What the others have taken is not there any more, but for a moment.
+  const left = Math.max(200, comparisonPatience - (performance.now() - began));
+  const observed = await lookAtInstall(operations, settings, sourceDirOf(settings), left);
   const plan = areKnown ? planOf(settings, observed) : undefined;
-  return lookAtNode(operations, settings, observed, plan, await asked);
+  return lookAtNode(operations, settings, observed, plan, answers);
 }
 
 function referenceOf(text: string): { readonly namespace: string; readonly name: string } {

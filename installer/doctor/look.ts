@@ -27,8 +27,8 @@ export interface Answers {
 }
 
 /**
- * Asks the API server and the agent. They are waited for before files are read, which keeps this process
- * from hearing an answer, and are asked while the program is compared.
+ * Asks the API server and the agent. Nothing else goes on meanwhile: on a slow disk each piece of a file
+ * keeps this process from hearing them, and an API server that had answered was called away.
  */
 export async function askOthers(settings: Settings): Promise<Answers> {
   const access = openAccess(settings);
