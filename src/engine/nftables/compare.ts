@@ -52,7 +52,7 @@ function compareChains(socket: NetlinkSocket, table: EncodedTable): Difference[]
   const installed = new Map(readChains(socket, table.family).map((chain) => [chain.name, chain]));
   const place = `${table.family} ${table.name}`;
   const differences: Difference[] = [];
-  const resolve: SetResolver = (name) => readSet(socket, table.family, name);
+  const resolve = setReader(socket, table.family);
   for (const chain of table.chains) {
     const object = `${place} ${chain.name}`;
     const found = installed.get(chain.name);
@@ -70,6 +70,27 @@ function compareChains(socket: NetlinkSocket, table: EncodedTable): Difference[]
     differences.push({ kind: "unexpected", object, actual: describeInstalled(chain) });
   }
   return differences;
+}
+
+/** Longest text of all sets of a table that are read; what we make has some KiB. */
+const longestSets = 256 * 1024;
+
+/**
+ * Reads each set once, and no more of them all than anybody needs: whoever may write to the table can
+ * fill large sets, and name each in many rules.
+ */
+function setReader(socket: NetlinkSocket, family: NftFamily): SetResolver {
+  const known = new Map<string, string>();
+  let left = longestSets;
+  return (name) => {
+    const before = known.get(name);
+    if (before !== undefined) return before;
+    const text = left > 0 ? readSet(socket, family, name) : "more than is read";
+    left -= text.length;
+    const kept = left > 0 ? text : "more than is read";
+    known.set(name, kept);
+    return kept;
+  };
 }
 
 function describeExpected({ hook }: EncodedChain): string {
