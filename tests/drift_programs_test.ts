@@ -57,8 +57,10 @@ Deno.test(
     const drift = driftsOf(pod)["a program has maps of its own"]!;
     const seen = new Set<string>();
     for (let seed = 1; seen.size < 10 && seed < 200; seed++) {
+      const before = maps();
       const name = drift(pod, new Dice(seed));
       seen.add(name);
+      const kept = maps().intersection(before);
       const look = lookAtSandbox(pod.namespace.path, entry, { repair: true, ebpfOf: pod.ebpfOf });
       assert.equal(look.kind, "repaired", name);
       assert.equal(pod.listing(), right, name);

@@ -72,16 +72,15 @@ export class Sweep {
     this.#next ??= started + Math.random() * Math.min(60_000, this.intervalSeconds * 1000);
     if (started < this.#next) return;
     if (this.#round.length === 0) this.#begin();
-    const at = this.#round.findIndex(({ sandbox }) =>
-      !this.#slow.has(sandbox) || started >= this.#nextSlow
-    );
-    const entry = this.#round[at];
+    while (this.#round[0] !== undefined && this.#waits(this.#round[0], started)) {
+      this.#round.shift();
+    }
+    const [entry] = this.#round;
     const before = parts.clock();
     const look = entry && parts.look(entry);
     const spent = parts.clock() - before;
     if (entry !== undefined && look === undefined) return;
-    // Those that are slow come with the next round when only they are left.
-    this.#round = at < 0 ? [] : this.#round.toSpliced(at, 1);
+    this.#round.shift();
     if (look !== undefined) this.#handle(entry!, look);
     const isBlind = look?.kind === "unseen" && !this.#sees;
     // From when it was due, not from now: the ticks are seconds apart, which would add up.
@@ -92,9 +91,14 @@ export class Sweep {
     );
   }
 
+  /** A slow pod comes with a later round while another has used up the time of all slow ones. */
+  #waits({ sandbox }: LedgerEntry, now: number): boolean {
+    return this.#slow.has(sandbox) && now < this.#nextSlow;
+  }
+
   /** A slow pod must not keep the others from being looked at, nor may slow ones take more of the time. */
   #pauseAfter(entry: LedgerEntry | undefined, spent: number): number {
-    if (entry === undefined) return this.intervalSeconds * 1000;
+    if (entry === undefined) return 0;
     const now = this.parts.clock();
     if (spent <= slow) this.#slow.delete(entry.sandbox);
     else {
@@ -109,10 +113,12 @@ export class Sweep {
 
   #begin(): void {
     const { entries } = this.parts.ledger.read();
-    this.#round = entries.filter(({ outcome }) => outcome.result === "redirected");
+    const now = this.parts.clock();
+    const redirected = entries.filter(({ outcome }) => outcome.result === "redirected");
+    this.#round = redirected.filter((entry) => !this.#waits(entry, now));
     this.#lookedAt = this.#round.length;
     this.#sees = false;
-    const sandboxes = new Set(this.#round.map(({ sandbox }) => sandbox));
+    const sandboxes = new Set(redirected.map(({ sandbox }) => sandbox));
     for (const known of [this.#drifted, this.#hidden, this.#slow]) {
       for (const sandbox of known.keys()) if (!sandboxes.has(sandbox)) known.delete(sandbox);
     }
