@@ -4,9 +4,9 @@ import { messageOf } from "../../src/text/message_of.ts";
 import { makeBundle } from "../doctor/bundle.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnosis.ts";
 import type { Finding } from "../doctor/finding.ts";
-import { lookAtNode } from "../doctor/look.ts";
+import { askOthers, lookAtNode } from "../doctor/look.ts";
 import { healthUrl } from "../doctor/look_at_cluster.ts";
-import { lookAtInstall } from "../doctor/look_at_install.ts";
+import { comparisonPatience, lookAtInstall } from "../doctor/look_at_install.ts";
 import { lookAtPod } from "../doctor/look_at_pod.ts";
 import { diagnosePod, type PodLifeSeen } from "../doctor/pod.ts";
 import { isImpossible, type NodeSeen } from "../doctor/seen.ts";
@@ -52,17 +52,11 @@ export function register(program: Command): void {
       const reference = pod === undefined ? undefined : referenceOf(pod);
       const { settings, areKnown } = doctorSettingsOf(command as unknown as Command);
       const operations = new Operations();
-      const observed = await lookAtInstall(operations, settings, sourceDirOf(settings));
       const about = reference === undefined
         ? undefined
-        : await lookAtPod(operations, settings, observed.files, reference);
+        : await lookAtPod(operations, settings, reference);
       const seen = about === undefined || values.bundle !== undefined
-        ? await lookAtNode(
-          operations,
-          settings,
-          observed,
-          areKnown ? planOf(settings, observed) : undefined,
-        )
+        ? await seenOf(operations, settings, areKnown)
         : undefined;
       const diagnosis = about === undefined ? diagnose(seen!) : diagnosePod(about);
       const { output } = values;
@@ -80,6 +74,20 @@ export function register(program: Command): void {
       Deno.exit(diagnosis.exitCode);
     })
   );
+}
+
+async function seenOf(
+  operations: Operations,
+  settings: Settings,
+  areKnown: boolean,
+): Promise<NodeSeen> {
+  const began = performance.now();
+  const answers = await askOthers(settings);
+  // What the others have taken is not there any more, but for a moment.
+  const left = Math.max(200, comparisonPatience - (performance.now() - began));
+  const observed = await lookAtInstall(operations, settings, sourceDirOf(settings), left);
+  const plan = areKnown ? planOf(settings, observed) : undefined;
+  return lookAtNode(operations, settings, observed, plan, answers);
 }
 
 function referenceOf(text: string): { readonly namespace: string; readonly name: string } {
