@@ -49,7 +49,10 @@ Deno.test("doctor knows the net dir of MicroK8s where only its configuration is 
 
 Deno.test("doctor takes the last entry about a pod, a static one by kubelet's own UID", async () => {
   const hash = "0123456789abcdef0123456789abcdef";
-  const annotations = { "kubernetes.io/config.hash": hash };
+  const annotations = {
+    "kubernetes.io/config.hash": hash,
+    "kubernetes.io/config.mirror": hash,
+  };
   await using bed = await DoctorBed.make({
     objects: [
       injectedPod({ namespace: "demo", name: "app-0", uid: "uid-1", nodeName }),

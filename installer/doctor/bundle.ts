@@ -125,6 +125,7 @@ const deciding: readonly string[] = [
   "traffic.kuma.io/transparent-proxy-configmap-name",
   "k8s.v1.cni.cncf.io/networks",
   "kubernetes.io/config.hash",
+  "kubernetes.io/config.mirror",
 ];
 
 /** All others are nobody's business: `kuma.io/sidecar-env-vars`, for example, can have passwords. */
