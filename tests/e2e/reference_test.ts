@@ -90,6 +90,9 @@ Deno.test("our image under the reference's objects, and ours in their place", as
       return await sandboxes.idOf(demo, "meshed") !== undefined;
     }, 90_000);
     equal(await sandboxes.isCaptured(demo, "meshed"), true);
+    // Scheduler and kubelet take their time to find back; what follows shall not have to.
+    await stage.start({ name: "next" }, { light: true });
+    equal(await stage.isCaptured("next"), true);
   });
   await t.step(
     "a deletion that it cannot prove leaves the plugin, and no pod starts past it",
@@ -99,9 +102,12 @@ Deno.test("our image under the reference's objects, and ours in their place", as
       equal(await isChained(), true);
       // The token on the host has gone with the pod that it was bound to.
       await stage.create({ name: "orphan" }, { light: true });
+      let refusals: string[] = [];
       await cluster.until("its sandbox is refused", async () => {
-        return (await stage.failedSandboxes()).some((text) => /token|401|Unauthorized/.test(text));
+        refusals = (await stage.failedSandboxes()).filter((text) => text.includes("orphan"));
+        return refusals.length > 0;
       }, 120_000);
+      match(refusals[0]!, /The token in the kubeconfig is expired, revoked/);
       equal(await sandboxes.idOf(demo, "orphan"), undefined);
       await cluster.apply(...objects());
       await stage.rolledOut();
@@ -121,11 +127,8 @@ Deno.test("our image under the reference's objects, and ours in their place", as
     },
   );
   await t.step("objects that Helm has left are replaced", async () => {
-    await cluster.kubectl(inSystem, "delete", daemonSet);
     await leaveByHelm(stage);
-    const args = ["replace", "--save-config", "--filename=-"];
-    const { code, stderr } = await cluster.tryKubectl(args, await stage.manifests());
-    equal(code, 0, stderr);
+    await kubectlWith(stage, await stage.manifests(), "replace", "--save-config");
     await stage.rolledOut();
     await assertOurs(stage);
     equal(await isChained(), true);
@@ -133,7 +136,6 @@ Deno.test("our image under the reference's objects, and ours in their place", as
   await t.step(
     `Helm ${parts["helm-3"].version} takes over what Kuma's release has left`,
     async () => {
-      await cluster.kubectl(inSystem, "delete", daemonSet);
       await leaveByHelm(stage);
       // All objects go at once later, and with them the right to ask whether that is meant.
       const values = stage.values({ "cni.uninstall.whenRefused": "true" });
@@ -154,13 +156,20 @@ Deno.test("our image under the reference's objects, and ours in their place", as
   });
 });
 
-/** As Helm leaves it: without kubectl's note of what was applied. */
+/** Has the reference's objects as Helm leaves them, without kubectl's notes, in place of ours. */
 async function leaveByHelm(stage: Stage): Promise<void> {
-  const left = objects().find((object) => (object as { kind: string }).kind === "DaemonSet");
-  const args = ["create", "--filename=-"];
-  const { code, stderr } = await stage.cluster.tryKubectl(args, JSON.stringify(left));
-  equal(code, 0, stderr);
+  const { cluster } = stage;
+  await cluster.kubectl(inSystem, "delete", daemonSet);
+  await stage.untilInstallerIsGone();
+  await kubectlWith(stage, await stage.manifests(), "delete", "--ignore-not-found");
+  const items = [...accountObjects(rights.reference), ...objects()];
+  await kubectlWith(stage, JSON.stringify({ apiVersion: "v1", kind: "List", items }), "create");
   await stage.rolledOut();
+}
+
+async function kubectlWith({ cluster }: Stage, input: string, ...args: string[]): Promise<void> {
+  const { code, stderr } = await cluster.tryKubectl([...args, "--filename=-"], input);
+  equal(code, 0, `${args.join(" ")}: ${stderr}`);
 }
 
 /** Fails unless the DaemonSet's container is what our manifests say, nothing of the reference's in it. */
