@@ -108,7 +108,7 @@ function isOurs(key: string): boolean {
   return /^([\w-]+\.)*kuma\.io\//.test(key);
 }
 
-function podFacts({ object, namespaceLabels, sandboxProblem, node, evidence }: PodLifeSeen) {
+function podFacts({ object, namespaceLabels, sandboxProblem, settings, evidence }: PodLifeSeen) {
   if (!isRecord(object) || isImpossible(object)) return { object: object ?? null };
   const { metadata, spec, status } = object as Record<string, unknown>;
   const ours = (map: unknown) =>
@@ -133,7 +133,7 @@ function podFacts({ object, namespaceLabels, sandboxProblem, node, evidence }: P
     runtimeClassName: fields.runtimeClassName,
     phase: state.phase,
     startTime: state.startTime,
-    thisNode: node,
+    thisNode: settings.nodeName,
     sandboxProblem,
     evidence,
   };

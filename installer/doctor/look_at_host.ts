@@ -41,6 +41,9 @@ export function lookAtKernel(): KernelSeen {
   };
 }
 
+/** What says that the kernel has no Netfilter netlink, or no nf_tables behind it. */
+const absences: readonly string[] = ["EPROTONOSUPPORT", "EAFNOSUPPORT"];
+
 /** nf_tables answers who may administer the network; others it tells nothing. */
 function hasNftables(): boolean | Impossible {
   try {
@@ -49,9 +52,11 @@ function hasNftables(): boolean | Impossible {
     return true;
   } catch (error) {
     if (!(error instanceof LinuxError)) throw error;
+    if (absences.includes(error.code)) return false;
+    // A security module, or a lack of memory, says nothing about the kernel.
     return error.code === "EPERM"
       ? { impossible: "it takes CAP_NET_ADMIN, which this container does not have" }
-      : false;
+      : impossible(error);
   }
 }
 

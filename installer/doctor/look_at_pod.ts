@@ -26,7 +26,7 @@ export async function lookAtPod(
   const about = {
     namespace,
     name,
-    node: settings.nodeName,
+    settings,
     entry: lookAtEntries(files)[0],
   };
   if (isImpossible(access)) {

@@ -53,3 +53,20 @@ export function lastEntryAbout(
 ): LedgerEntry | undefined {
   return entries.filter((entry) => isAbout(entry, pod)).toSorted((a, b) => b.time - a.time)[0];
 }
+
+/**
+ * Tells whether an entry stands in the ledger, with nothing later about another sandbox of its pod:
+ * what a round began with may be minutes old.
+ */
+export function isLastWord(entry: LedgerEntry, entries: readonly LedgerEntry[]): boolean {
+  const { sandbox, interfaceName, podNamespace, podName, podUid, time } = entry;
+  const stands = entries.some((one) =>
+    one.sandbox === sandbox && one.interfaceName === interfaceName && one.time === time
+  );
+  return stands && !entries.some((other) =>
+    other.sandbox !== sandbox && other.time >= time &&
+    (podUid === undefined || other.podUid === undefined
+      ? other.podNamespace === podNamespace && other.podName === podName
+      : other.podUid === podUid)
+  );
+}

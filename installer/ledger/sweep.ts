@@ -20,8 +20,8 @@ const blindPause = 10 * 60_000;
 export interface SweepParts {
   readonly ledger: Ledger;
   readonly log: Pick<Logger, "info" | "warn">;
-  /** Looks at one sandbox. */
-  look(entry: LedgerEntry): Look;
+  /** Looks at one sandbox; nothing while what that takes is being loaded. */
+  look(entry: LedgerEntry): Look | undefined;
   /** Counts. */
   checked(result: Look["kind"]): void;
   /** Tells people about a pod. */
@@ -64,14 +64,17 @@ export class Sweep {
     this.#next ??= started + Math.random() * Math.min(60_000, this.intervalSeconds * 1000);
     if (started < this.#next) return;
     if (this.#round.length === 0) this.#begin();
-    const entry = this.#round.shift();
-    const seen = entry === undefined ? undefined : this.#lookAt(entry);
+    const [entry] = this.#round;
+    const look = entry && parts.look(entry);
+    if (entry !== undefined && look === undefined) return;
+    this.#round.shift();
+    if (look !== undefined) this.#handle(entry!, look);
     const spent = parts.clock() - started;
     // From when it was due, not from now: the ticks are seconds apart, which would add up.
     this.#next = Math.max(
       this.#next + this.intervalSeconds * 1000 / Math.max(1, this.#lookedAt),
       started + spent * share,
-      started + (seen === "unseen" && !this.#sees ? blindPause : 0),
+      started + (look?.kind === "unseen" && !this.#sees ? blindPause : 0),
     );
   }
 
@@ -86,9 +89,8 @@ export class Sweep {
     }
   }
 
-  #lookAt(entry: LedgerEntry): Look["kind"] {
+  #handle(entry: LedgerEntry, look: Look): void {
     const { parts } = this;
-    const look = parts.look(entry);
     parts.checked(look.kind);
     const { sandbox } = entry;
     switch (look.kind) {
@@ -109,7 +111,8 @@ export class Sweep {
         break;
       case "drifted": {
         this.#seen();
-        const text = driftText(look.differences);
+        const text = driftText(look.differences) +
+          (look.notRepaired === undefined ? "" : `; not put back: ${look.notRepaired}`);
         if (this.#drifted.get(sandbox) === text) break;
         this.#drifted.set(sandbox, text);
         this.#tell(entry, "RulesDrifted", `Rules are not those that were installed: ${text}`);
@@ -119,7 +122,6 @@ export class Sweep {
         this.#unseen(look.reason);
         break;
     }
-    return look.kind;
   }
 
   #tell(entry: LedgerEntry, reason: string, message: string): void {

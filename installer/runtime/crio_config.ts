@@ -40,8 +40,12 @@ export function readCrioConfig(reader: ConfigReader): CrioConfig {
     confDir: withoutSlash(
       typeof network_dir === "string" && network_dir !== "" ? network_dir : "/etc/cni/net.d",
     ),
-    programDirs: [...dirs, ...(typeof plugin_dir === "string" && plugin_dir ? [plugin_dir] : [])]
-      .map(withoutSlash),
+    programDirs: [
+      ...new Set(
+        [...dirs, ...(typeof plugin_dir === "string" && plugin_dir ? [plugin_dir] : [])]
+          .map(withoutSlash),
+      ),
+    ],
     defaultNetwork: typeof cni_default_network === "string" ? cni_default_network : "",
     warnings,
   };
