@@ -94,11 +94,12 @@ async function main(): Promise<number> {
 
 async function run(tier: string, filter: string | undefined): Promise<Check[]> {
   await Deno.writeTextFile(factsFile(tier), "");
-  const { report, success } = await runTestFile(`tests/e2e/${tier}_test.ts`, {
+  const { report, success, output } = await runTestFile(`tests/e2e/${tier}_test.ts`, {
     filter,
     env: { KUMA_CNI_E2E_FACTS: factsFile(tier) },
     limit: tierLimit,
   });
+  if (output !== "") console.error(output.trimEnd());
   return checksOf(report, success);
 }
 

@@ -45,6 +45,32 @@ for (const way of ["sk_lookup", "nftables"] as const) {
   );
 }
 
+Deno.test(
+  "Whichever program has maps of its own, the pod's stay those of the others",
+  options,
+  () => {
+    using pod = new ProgrammedPod("sk_lookup");
+    pod.capture();
+    const entry = pod.entry();
+    const right = pod.listing();
+    const maps = () => pod.withPrograms(({ mapIds }) => new Set(mapIds));
+    const drift = driftsOf(pod)["a program has maps of its own"]!;
+    const seen = new Set<string>();
+    for (let seed = 1; seen.size < 10 && seed < 200; seed++) {
+      const before = maps();
+      const name = drift(pod, new Dice(seed));
+      seen.add(name);
+      const kept = maps().intersection(before);
+      const look = lookAtSandbox(pod.namespace.path, entry, { repair: true, ebpfOf: pod.ebpfOf });
+      assert.equal(look.kind, "repaired", name);
+      assert.equal(pod.listing(), right, name);
+      // Else what it knows of listeners and connections would be lost.
+      assert.ok(kept.isSubsetOf(maps()), name);
+    }
+    assert.equal(seen.size, 10);
+  },
+);
+
 Deno.test("What others attach or install beside the programs is no drift", options, () => {
   using pod = new ProgrammedPod("sk_lookup");
   pod.capture();

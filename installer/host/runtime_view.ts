@@ -64,6 +64,8 @@ function readerOf(operations: Operations, settings: Settings, paths: Set<string>
       return undefined;
     }
   };
+  // A configuration that imports itself in many ways is looked at once.
+  const lists = new Map<string, readonly string[] | undefined>();
   return {
     read: (path) =>
       attempt(path, (seen) => {
@@ -72,7 +74,10 @@ function readerOf(operations: Operations, settings: Settings, paths: Set<string>
         const bytes = operations.read(seen);
         return bytes && new TextDecoder().decode(bytes);
       }),
-    list: (path) => attempt(path, (seen) => operations.list(seen)),
+    list: (path) => {
+      if (!lists.has(path)) lists.set(path, attempt(path, (seen) => operations.list(seen)));
+      return lists.get(path);
+    },
     exists: (path) => attempt(path, (seen) => operations.targetStatus(seen) !== undefined) ?? false,
   };
 }

@@ -10,7 +10,7 @@ import type { Settings } from "../settings/declarations.ts";
 import { readPluginEntry } from "../settings/plugin_entry.ts";
 import { decideNow } from "./decision_now.ts";
 import { EarlyPods } from "./early_pods.ts";
-import { isLastWord } from "./early_decision.ts";
+import { isLastWord, uidsOf } from "./early_decision.ts";
 import { Ledger } from "./ledger.ts";
 import { hasNamespaceFile, type Look, lookAtSandbox, workInProven } from "./look.ts";
 import { seenNamespacePath } from "./namespace_path.ts";
@@ -71,7 +71,9 @@ export class RunningPods {
       log,
       pods: () => parts.pods() ?? [],
       decide: ({ pod }) => decideNow(plugin(), pod),
-      processes: seeProcesses,
+      processes: () => seeProcesses(),
+      hasResult: () => runtimeResults(cacheDirOf(settings)),
+      hasNamespace: (path) => hasNamespaceFile(seenNamespacePath(settings, path)),
       ownNamespaces,
       work: (proven, { pod, life }, { config }, repair) => {
         const { engine } = plugin();
@@ -138,18 +140,12 @@ export class RunningPods {
     const removed = this.ledger.clean({
       now: Date.now(),
       boot: bootIdentifier(),
-      ...(pods === undefined ? {} : { podUids: uidsOf(pods) }),
+      ...(pods === undefined ? {} : { podUids: new Set(pods.flatMap(({ pod }) => uidsOf(pod))) }),
       ...(hasResult === undefined ? {} : { hasResult }),
       hasNamespace: (path) => hasNamespaceFile(seenNamespacePath(settings, path)),
     });
     if (removed > 0) this.parts.log.debug("Ledger has let go of what is over", { removed });
   }
-}
-
-function uidsOf(pods: readonly NodePod[]): Set<string> {
-  return new Set(
-    pods.flatMap(({ pod }) => [pod.uid, pod.annotations["kubernetes.io/config.hash"] ?? pod.uid]),
-  );
 }
 
 function podOf({ podNamespace, podName, podUid }: LedgerEntry) {

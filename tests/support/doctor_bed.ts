@@ -1,6 +1,6 @@
 /** A node for the doctor: a host tree of its own, an API server, and install-cni's own passes. */
 import { diagnose, type Diagnosis } from "../../installer/doctor/diagnosis.ts";
-import { lookAtNode } from "../../installer/doctor/look.ts";
+import { askOthers, lookAtNode } from "../../installer/doctor/look.ts";
 import type { NodeSeen } from "../../installer/doctor/seen.ts";
 import { Operations } from "../../installer/host/operations.ts";
 import { Reconciler } from "../../installer/loop/reconcile.ts";
@@ -224,7 +224,7 @@ export class DoctorBed implements AsyncDisposable {
   /** Looks, as the command does. */
   async look(): Promise<NodeSeen> {
     const { seen, plan } = await this.#reconciler.look();
-    return await lookAtNode(this.operations, this.settings, seen, plan);
+    return lookAtNode(this.operations, this.settings, seen, plan, await askOthers(this.settings));
   }
 
   /** Codes of all that is not good, without the notes and what cannot be seen. */

@@ -1,6 +1,6 @@
 /** Changes of a pod's programs such as other software, or a person with bpftool, makes. */
 import { load } from "../../src/engine/ebpf/attach.ts";
-import { findNamespaceLink } from "../../src/engine/ebpf/installed.ts";
+import { findNamespaceLink, mapIdsOf } from "../../src/engine/ebpf/installed.ts";
 import { MapName, SpecialKey } from "../../src/engine/ebpf/layout.ts";
 import { OpenMaps } from "../../src/engine/ebpf/maps.ts";
 import { unpin } from "../../src/engine/ebpf/pins.ts";
@@ -41,7 +41,8 @@ export const programDrifts: Readonly<Record<string, ProgramDrift>> = {
       const config = { ...pod.config, sidecarUid: 1 + dice.below(5000) };
       const plan = planPrograms(compileRuleset(config, readNamespaceFacts()), pod.way);
       // Only these know the sidecar's user.
-      const planned = plan.cgroup.find(({ hook }) => hook.name === dice.pick(CONNECT))!;
+      const name = dice.pick(CONNECT);
+      const planned = plan.cgroup.find(({ hook }) => hook.name === name)!;
       const old = all.find(({ hook }) => hook.name === planned.hook.name)!;
       using maps = OpenMaps.open(mapIds);
       using program = load(planned, maps);
@@ -148,8 +149,7 @@ function withAddresses<T>(
   work: (map: NonNullable<ReturnType<OpenMaps["get"]>>) => T,
 ): T {
   return pod.withPrograms(({ all }) => {
-    const ids = all.filter(({ hook }) => hook !== LOOKUP_HOOK).flatMap(({ info }) => info.mapIds);
-    using maps = OpenMaps.open(new Set(ids));
+    using maps = OpenMaps.open(mapIdsOf(all.filter(({ hook }) => hook !== LOOKUP_HOOK)));
     return work(maps.get(MapName.addresses)!);
   });
 }

@@ -3,7 +3,11 @@ import type { LookOptions } from "../../installer/ledger/look.ts";
 import { EbpfForPod } from "../../src/engine/choice/ebpf.ts";
 import { readNamespaceFacts } from "../../src/engine/choice/facts.ts";
 import * as engine from "../../src/engine/ebpf/ebpf_engine.ts";
-import { type InstalledPrograms, readInstalled } from "../../src/engine/ebpf/installed.ts";
+import {
+  type InstalledPrograms,
+  mapIdsOf,
+  readInstalled,
+} from "../../src/engine/ebpf/installed.ts";
 import type { InboundWay } from "../../src/engine/ebpf/interface.ts";
 import { MapName } from "../../src/engine/ebpf/layout.ts";
 import { OpenMaps } from "../../src/engine/ebpf/maps.ts";
@@ -104,9 +108,7 @@ export class ProgrammedPod implements Disposable {
   listing(namespace = this.namespace): string {
     const lines = this.withPrograms((installed) => {
       const programs = installed.all.map(({ hook, info }) => `${hook.name} ${info.tag}`);
-      const ids = new Set(
-        installed.all.filter(({ hook }) => hook !== LOOKUP_HOOK).flatMap(({ info }) => info.mapIds),
-      );
+      const ids = mapIdsOf(installed.all.filter(({ hook }) => hook !== LOOKUP_HOOK));
       using maps = OpenMaps.open(ids);
       const addresses = maps.get(MapName.addresses);
       const entries = addresses === undefined

@@ -40,6 +40,7 @@ export class Surroundings implements AsyncDisposable {
     reader.releaseLock();
     if (value === undefined) {
       const problem = await new Response(holder.stderr).text();
+      await holder.stdin.close().catch(() => {});
       await holder.status;
       ok(false, `Cannot make ${kinds.join(", ")} namespaces: ${problem}`);
     }

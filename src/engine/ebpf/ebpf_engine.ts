@@ -21,7 +21,7 @@ import {
   installInboundRules,
   removeNftablesRules,
 } from "./inbound_rules.ts";
-import { type InstalledPrograms, readInstalled } from "./installed.ts";
+import { type InstalledPrograms, mapIdsOf, readInstalled } from "./installed.ts";
 import { type EbpfEngineOptions, type InboundWay, PROGRAMS_NAMESPACE } from "./interface.ts";
 import { OpenMaps } from "./maps.ts";
 import { linkPin, unpin } from "./pins.ts";
@@ -202,10 +202,9 @@ function usableMaps(before: InstalledPrograms, inode: number): OpenMaps | undefi
  * instructions; and programs that do not share their maps do not know of each other's connections.
  */
 function mapDifferences({ all }: InstalledPrograms): Difference[] {
-  const idsOf = (programs: typeof all) => new Set(programs.flatMap(({ info }) => info.mapIds));
   const [atCgroup, atNamespace] = [true, false].map((wanted) =>
-    idsOf(all.filter(({ hook }) => (hook !== LOOKUP_HOOK) === wanted))
-  ) as [Set<number>, Set<number>];
+    mapIdsOf(all.filter(({ hook }) => (hook !== LOOKUP_HOOK) === wanted))
+  ) as [ReadonlySet<number>, ReadonlySet<number>];
   if (atCgroup.size === 0) return [];
   // Only those at the cgroup: the one for incoming connections is at this namespace for certain.
   using maps = OpenMaps.open(atCgroup);

@@ -28,7 +28,7 @@ export class OpenMaps implements Disposable {
     return maps;
   }
 
-  /** Opens those of a program that is in the kernel. */
+  /** Opens those of programs that are in the kernel; of several with one name the last counts. */
   static open(ids: Iterable<number>): OpenMaps {
     using stack = new DisposableStack();
     const maps = stack.use(new OpenMaps());
