@@ -39,7 +39,7 @@ async function comparesTooLong(): Promise<void> {
   const wrong = findings.filter(({ grade }) => grade === "failure" || grade === "warning");
   deepEqual(wrong.filter(({ code }) => code !== "api-slow"), []);
   ok(exitCode < 2);
-  match(verdict, /^Healthy: .*(looks were not possible|, but: The API server answers in)/);
+  match(verdict, /^Healthy: .*(look was not possible|, but: The API server answers in)/);
   Deno.removeSync(program);
   const without = await lookAtInstall(operations, settings, settings.sourceDir, 1);
   equal(without.plugin.kind, "missing");

@@ -107,7 +107,6 @@ export function planOf(settings: Settings, observed: Observed): Plan {
 /** The verdict first: who reads this at night may read no more than it. */
 function textOf({ verdict, exitCode, findings }: Diagnosis, style: Style, facts?: Facts): string {
   const paint = [style.green, style.yellow, style.red][exitCode]!;
-  const isPod = !findings.some(({ subject }) => subject === "runtime");
   const all: readonly Finding[] = [
     ...findings,
     ...(facts?.files ?? []).map((file): Finding => ({
@@ -117,8 +116,10 @@ function textOf({ verdict, exitCode, findings }: Diagnosis, style: Style, facts?
         `${file.modified}, sha256 ${file.sha256}`,
     })),
   ];
-  const hint = exitCode === 0 || isPod ? "" : "\nEach finding stands in docs/doctor.md\n";
-  return `${style.bold(paint(verdict))}\n\n${findingsText(all, style)}${hint}`;
+  const hint = exitCode === 0
+    ? ""
+    : "\n→ is what to do; docs/doctor.md has each finding by the name in brackets\n";
+  return `${style.bold(paint(verdict))}\n\n${findingsText(all, style, true)}${hint}`;
 }
 
 interface Facts {
@@ -158,7 +159,9 @@ async function writeBundle(
   node: NodeSeen,
   pod: PodLifeSeen | undefined,
 ): Promise<void> {
-  const metrics = isImpossible(node.agent.readiness) ? undefined : await metricsOf(node.settings);
+  const metrics = node.agent.readiness === undefined || isImpossible(node.agent.readiness)
+    ? undefined
+    : await metricsOf(node.settings);
   const bundle = await makeBundle({
     diagnosis,
     text: textOf(diagnosis, styleOf(false)),

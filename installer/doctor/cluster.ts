@@ -104,11 +104,12 @@ export function agentFindings({ agent, settings }: NodeSeen): Finding[] {
     // The kernel takes the connection of a stopped agent, too, so no more than this is known.
     socket === true ? good("agent", "The node agent listens at its socket") : found(
       "agent-silent",
-      `The node agent does not answer at its socket (${socket}): nothing heals the chain, and each ` +
-        "pod asks the API server",
+      `The node agent does not answer at its socket (${socket}): nobody puts the list right when ` +
+        "another program changes it, and each pod asks the API server",
       restart(settings),
     ),
   ];
+  if (readiness === undefined) return findings;
   if (isImpossible(readiness)) {
     findings.push(notSeen("agent", "What the agent says about itself", readiness.impossible));
   } else if (!readiness.ready) {
@@ -135,9 +136,10 @@ export function podFindings({ pods }: NodeSeen): Finding[] {
   const missed = meshed.filter(({ captured }) => captured === false);
   if (missed.length === 0) {
     const unknown = meshed.filter(({ captured }) => captured === undefined);
-    const total = `${meshed.length} meshed pods of ${pods.length} on this node`;
+    const total = `Meshed pods of this node: ${meshed.length} of ${pods.length}`;
+    if (meshed.length === 0) return [good("pods", total)];
     if (unknown.length === 0) return [good("pods", `${total}, all captured`)];
-    const what = `Whether ${unknown.length} of ${total} are captured`;
+    const what = `Whether ${unknown.length} of ${meshed.length} meshed pods are captured`;
     return [notSeen("pods", what, unknown[0]!.reason)];
   }
   const names = missed.slice(0, named).map(({ namespace, name }) => `${namespace}/${name}`);

@@ -30,11 +30,30 @@ export function installedFindings(seen: NodeSeen): Finding[] {
     : findingsOf(settings, observed, plan);
   const told = new Set(findings.map(({ code }) => code));
   const more = entries.flatMap(entryFindings).filter(({ code }) => !told.has(code));
-  return [...findings, ...more].map((finding) =>
-    finding.grade !== "failure" || finding.fix !== undefined
-      ? finding
-      : { ...finding, fix: fixOf(finding, seen) }
-  );
+  return [...findings, ...more].map((finding) => {
+    if (finding.grade !== "failure") return finding;
+    const { fix = fixOf(finding, seen), text } = finding;
+    return { ...finding, fix, text: text + consequenceOf(finding, seen) };
+  });
+}
+
+/** What a difference on the node means for the pods that start now: who is woken by it asks that first. */
+function consequenceOf({ code }: Finding, { entries }: NodeSeen): string {
+  const isCalled = entries.length > 0;
+  switch (code) {
+    case "plugin-missing":
+      return isCalled ? ", so no pod can start on this node" : ", so no pod is captured";
+    case "plugin-differs":
+      return ", so pods start by another version, or do not start";
+    case "entry-missing":
+    case "file-wrong":
+      return ", so pods that start now are not captured";
+    case "kubeconfig-missing":
+    case "kubeconfig-wrong":
+      return ", so pods that the agent does not know cannot start";
+    default:
+      return "";
+  }
 }
 
 /** Without the settings nothing can be compared, but the chain can be judged all the same. */

@@ -144,7 +144,7 @@ export function healthUrl({ healthPort, healthAddress }: Settings, path: string)
 }
 
 async function readinessOf(settings: Settings): Promise<AgentSeen["readiness"]> {
-  if (settings.healthPort === 0) return { impossible: "it serves no health port (HEALTH_PORT)" };
+  if (settings.healthPort === 0) return undefined;
   const url = healthUrl(settings, "/readyz");
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(agentPatience) });

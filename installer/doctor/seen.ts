@@ -91,8 +91,8 @@ export interface ApiSeen {
 export interface AgentSeen {
   /** Whether it answers at its socket; a reason if not. */
   readonly socket: true | string;
-  /** What it says about itself over HTTP. */
-  readonly readiness: { readonly ready: boolean; readonly reason: string } | Impossible;
+  /** What it says about itself over HTTP; `undefined`: it is not set up to. */
+  readonly readiness: { readonly ready: boolean; readonly reason: string } | Impossible | undefined;
 }
 
 /** A pod of this node. */
