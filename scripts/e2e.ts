@@ -7,7 +7,7 @@ import { messageOf } from "../src/text/message_of.ts";
 import { build, root } from "./build.ts";
 import { cache } from "./e2e/cache.ts";
 import { removeCgroupsOf } from "./e2e/cgroups.ts";
-import { type Check, checksOf, sectionOf, withSection } from "./e2e/verification.ts";
+import { type Check, checksOf, factsIn, sectionOf, withSection } from "./e2e/verification.ts";
 import { installMissingPackages } from "./packages.ts";
 import { supervise, TASK_VARIABLE } from "./supervise.ts";
 import { identityOf } from "./task_owner.ts";
@@ -29,7 +29,7 @@ Runs the tests of each tier in tests/e2e as root, all of them unless told: ${
   tierNames().join(", ")
 }.
 Programs of others, pinned by version and hash, are fetched or built once and kept in
-${cache} (KUMA_CNI_E2E_CACHE names another folder). A first run of "cluster" builds
+${cache} (KUMA_CNI_E2E_CACHE names another folder). A first run with a cluster builds
 Kubernetes twice, 5 to 9 minutes each on two cores. All that the tests make goes with them, also
 when they are interrupted or killed.
 
@@ -76,6 +76,7 @@ async function main(): Promise<number> {
       const result = check.passed ? "ok    " : "FAILED";
       console.log(`  ${result} ${(milliseconds / 1000).toFixed(1).padStart(6)} s  ${name}`);
     }
+    for (const line of await factsOf(tier)) console.log(`  - ${line}`);
     passed += checks.length - bad.length;
     failed += bad.length;
     if (values.write && values.filter === undefined) {
@@ -93,11 +94,12 @@ async function main(): Promise<number> {
 
 async function run(tier: string, filter: string | undefined): Promise<Check[]> {
   await Deno.writeTextFile(factsFile(tier), "");
-  const { report, success } = await runTestFile(`tests/e2e/${tier}_test.ts`, {
+  const { report, success, output } = await runTestFile(`tests/e2e/${tier}_test.ts`, {
     filter,
     env: { KUMA_CNI_E2E_FACTS: factsFile(tier) },
     limit: tierLimit,
   });
+  if (output !== "") console.error(output.trimEnd());
   return checksOf(report, success);
 }
 
@@ -107,8 +109,7 @@ function factsFile(tier: string): string {
 }
 
 async function factsOf(tier: string): Promise<string[]> {
-  const text = await Deno.readTextFile(factsFile(tier));
-  return [...new Set(text.split("\n").filter((line) => line !== ""))];
+  return factsIn(await Deno.readTextFile(factsFile(tier)));
 }
 
 if (import.meta.main) {

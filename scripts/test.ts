@@ -1,13 +1,14 @@
 /**
  * Runs all tests: installs the Debian packages that they need, builds the programs, runs each test
- * file in a process of its own (one that crashes or does not load takes no other with it), and
- * prints as last line `N passed, N failed`.
+ * file in a process of its own (one that crashes or does not load takes no other with it), two at a
+ * time, and prints as last line `N passed, N failed`.
  */
 import { parseArgs } from "node:util";
 import { messageOf } from "../src/text/message_of.ts";
 import { build, root } from "./build.ts";
 import { installMissingPackages } from "./packages.ts";
 import { supervise } from "./supervise.ts";
+import { inLanes, runsAlone } from "./test_lanes.ts";
 import { runTestFile } from "./test_process.ts";
 import { outcomeOf } from "./test_report.ts";
 
@@ -15,7 +16,10 @@ import { outcomeOf } from "./test_report.ts";
 const fileLimit = 15 * 60_000;
 const longFileLimit = 120 * 60_000;
 
-const help = `Usage: deno task test [--long] [FILTER]
+/** Files at once: tests wait much, and two processors are what small machines have. */
+const usualJobs = 2;
+
+const help = `Usage: deno task test [--long] [--jobs N] [FILTER]
 
 Runs tests/*_test.ts as root; missing Debian packages of scripts/debian_packages.txt are installed.
 All that tests make goes with them, also when they are interrupted or killed.
@@ -23,12 +27,18 @@ All that tests make goes with them, also when they are interrupted or killed.
   FILTER   only files whose name contains it; when there is none, only tests whose name contains it
   --long   also tests that take long: those in *_long_test.ts, and others that are thorough when they
            see KUMA_CNI_LONG_TESTS=1
+  --jobs   how many files at once (${usualJobs}); one prints as it goes, several print each file when it
+           has ended. Files with a line "// Runs alone: …" run when the others have ended
 `;
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     args: Deno.args,
-    options: { long: { type: "boolean" }, help: { type: "boolean", short: "h" } },
+    options: {
+      long: { type: "boolean" },
+      jobs: { type: "string", default: String(usualJobs) },
+      help: { type: "boolean", short: "h" },
+    },
     allowPositionals: true,
   });
   if (values.help) {
@@ -37,6 +47,11 @@ async function main(): Promise<number> {
   }
   const filter = positionals[0];
   const long = values.long ?? false;
+  if (!/^[1-9]\d?$/.test(values.jobs)) {
+    throw new Error(
+      `Cannot run "${values.jobs}" files at once: --jobs wants a number from 1 to 99`,
+    );
+  }
   const all = testFiles(long);
   const matching = filter === undefined ? all : all.filter((f) => f.includes(filter));
   const byName = matching.length === 0 && filter !== undefined;
@@ -56,18 +71,22 @@ async function main(): Promise<number> {
   const started = performance.now();
   let passed = 0, failed = 0, ignored = 0;
   const failures: string[] = [];
-  for (const file of files) {
-    const { report, success } = await runTestFile(file, {
+  const lanes = Math.min(Number(values.jobs), files.length);
+  const isAlone = (file: string) => runsAlone(Deno.readTextFileSync(`${root}/${file}`));
+  await inLanes(files, { lanes, isAlone }, async (file) => {
+    const { report, success, output } = await runTestFile(file, {
       filter: byName ? filter : undefined,
       env: long ? { KUMA_CNI_LONG_TESTS: "1" } : {},
       limit: long ? longFileLimit : fileLimit,
+      keepsOutput: lanes > 1,
     });
+    if (output !== "") console.log(output.trimEnd());
     const outcome = outcomeOf(report, success);
     passed += outcome.passed;
     failed += outcome.failed;
     ignored += outcome.ignored;
     if (outcome.failed > 0) failures.push(`${file}: ${outcome.failed}`);
-  }
+  });
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
   console.log(`\n${files.length} files in ${seconds} s`);
   if (!long) console.log('Longer tests were left out: "deno task test:long" runs them, too');

@@ -17,7 +17,10 @@ Deno.test("check tells each fact in a line, with what to do about it", async () 
   host.writeConf(list, primary);
   const before = await host.run(["check"]);
   equal(before.code, 1);
-  match(before.stdout, /^✗ plugin +".*\/kuma-cni" is missing\n +→ a running install-cni/m);
+  match(
+    before.stdout,
+    /^✗ plugin +".*\/kuma-cni" is missing\n +→ kubectl delete pod -n kube-system kuma-cni-node-x$/m,
+  );
   match(before.stdout, /^✗ chain +".*10-calico\.conflist" lacks the entry of kuma-cni$/m);
   match(before.stdout, /^✓ token +".*\/token" can be read$/m);
   match(before.stdout, /\n\nNot installed: .*\n$/);

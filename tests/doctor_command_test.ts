@@ -2,7 +2,6 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { readChanges } from "../installer/host/changes.ts";
 import { pathsOf } from "../installer/settings/paths.ts";
-import { withoutSecretMembers, withoutSecrets } from "../installer/doctor/redact.ts";
 import { DoctorBed, nodeName } from "./support/doctor_bed.ts";
 import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
@@ -15,9 +14,8 @@ import { primaryList } from "./support/installer_host.ts";
 import { ledgerEntry } from "./support/ledger_entries.ts";
 import "./support/load_libc.ts";
 import { createNamespace } from "./support/topology.ts";
-import { gatewayPod, initContainerPod, injectedPod, plainPod } from "./support/pods.ts";
+import { injectedPod, plainPod } from "./support/pods.ts";
 
-const mainModule = new URL("../installer/main.ts", import.meta.url).pathname;
 const chained = "/etc/cni/net.d/10-calico.conflist";
 
 Deno.test("doctor says in its first line what is wrong, with exit code 0, 1 or 2", async () => {
@@ -25,7 +23,7 @@ Deno.test("doctor says in its first line what is wrong, with exit code 0, 1 or 2
   const run = (...args: string[]) => bed.host.run(["doctor", ...args], bed.environment);
   const good = await run();
   equal(good.code, 0, good.stdout);
-  match(good.stdout, /^Healthy: meshed pods that start now are captured, as far as .*\n\n/);
+  match(good.stdout, /^Healthy: meshed pods that start now are captured\n\n/);
   match(good.stdout, /^✓ chain +".*10-calico\.conflist" has the entry of kuma-cni$/m);
   match(good.stdout, /^✓ rights +The account may get, list and watch pods$/m);
   const wide = await run("-o", "wide");
@@ -40,7 +38,10 @@ Deno.test("doctor says in its first line what is wrong, with exit code 0, 1 or 2
   bed.write(chained, primaryList);
   const bad = await run();
   equal(bad.code, 2);
-  match(bad.stdout, /^Something is wrong: ".*" lacks the entry of kuma-cni\n\n✗ chain .*\n +→ /);
+  match(
+    bad.stdout,
+    /^Something is wrong: ".*" lacks the entry of kuma-cni, so pods .*\n\n✗ chain .*\n +→ /,
+  );
   const yaml = await run("-o", "yaml");
   match(yaml.stdout, /^exitCode: 2$/m);
 });
@@ -62,7 +63,7 @@ Deno.test("doctor finds the runtime's own folders when nobody tells it any", asy
     bed.host.run(["doctor"], { ...nothing, MOUNTED_HOST_ROOT: bed.root, ...extra });
   const good = await byHand();
   equal(good.code, 0, good.stdout);
-  match(good.stdout, new RegExp(`✓ chain +"${bed.root}${netDir}/10-calico.conflist" has`));
+  match(good.stdout, new RegExp(`^✓ chain +"${netDir}/10-calico.conflist" has`, "m"));
   bed.write(`${netDir}/00-first.conflist`, primaryList);
   const bad = await byHand();
   equal(bad.code, 2);
@@ -71,84 +72,9 @@ Deno.test("doctor finds the runtime's own folders when nobody tells it any", asy
   match((await byHand()).stdout, /✗ plugin +".*\/data\/cni\/kuma-cni" is missing/);
 });
 
-const labelled = (name: string, value: string) => ({
-  kind: "Namespace",
-  apiVersion: "v1",
-  metadata: { name, labels: { "kuma.io/sidecar-injection": value } },
-});
-
-Deno.test("doctor tells of one pod in one sentence why it is meshed, or is not", async () => {
-  const event = {
-    apiVersion: "v1",
-    kind: "Event",
-    metadata: { name: "e", namespace: "shop" },
-    involvedObject: { kind: "Pod", name: "stuck", namespace: "shop" },
-    reason: "FailedCreatePodSandBox",
-    message: "Failed to create pod sandbox: the\n\x1b[2J API server is away",
-  };
-  const withStatus = (name: string, status: unknown, extra = {}) => {
-    const pod = injectedPod({ namespace: "shop", name, nodeName, ...extra });
-    return { ...pod, status };
-  };
-  const host = plainPod({ namespace: "shop", name: "host", nodeName });
-  await using bed = await DoctorBed.make({
-    objects: [
-      labelled("shop", "enabled"),
-      labelled("plain", "disabled"),
-      event,
-      injectedPod({ namespace: "shop", name: "good", nodeName }),
-      injectedPod({ namespace: "shop", name: "early", nodeName }),
-      injectedPod({ namespace: "shop", name: "unseen", nodeName }),
-      injectedPod({ namespace: "shop", name: "far", nodeName: "node-y" }),
-      withStatus("waits", { phase: "Pending" }, { nodeName: undefined }),
-      withStatus("stuck", { phase: "Pending" }),
-      withStatus("invalid", {
-        phase: "Pending",
-        initContainerStatuses: [{
-          name: "kuma-validation",
-          state: { waiting: { reason: "CrashLoopBackOff" } },
-          lastState: { terminated: { exitCode: 1 } },
-        }],
-      }),
-      { ...host, spec: { ...host.spec, hostNetwork: true } },
-      plainPod({ namespace: "shop", name: "forgotten", nodeName }),
-      plainPod({ namespace: "plain", name: "outside", nodeName }),
-      plainPod({ namespace: "kube-system", name: "dns", nodeName }),
-      initContainerPod({ namespace: "shop", name: "init", nodeName }),
-      gatewayPod({ namespace: "shop", name: "gateway", nodeName }),
-      injectedPod({
-        namespace: "shop",
-        name: "refused",
-        nodeName,
-        annotations: { "kuma.io/transparent-proxying-inbound-port": "seventy" },
-      }),
-    ],
-  });
-  bed.cache("shop", "good", true);
-  bed.cache("shop", "gateway", true);
-  bed.cache("shop", "early", false);
-  const wanted: readonly [pod: string, code: number, verdict: RegExp][] = [
-    ["shop/good", 0, /^shop\/good is meshed and captured$/],
-    ["shop/gateway", 0, /^shop\/gateway is meshed and captured$/],
-    ["shop/early", 2, /is meshed but not captured: the chain that it was started with does not/],
-    ["shop/unseen", 0, /whether it was captured cannot be seen here/],
-    ["shop/far", 0, /is meshed; whether it is captured can be told on its node "node-y"/],
-    ["shop/stuck", 2, /does not start: Failed to create pod sandbox: the \[2J API server is away$/],
-    ["shop/invalid", 2, /is meshed but has no rules: kuma-validation finds none/],
-    ["shop/host", 0, /is not meshed: it uses the host's network/],
-    ["shop/forgotten", 1, /is not meshed: no container .* the injector was away$/],
-    ["plain/outside", 0, /is not meshed: no container .*sidecar-injection of namespace "plain" is/],
-    ["kube-system/dns", 0, /is not meshed: namespace "kube-system" is in "kubernetes.exclude_n/],
-    ["shop/init", 1, /is meshed without the plugin: its init container kuma-init/],
-    ["shop/refused", 2, /cannot start: .*seventy/],
-    ["shop/nobody", 2, /^shop\/nobody does not exist$/],
-  ];
-  for (const [pod, code, verdict] of wanted) {
-    const result = await bed.host.run(["doctor", pod], bed.environment);
-    match(result.stdout.split("\n")[0]!, verdict);
-    equal(result.code, code, result.stdout);
-  }
-  // Without the right to namespaces and events it says less, and nothing wrong.
+Deno.test("doctor says less of a pod, and nothing wrong, without the right to namespaces and events", async () => {
+  const pod = plainPod({ namespace: "shop", name: "forgotten", nodeName });
+  await using bed = await DoctorBed.make({ objects: [pod] });
   for (const resource of ["namespaces", "events"]) {
     for (const verb of ["get", "list"]) bed.api.forbid(verb, resource);
   }
@@ -191,111 +117,6 @@ Deno.test("doctor compares the rules of a running pod with the ledger", async ()
   // What the ledger knows of an earlier pod of that name is nothing about this one.
   putEntry(pathsOf(bed.settings).stateDir, { ...entry, podUid: "uid-0" });
   match((await ask()).stdout, /whether it was captured cannot be seen here/);
-});
-
-/** Texts of a gzipped tar archive, whole. */
-async function unpacked(path: string): Promise<string> {
-  const stream = (await Deno.open(path)).readable.pipeThrough(new DecompressionStream("gzip"));
-  return await new Response(stream).text();
-}
-
-Deno.test("a bundle has no secret, wherever one is planted", async () => {
-  const secrets = {
-    etcd: "etcd-password-planted",
-    calico: "Y2FsaWNvLXRva2VuLXBsYW50ZWQtYnktYS10ZXN0",
-    url: "user:pass-planted",
-    annotation: "annotation-planted",
-    applied: "applied-planted",
-    key: "-----BEGIN RSA PRIVATE KEY-----\nplanted-in-pem\n-----END RSA PRIVATE KEY-----",
-    bearer: "Bearer planted.bearer.value",
-    registry: "registry-planted",
-    label: "label-planted",
-    nested: "nested-planted",
-    broken: "broken-planted",
-    environment: "value-planted",
-  };
-  const list = JSON.stringify({
-    cniVersion: "1.0.0",
-    name: "net",
-    plugins: [{
-      type: "calico",
-      etcd_password: secrets.etcd,
-      policy: { k8s_auth: { user: "x", value: secrets.calico } },
-      endpoint: `https://${secrets.url}@etcd:2379`,
-      note: `${secrets.key} ${secrets.bearer}`,
-      opaque: secrets.calico,
-      inner: JSON.stringify({ deep: [{ clientSecret: secrets.nested }] }),
-    }],
-  });
-  const pod = injectedPod({
-    namespace: "shop",
-    name: "web-0",
-    nodeName,
-    labels: { owner: secrets.label },
-    annotations: {
-      "vault.example.com/secret": secrets.annotation,
-      "kubectl.kubernetes.io/last-applied-configuration": secrets.applied,
-    },
-  });
-  Object.assign(pod.spec.containers[0]!, { env: [{ name: "A", value: secrets.environment }] });
-  await using bed = await DoctorBed.make({
-    list: ["10-calico.conflist", list],
-    kubernetes: { k8s_service_account_token: "__SERVICEACCOUNT_TOKEN__" },
-    files: {
-      "/etc/cni/net.d/99-broken.conflist": `{"password": "${secrets.broken}`,
-      "/etc/containerd/config.toml":
-        `version = 2\n[plugins."io.containerd.grpc.v1.cri".registry.configs.x.auth]\n` +
-        `password = "${secrets.registry}"\n`,
-    },
-    objects: [pod],
-  });
-  bed.cache("shop", "web-0", true);
-  const bundle = `${bed.host.root}/bundle.tar.gz`;
-  const { code, stderr } = await bed.host.run(
-    ["doctor", "shop/web-0", "--bundle", bundle],
-    bed.environment,
-  );
-  equal(code, 0, stderr);
-  match(stderr, /^Bundle: /m);
-  equal((Deno.statSync(bundle).mode ?? 0) & 0o777, 0o600);
-  const text = await unpacked(bundle);
-  for (const name of ["doctor.txt", "net.d/10-calico.conflist", "pod.json", "settings.json"]) {
-    ok(text.includes(`kuma-cni-doctor/${name}`), name);
-  }
-  // What helps is there.
-  ok(text.includes('"type": "calico"') && text.includes("kuma.io/sidecar-injected"));
-  const token = bed.api.token;
-  const planted = { ...secrets, token, key: "planted-in-pem", bearer: "planted.bearer.value" };
-  for (const [name, secret] of Object.entries({ ...planted, base64: btoa(token) })) {
-    ok(!text.includes(secret), `${name} is in the bundle`);
-  }
-  // Through a pipe, for kubectl exec.
-  const { stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", "--no-check", mainModule, "doctor", "--bundle", "-"],
-    env: bed.environment,
-    stderr: "null",
-  }).output();
-  ok(stdout.length > 1000);
-  Deno.writeFileSync(`${bundle}.piped`, stdout);
-  match(await unpacked(`${bundle}.piped`), /kuma-cni-doctor\/doctor\.json/);
-  // Nothing that is there is written over, nor through a link.
-  const again = await bed.host.run(["doctor", "--bundle", bundle], bed.environment);
-  match(again.stderr, /Cannot write the bundle/);
-});
-
-Deno.test("texts lose what looks like a secret, and nothing else", () => {
-  equal(withoutSecrets("token abcdefgh1 is", ["abcdefgh1"]), "token (removed) is");
-  equal(withoutSecrets("eyJhbGciOi.eyJzdWIi.c2ln", []), "(removed)");
-  equal(
-    withoutSecrets("http://a:b@proxy:1 and http://proxy", []),
-    "http://(removed)@proxy:1 and http://proxy",
-  );
-  deepEqual(withoutSecretMembers({ a: { apiKey: 1, name: "x", list: [{ token: "t" }] } }, []), {
-    a: { apiKey: "(removed)", name: "x", list: [{ token: "(removed)" }] },
-  });
-  let deep: unknown = "secret-value";
-  for (let i = 0; i < 100; i++) deep = [deep];
-  ok(!JSON.stringify(withoutSecretMembers(deep, [])).includes("secret-value"));
 });
 
 Deno.test("the agent remembers who wrote the list last, and when, also after a restart", async () => {

@@ -2,7 +2,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { planOf } from "../installer/commands/doctor.ts";
 import { diagnose } from "../installer/doctor/diagnosis.ts";
-import { lookAtNode } from "../installer/doctor/look.ts";
+import { askOthers, lookAtNode } from "../installer/doctor/look.ts";
 import { lookAtInstall } from "../installer/doctor/look_at_install.ts";
 import { DoctorBed } from "./support/doctor_bed.ts";
 import "./support/load_libc.ts";
@@ -24,7 +24,13 @@ async function comparesTooLong(): Promise<void> {
   const observed = await lookAtInstall(operations, settings, settings.sourceDir, 1);
   equal(observed.plugin.kind, "unseen");
   const { exitCode, verdict, findings } = diagnose(
-    await lookAtNode(operations, settings, observed, planOf(settings, observed)),
+    lookAtNode(
+      operations,
+      settings,
+      observed,
+      planOf(settings, observed),
+      await askOthers(settings),
+    ),
   );
   const [plugin] = findings.filter(({ subject }) => subject === "plugin");
   equal(plugin?.grade, "unknown");
@@ -33,7 +39,7 @@ async function comparesTooLong(): Promise<void> {
   const wrong = findings.filter(({ grade }) => grade === "failure" || grade === "warning");
   deepEqual(wrong.filter(({ code }) => code !== "api-slow"), []);
   ok(exitCode < 2);
-  match(verdict, /^Healthy: .*(looks were not possible|, but: The API server answers in)/);
+  match(verdict, /^Healthy: .*(look was not possible|, but: The API server answers in)/);
   Deno.removeSync(program);
   const without = await lookAtInstall(operations, settings, settings.sourceDir, 1);
   equal(without.plugin.kind, "missing");

@@ -193,7 +193,7 @@ Deno.test("docs/installer.md has every command, and the documents name no other"
 
 Deno.test("docs/reliability.md names tests that are there", () => {
   const proofs = Array.from(
-    textOf("docs/reliability.md").matchAll(/^ +- `(\w+_test\.ts)`:\s+`([^`]+)`$(?!\n +`)/gm),
+    textOf("docs/reliability.md").matchAll(/^ +- `([\w/]+_test\.ts)`:\s+`([^`]+)`$(?!\n +`)/gm),
     ([, file, name]) => ({ file: file!, name: name!.replace(/\s+/g, " ") }),
   );
   const items = textOf("docs/reliability.md").match(/^ +- /gm) ?? [];

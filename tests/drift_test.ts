@@ -103,7 +103,17 @@ Deno.test("A namespace that is gone is told apart from one that cannot be seen",
   assert.equal(lookAtSandbox("/proc/self/ns/net", ebpf, { repair: true }).kind, "unseen");
 });
 
-Deno.test("Two hundred random drifts are found and put back", () => repairDrifts(200, 1));
+Deno.test(
+  "A hundred random drifts of every engine are found and put back, and what is none is not told of",
+  {
+    sanitizeResources: false, // Engines load libraries when they first need them.
+  },
+  () => {
+    const { drifts, harmless } = repairDrifts(100, 1);
+    assert.ok(Object.values(drifts).every((count) => count > 0), JSON.stringify(drifts));
+    assert.ok(harmless > 0);
+  },
+);
 
 /** A sweep over a ledger of tests, on a clock of tests. */
 class Trial {
@@ -117,7 +127,7 @@ class Trial {
   constructor(
     entries: readonly LedgerEntry[],
     look: (entry: LedgerEntry) => Look,
-    { interval = 600, costs = 0 } = {},
+    { interval = 600, costs = 0 as number | ((entry: LedgerEntry) => number) } = {},
   ) {
     this.sweep = new Sweep(interval, {
       ledger: {
@@ -130,7 +140,7 @@ class Trial {
       },
       look: (entry) => {
         this.looked.push(entry.sandbox);
-        this.time += costs;
+        this.time += typeof costs === "number" ? costs : costs(entry);
         return look(entry);
       },
       checked: () => {},
@@ -162,6 +172,21 @@ Deno.test("However long a look takes, it takes a thousandth of the time", () => 
   assert.ok(trial.looked.length > 60, "and it goes on");
 });
 
+Deno.test("Pods whose looks are slow hold up no others, and take their small share of the time", () => {
+  const hostile = new Set(["s1", "s4", "s7"]);
+  const costs = ({ sandbox }: LedgerEntry) => hostile.has(sandbox) ? 2000 : 2;
+  const entries = pods.slice(0, 10);
+  const trial = new Trial(entries, () => ({ kind: "equal" }), { costs }).run(24 * 3600);
+  const looks = (sandbox: string) => trial.looked.filter((one) => one === sandbox).length;
+  for (const { sandbox } of entries) {
+    // Once in 600 s, but for what the first looks at slow pods have put off.
+    if (!hostile.has(sandbox)) assert.ok(looks(sandbox) > 130, `${sandbox}: ${looks(sandbox)}`);
+    else assert.ok(looks(sandbox) >= 1, sandbox);
+  }
+  const spent = trial.looked.reduce((sum, sandbox) => sum + (hostile.has(sandbox) ? 2000 : 2), 0);
+  assert.ok(spent <= 24 * 3600 + 2000, `${spent} ms of a day`);
+});
+
 Deno.test("A drift is told of once, and its end too", () => {
   let look: Look = {
     kind: "drifted",
@@ -185,12 +210,13 @@ Deno.test("Without the capabilities that is said once, and tried again every ten
   assert.match(trial.sweep.blindness ?? "", /EPERM/);
 });
 
-Deno.test("One pod that cannot be compared does not hold up the others", () => {
+Deno.test("One pod that cannot be compared does not hold up the others, and is named once", () => {
   const look = ({ sandbox }: LedgerEntry): Look =>
     sandbox === "s3" ? { kind: "unseen", reason: "another engine" } : { kind: "equal" };
   const trial = new Trial(pods.slice(0, 10), look).run(1300);
   assert.equal(new Set(trial.looked).size, 10);
-  assert.deepEqual(trial.lines, []);
+  assert.ok(trial.looked.filter((sandbox) => sandbox === "s3").length >= 2);
+  assert.deepEqual(trial.lines, ["Rules of a pod cannot be compared"]);
 });
 
 Deno.test("An entry whose namespace is gone goes when its DEL has had its time", () => {

@@ -252,7 +252,9 @@ function search(mode: EarlyMode, pods: () => readonly NodePod[]) {
     log: { info: () => {}, warn: () => {} },
     pods,
     decide: ({ pod }) => decideForPod(pod, { allowPodSettings: new Set(), resolvers: [] }),
-    processes: seeProcesses,
+    processes: () => seeProcesses(),
+    hasResult: () => undefined,
+    hasNamespace: () => undefined,
     ownNamespaces: () => own,
     work: (proof, { life }, { config }, repair) =>
       workInProven(proof, life.ips, { setting: "auto", config }, repair),

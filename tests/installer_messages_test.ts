@@ -18,7 +18,10 @@ const places: readonly { readonly below: string; readonly marks: readonly RegExp
       /\bnew UninstallError\(\s*/g,
     ],
   },
-  { below: "installer/plan", marks: [/\b(?:waitingFor|remark|for):\s*/g, /\breturn (?=`a )/g] },
+  {
+    below: "installer/plan",
+    marks: [/\b(?:waitingFor|remark|for):\s*/g, /\breturn (?=`a )/g, /\bremarks\.push\(\s*/g],
+  },
   { below: "installer/plan/detect.ts", marks: [/^\s+[?:] /gm] },
   { below: "installer/loop", marks: [/\bconst reason = /g, /\bidle\(/g] },
   { below: "installer/runtime", marks: [/\bproblem:\s*/g, /\bconst warning = /g] },

@@ -5,10 +5,15 @@ import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import type { LedgerEntry } from "../src/ledger/entry.ts";
 import { readEntries } from "../src/ledger/folder.ts";
 import { isSameIdentity, networkNamespaceIdentity } from "../src/linux/namespace_identity.ts";
+import { readInstalled } from "../src/engine/ebpf/installed.ts";
+import { detachFromCgroup } from "../src/linux/bpf.ts";
+import { openForReading } from "../src/linux/libc.ts";
 import { ApiServer } from "./support/api_server.ts";
 import { referenceOf } from "./support/cluster.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
+import { makeKubeletCgroup } from "./support/kubelet_cgroup.ts";
 import { TestNode } from "./support/node.ts";
+import { BpfFileSystem, unifiedCgroups } from "./support/pod_cgroup.ts";
 import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
 import { bridgeResult, callPlugin, newContainerId } from "./support/runtime.ts";
 import { createNamespace, uniqueName } from "./support/topology.ts";
@@ -83,6 +88,77 @@ Deno.test("each call's report is in the ledger, with or without the agent, until
   for (const sandbox of [first, second, third]) await call("DEL", meshed, sandbox);
   assert.deepEqual(entries(), []);
 });
+
+const options = { sanitizeResources: false }; // Engines load libraries when they first need them.
+
+Deno.test(
+  "programs that were detached from a pod are put back by the agent, which sees cgroups read-only",
+  options,
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const bpffs = stack.use(new BpfFileSystem());
+    const kubelet = stack.use(makeKubeletCgroup());
+    const pod = injectedPod({ name: "programmed", uid: kubelet.uid });
+    const plugin = await compiledPlugin();
+    const api = await ApiServer.start({ objects: [pod] });
+    stack.defer(() => api.close());
+    const netns = stack.use(createNamespace(uniqueName("kuma-ledger-")));
+    const root = await Deno.makeTempDir({ prefix: "kuma-ledger-root-" });
+    stack.defer(() => Deno.remove(root, { recursive: true }));
+    await Deno.mkdir(`${root}/run`);
+    await Deno.symlink("/run/netns", `${root}/run/netns`);
+    const cgroups = unifiedCgroups();
+    await Deno.mkdir(`${root}${cgroups}`, { recursive: true });
+    // As the DaemonSet mounts them, in mounts of the agent's own.
+    const script = `mount --bind ${cgroups} ${root}${cgroups} && ` +
+      `mount -o remount,bind,ro ${root}${cgroups} && exec "$@"`;
+    const node = stack.use(
+      new TestNode({
+        api,
+        command: ["unshare", "-m", "sh", "-c", script, "sh", await compiledInstaller()],
+        sourceDir: plugin.slice(0, plugin.lastIndexOf("/")),
+        network: { engine: "ebpf", ebpf: { bpffs_path: bpffs.path, cgroup_path: kubelet.root } },
+        env: {
+          HEALTH_PORT: "0",
+          MOUNTED_HOST_ROOT: root,
+          MOUNTED_BPFFS: bpffs.path,
+          REPAIR: "repair",
+          SWEEP_INTERVAL: "1",
+        },
+      }),
+    );
+    await Deno.writeTextFile(`${node.netDir}/10-bridge.conflist`, conflist);
+    await node.start();
+    const { code, stdout } = await callPlugin(`${node.binDir}/kuma-cni`, {
+      command: "ADD",
+      containerId: newContainerId(),
+      netns: netns.path,
+      pod: referenceOf(pod),
+      network: node.entry("10-bridge.conflist"),
+      prevResult: bridgeResult(netns.path, { ipv4: "10.90.0.3", gateway4: "10.90.0.1" }),
+    });
+    assert.equal(code, 0, stdout);
+    const programs = () => {
+      using folder = openForReading(kubelet.pod.path);
+      using installed = readInstalled(folder);
+      return installed.all.map(({ hook, info }) => `${hook.name} ${info.tag}`);
+    };
+    const right = programs();
+    assert.ok(right.length > 5, right.join());
+    {
+      using folder = openForReading(kubelet.pod.path);
+      using installed = readInstalled(folder);
+      const { hook, program } = installed.all[0]!;
+      detachFromCgroup(folder, program, hook.attachType);
+    }
+    await node.until("drift is put back", () => node.log.includes("Rules were put back: missing"));
+    assert.deepEqual(programs(), right);
+    await node.until(
+      "its owner hears of it",
+      () => api.requests.some(({ target }) => target.includes("/namespaces/demo/events")),
+    );
+  },
+);
 
 Deno.test("a pod that started before the plugin is repaired while it waits, a serving one is not", async () => {
   await compiledPlugin();

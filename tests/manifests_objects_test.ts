@@ -407,15 +407,25 @@ Deno.test("rights to look into running pods come with the values that need them,
       hostPID: pod.hostPID === true,
       added: (capabilities as Tree).add ?? [],
       netns: JSON.stringify(pod).includes('"/host/run/netns"'),
+      cgroups: JSON.stringify(pod).includes('"/host/sys/fs/cgroup","readOnly":true'),
       events: JSON.stringify(role.rules).includes('"events"'),
       watch: JSON.stringify(role.rules).includes('"watch"'),
     };
   };
-  const none = { hostPID: false, added: [], netns: false, events: false, watch: false };
+  const none = {
+    ...{ hostPID: false, added: [], netns: false, cgroups: false },
+    ...{ events: false, watch: false },
+  };
   deepEqual(seen({}), none);
   deepEqual(seen({ "cni.repair.drift": "repair", "cni.repair.sweepSeconds": 60 }), none);
   const enters = { ...none, added: ["NET_ADMIN", "SYS_ADMIN"], netns: true, events: true };
   deepEqual(seen({ "cni.repair.enterPods": true }), enters);
+  deepEqual(seen({ "cni.repair.enterPods": true, "cni.engine": "ebpf" }), {
+    ...enters,
+    added: ["BPF", "NET_ADMIN", "SYS_ADMIN"],
+    cgroups: true,
+  });
+  equal(seen({ "cni.engine": "ebpf" }).cgroups, false);
   deepEqual(seen({ "cni.repair.earlyPods": "waiting" }), {
     ...enters,
     added: ["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"],

@@ -1,5 +1,5 @@
 import { deepEqual, equal } from "node:assert/strict";
-import { checksOf, sectionOf, withSection } from "../scripts/e2e/verification.ts";
+import { checksOf, factsIn, sectionOf, withSection } from "../scripts/e2e/verification.ts";
 
 const report = `<testsuites>
 <testcase name="a" classname="x" time="1.5" line="1" col="6">
@@ -40,4 +40,16 @@ Deno.test("a tier's section takes the place of its older one alone", () => {
   equal(again.match(/begin of one/g)?.length, 1);
   equal(again.includes("**failed**"), false);
   equal(again, withSection(withSection("# Head\n", "one", run(true)), "two", run(true)));
+});
+
+Deno.test("a run tells once what it ran on, and how long it took to make what was missing", () => {
+  const facts = ["runc 1", "runc 1", "two nodes"];
+  deepEqual(factsIn(`${facts.join("\n")}\n`), ["runc 1", "two nodes"]);
+  // Kubernetes waits for Go, which is made meanwhile.
+  const made = ["made kubernetes 0 600000", "made go 6000 60000", "made etcd 900000 906000"];
+  deepEqual(factsIn([...facts, ...made].join("\n")), [
+    "runc 1",
+    "two nodes",
+    "10.1 minutes of it to fetch and build what the cache had not: kubernetes, go, etcd",
+  ]);
 });

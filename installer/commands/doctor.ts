@@ -4,9 +4,9 @@ import { messageOf } from "../../src/text/message_of.ts";
 import { makeBundle } from "../doctor/bundle.ts";
 import { diagnose, type Diagnosis } from "../doctor/diagnosis.ts";
 import type { Finding } from "../doctor/finding.ts";
-import { lookAtNode } from "../doctor/look.ts";
+import { askOthers, lookAtNode } from "../doctor/look.ts";
 import { healthUrl } from "../doctor/look_at_cluster.ts";
-import { lookAtInstall } from "../doctor/look_at_install.ts";
+import { comparisonPatience, lookAtInstall } from "../doctor/look_at_install.ts";
 import { lookAtPod } from "../doctor/look_at_pod.ts";
 import { diagnosePod, type PodLifeSeen } from "../doctor/pod.ts";
 import { isImpossible, type NodeSeen } from "../doctor/seen.ts";
@@ -52,17 +52,11 @@ export function register(program: Command): void {
       const reference = pod === undefined ? undefined : referenceOf(pod);
       const { settings, areKnown } = doctorSettingsOf(command as unknown as Command);
       const operations = new Operations();
-      const observed = await lookAtInstall(operations, settings, sourceDirOf(settings));
       const about = reference === undefined
         ? undefined
-        : await lookAtPod(operations, settings, observed.files, reference);
+        : await lookAtPod(operations, settings, reference);
       const seen = about === undefined || values.bundle !== undefined
-        ? await lookAtNode(
-          operations,
-          settings,
-          observed,
-          areKnown ? planOf(settings, observed) : undefined,
-        )
+        ? await seenOf(operations, settings, areKnown)
         : undefined;
       const diagnosis = about === undefined ? diagnose(seen!) : diagnosePod(about);
       const { output } = values;
@@ -82,6 +76,20 @@ export function register(program: Command): void {
   );
 }
 
+async function seenOf(
+  operations: Operations,
+  settings: Settings,
+  areKnown: boolean,
+): Promise<NodeSeen> {
+  const began = performance.now();
+  const answers = await askOthers(settings);
+  // What the others have taken is not there any more, but for a moment.
+  const left = Math.max(200, comparisonPatience - (performance.now() - began));
+  const observed = await lookAtInstall(operations, settings, sourceDirOf(settings), left);
+  const plan = areKnown ? planOf(settings, observed) : undefined;
+  return lookAtNode(operations, settings, observed, plan, answers);
+}
+
 function referenceOf(text: string): { readonly namespace: string; readonly name: string } {
   const [, namespace, name] = /^(?:([^/\s]+)\/)?([^/\s]+)$/.exec(text) ?? [];
   if (name === undefined) {
@@ -99,7 +107,6 @@ export function planOf(settings: Settings, observed: Observed): Plan {
 /** The verdict first: who reads this at night may read no more than it. */
 function textOf({ verdict, exitCode, findings }: Diagnosis, style: Style, facts?: Facts): string {
   const paint = [style.green, style.yellow, style.red][exitCode]!;
-  const isPod = !findings.some(({ subject }) => subject === "runtime");
   const all: readonly Finding[] = [
     ...findings,
     ...(facts?.files ?? []).map((file): Finding => ({
@@ -109,8 +116,10 @@ function textOf({ verdict, exitCode, findings }: Diagnosis, style: Style, facts?
         `${file.modified}, sha256 ${file.sha256}`,
     })),
   ];
-  const hint = exitCode === 0 || isPod ? "" : "\nEach finding stands in docs/doctor.md\n";
-  return `${style.bold(paint(verdict))}\n\n${findingsText(all, style)}${hint}`;
+  const hint = exitCode === 0
+    ? ""
+    : "\n→ is what to do; docs/doctor.md has each finding by the name in brackets\n";
+  return `${style.bold(paint(verdict))}\n\n${findingsText(all, style, true)}${hint}`;
 }
 
 interface Facts {
@@ -150,7 +159,9 @@ async function writeBundle(
   node: NodeSeen,
   pod: PodLifeSeen | undefined,
 ): Promise<void> {
-  const metrics = isImpossible(node.agent.readiness) ? undefined : await metricsOf(node.settings);
+  const metrics = node.agent.readiness === undefined || isImpossible(node.agent.readiness)
+    ? undefined
+    : await metricsOf(node.settings);
   const bundle = await makeBundle({
     diagnosis,
     text: textOf(diagnosis, styleOf(false)),

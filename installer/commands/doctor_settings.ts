@@ -24,7 +24,8 @@ export function doctorSettingsOf(
   return { settings: isByHand ? onHost(settings) : settings, areKnown: false };
 }
 
-function onHost(settings: Settings): Settings {
+/** Takes the folders from the runtime's configuration, which is seen below the host's root. */
+export function onHost(settings: Settings): Settings {
   const root = exists(settings.mountedHostRoot) ? settings.mountedHostRoot : "/";
   const host = { ...settings, mountedHostRoot: root };
   const { runtime } = viewRuntime(new Operations(), host, [], () => undefined);

@@ -10,8 +10,16 @@ const marks: Readonly<Record<Grade, string>> = {
   failure: "✗",
 };
 
-/** Returns the lines that tell people: a mark, the subject, what was found, and what to do. */
-export function findingsText(findings: readonly Finding[], style: Style): string {
+/**
+ * Returns the lines that tell people: a mark, the subject, what was found, and what to do.
+ *
+ * @param named Whether each finding's name is told, by which docs/doctor.md has it.
+ */
+export function findingsText(
+  findings: readonly Finding[],
+  style: Style,
+  named = false,
+): string {
   const colors = {
     ok: style.green,
     note: style.dim,
@@ -20,8 +28,10 @@ export function findingsText(findings: readonly Finding[], style: Style): string
     failure: style.red,
   };
   const width = Math.max(...findings.map(({ subject }) => subject.length));
-  return findings.flatMap(({ subject, grade, text, fix }) => [
-    `${colors[grade](marks[grade])} ${subject.padEnd(width)}  ${text}\n`,
+  const name = (code: Finding["code"]) =>
+    named && code !== undefined && code !== "not-seen" ? style.dim(` [${code}]`) : "";
+  return findings.flatMap(({ subject, grade, text, fix, code }) => [
+    `${colors[grade](marks[grade])} ${subject.padEnd(width)}  ${text}${name(code)}\n`,
     ...(fix === undefined ? [] : [`  ${" ".repeat(width)}  ${style.dim(`→ ${fix}`)}\n`]),
   ]).join("");
 }

@@ -5,6 +5,7 @@
 import { tar } from "../../src/archive/tar.ts";
 import { isRecord } from "../../src/json/record.ts";
 import { parseKubeconfig } from "../../src/kubernetes/kubeconfig.ts";
+import { podSettings } from "../../src/pod/pod_settings.ts";
 import { versionLine } from "../../src/version.ts";
 import type { Diagnosis } from "./diagnosis.ts";
 import type { PodLifeSeen } from "./pod.ts";
@@ -34,11 +35,19 @@ export async function makeBundle(content: BundleContent): Promise<Uint8Array> {
     kind: "file" as const,
     path: `kuma-cni-doctor/${name}`,
     mode: 0o600,
-    data: new TextEncoder().encode(withoutSecrets(text, known)),
+    data: new TextEncoder().encode(bounded(withoutSecrets(text, known))),
   }));
   const archive = tar(entries, Math.floor(content.node.observed.at / 1000));
   const stream = new Blob([archive]).stream().pipeThrough(new CompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** Most characters of one file: the bundle is to be sent to somebody. */
+const longestFile = 1 << 20;
+
+function bounded(text: string): string {
+  const rest = text.length - longestFile;
+  return rest <= 0 ? text : `${text.slice(0, longestFile)}\n(${rest} more characters left out)\n`;
 }
 
 /** Secrets that are known by their values, wherever they may turn up. */
@@ -61,18 +70,16 @@ function filesOf(content: BundleContent, known: readonly string[]): Record<strin
     JSON.stringify(withoutSecretMembers(value, known), null, 2) + "\n";
   const files: Record<string, string> = {
     "doctor.txt": text,
-    "doctor.json": JSON.stringify(diagnosis, null, 2) + "\n",
+    "doctor.json": json(diagnosis),
     "version.txt": `${versionLine("install-cni")}\n`,
     "settings.json": json(settings),
     "node.json": json({ kernel, folders, traces, entries, agent, pods: node.pods }),
     "runtime.json": json(observed.view.runtime),
     "changes.json": json(node.changes),
-    // By what they tell, not by their names, which are those of secrets.
-    "account.json": JSON.stringify(
-      { expiry: token, api: isImpossible(api) ? api : { ...api, state: api.state.problem } },
-      null,
-      2,
-    ) + "\n",
+    "account.json": json({
+      expiry: token,
+      api: isImpossible(api) ? api : { ...api, state: api.state.problem },
+    }),
     "plan.json": json({
       steps: plan?.steps.map(({ kind, cause }) => ({ kind, cause })),
       waitingFor: plan?.waitingFor,
@@ -81,8 +88,13 @@ function filesOf(content: BundleContent, known: readonly string[]): Record<strin
     }),
   };
   for (const file of observed.files) {
-    const name = file.name.replaceAll(/[^\w.-]/g, "_").slice(0, 60);
-    files[`net.d/${name}`] = confText(file.text, file.problem, known);
+    const name = `net.d/${file.name.replaceAll(/[^\w.-]/g, "_").slice(0, 60)}`;
+    // Two names can have become one.
+    files[Object.hasOwn(files, name) ? `${name}.${Object.keys(files).length}` : name] = confText(
+      file.text,
+      file.problem,
+      known,
+    );
   }
   if (metrics !== undefined) files["metrics.txt"] = metrics;
   if (pod !== undefined) files["pod.json"] = json(podFacts(pod));
@@ -103,16 +115,32 @@ function confText(
   }
 }
 
-/** Annotations that decide about a pod's traffic; all others are nobody's business. */
-function isOurs(key: string): boolean {
-  return /^([\w-]+\.)*kuma\.io\//.test(key);
+/** Annotations and labels that decide about a pod's traffic, besides those of its settings. */
+const deciding: readonly string[] = [
+  "kuma.io/sidecar-injected",
+  "kuma.io/sidecar-injection",
+  "kuma.io/mesh",
+  "kuma.io/transparent-proxying",
+  "traffic.kuma.io/transparent-proxy-config",
+  "traffic.kuma.io/transparent-proxy-configmap-name",
+  "k8s.v1.cni.cncf.io/networks",
+  "kubernetes.io/config.hash",
+  "kubernetes.io/config.mirror",
+];
+
+/** All others are nobody's business: `kuma.io/sidecar-env-vars`, for example, can have passwords. */
+function decidingOf(map: unknown): Record<string, unknown> {
+  const keys = [...deciding, ...podSettings().flatMap(({ annotation }) => annotation ?? [])];
+  return isRecord(map)
+    ? Object.fromEntries(
+      keys.filter((key) => Object.hasOwn(map, key)).map((key) => [key, map[key]]),
+    )
+    : {};
 }
 
-function podFacts({ object, namespaceLabels, sandboxProblem, node, evidence }: PodLifeSeen) {
+function podFacts({ object, namespaceLabels, sandboxProblem, settings, evidence }: PodLifeSeen) {
   if (!isRecord(object) || isImpossible(object)) return { object: object ?? null };
   const { metadata, spec, status } = object as Record<string, unknown>;
-  const ours = (map: unknown) =>
-    isRecord(map) ? Object.fromEntries(Object.entries(map).filter(([key]) => isOurs(key))) : {};
   const names = (list: unknown) =>
     Array.isArray(list) ? list.map((item) => isRecord(item) ? item.name : undefined) : [];
   const fields = isRecord(spec) ? spec : {};
@@ -123,9 +151,9 @@ function podFacts({ object, namespaceLabels, sandboxProblem, node, evidence }: P
     name: about.name,
     uid: about.uid,
     created: about.creationTimestamp,
-    annotations: ours(about.annotations),
-    labels: ours(about.labels),
-    namespaceLabels: isImpossible(namespaceLabels) ? namespaceLabels : ours(namespaceLabels),
+    annotations: decidingOf(about.annotations),
+    labels: decidingOf(about.labels),
+    namespaceLabels: isImpossible(namespaceLabels) ? namespaceLabels : decidingOf(namespaceLabels),
     containers: names(fields.containers),
     initContainers: names(fields.initContainers),
     hostNetwork: fields.hostNetwork,
@@ -133,7 +161,7 @@ function podFacts({ object, namespaceLabels, sandboxProblem, node, evidence }: P
     runtimeClassName: fields.runtimeClassName,
     phase: state.phase,
     startTime: state.startTime,
-    thisNode: node,
+    thisNode: settings.nodeName,
     sandboxProblem,
     evidence,
   };

@@ -40,6 +40,10 @@ const declared = {
     "folders",
     "The runtime looks for plugins elsewhere, as k3s and Rancher Desktop do",
   ),
+  "cilium-exclusive": failure(
+    "conflict",
+    "Cilium puts others' configuration files aside, one with our entry among them",
+  ),
   "plugin-missing": failure("plugin", "The program is not in the bin dir"),
   "plugin-differs": failure("plugin", "The program is not the one that this install-cni brings"),
   "plugin-unknown": failure("plugin", "The program cannot be compared with anything"),
@@ -52,10 +56,6 @@ const declared = {
     "The runtime or Multus loads another file, skips ours, or calls the plugin twice",
   ),
   "file-wrong": failure("chain", "Another file of ours is missing or has another content"),
-  "cilium-exclusive": failure(
-    "conflict",
-    "Cilium puts others' configuration files aside, one with our entry among them",
-  ),
   "kubeconfig-missing": failure("kubeconfig", "The plugin has no kubeconfig"),
   "kubeconfig-wrong": failure("kubeconfig", "The kubeconfig is not as it should be, or unusable"),
   "token-expired": failure("token", "The token on the host has expired"),
@@ -108,6 +108,7 @@ const declared = {
   "no-bpf": note("kernel", "No BPF file system is mounted, which the engine ebpf needs"),
   "rights-narrow": note("rights", "Optional rights are missing: pods are asked for one by one"),
   "pod-not-found": failure("pod", "There is no such pod"),
+  "pod-unseen": warning("pod", "The API server does not tell of it, so nothing is known"),
   "pod-not-captured": failure(
     "pod",
     "It is meshed and was started with a chain without the plugin, so it has no rules",

@@ -1,7 +1,15 @@
 /** What is found of the plugin's account, the API server, the agent and the node's pods. Pure. */
 import { doubtsOf } from "../cluster/doubts.ts";
 import { type Finding, found, good, notSeen } from "./finding.ts";
-import { log, restart, restoreRights, setValue } from "./fixes.ts";
+import {
+  deletePod,
+  log,
+  renewToken,
+  restart,
+  restoreRights,
+  setValue,
+  shellWord,
+} from "./fixes.ts";
 import { isImpossible, type NodeSeen, slowMilliseconds } from "./seen.ts";
 
 /** Tells about the token and the API server, as the plugin meets them. */
@@ -21,7 +29,7 @@ export function apiFindings({ api, token, observed, settings }: NodeSeen): Findi
       : `good for ${words(expires - now)}`;
     findings.push(
       ...(expires !== undefined && expires - now <= 5 * 60_000
-        ? tokenDoubts(expires, now, restart(settings))
+        ? tokenDoubts(expires, now, renewToken(settings))
         : [good("token", `The token on the host is ${age}${rest}`.replace("is does", "does"))]),
     );
   }
@@ -33,8 +41,15 @@ export function apiFindings({ api, token, observed, settings }: NodeSeen): Findi
   for (const { code, text } of doubts) {
     findings.push(
       code === "api-forbidden"
-        ? found("right-missing", text, restoreRights)
-        : found("api-down", text, `curl -k ${api.server}/livez; ${log(settings)}`),
+        ? found("right-missing", text, `${restoreRights(settings)}   # restores the rights`)
+        : found(
+          "api-down",
+          text,
+          // A token that was good can have been revoked; for all else the way there is to be looked at.
+          code === "api-unauthorized"
+            ? renewToken(settings)
+            : `curl -k ${shellWord(`${api.server}/livez`)}   # from the node`,
+        ),
     );
   }
   if (doubts.length === 0 && api.milliseconds !== undefined) {
@@ -44,12 +59,12 @@ export function apiFindings({ api, token, observed, settings }: NodeSeen): Findi
         ? found(
           "api-slow",
           `The API server answers in ${time} ms, and a pod that the agent does not know waits for it`,
-          setValue("cni.rbac.watchPods=true") + "   # so that the agent knows them all",
+          setValue(settings, "cni.rbac.watchPods=true") + "   # so that the agent knows them all",
         )
         : good("api", `The API server answers this account in ${time} ms`),
     );
   }
-  return [...findings, ...rightsFindings(api.rights, doubts.length > 0)];
+  return [...findings, ...rightsFindings(settings, api.rights, doubts.length > 0)];
 }
 
 function tokenDoubts(expires: number, now: number, fix: string): Finding[] {
@@ -61,6 +76,7 @@ function tokenDoubts(expires: number, now: number, fix: string): Finding[] {
 }
 
 function rightsFindings(
+  settings: NodeSeen["settings"],
   rights: Exclude<NodeSeen["api"], { impossible: string }>["rights"],
   isDown: boolean,
 ): Finding[] {
@@ -76,7 +92,7 @@ function rightsFindings(
         (denied.includes("get")
           ? ", perhaps on purpose (namespaceAllowList)"
           : ", so the agent knows no pod before it starts"),
-      setValue("cni.rbac.watchPods=true"),
+      setValue(settings, "cni.rbac.watchPods=true"),
     ),
   ];
 }
@@ -88,11 +104,12 @@ export function agentFindings({ agent, settings }: NodeSeen): Finding[] {
     // The kernel takes the connection of a stopped agent, too, so no more than this is known.
     socket === true ? good("agent", "The node agent listens at its socket") : found(
       "agent-silent",
-      `The node agent does not answer at its socket (${socket}): nothing heals the chain, and each ` +
-        "pod asks the API server",
+      `The node agent does not answer at its socket (${socket}): nobody puts the list right when ` +
+        "another program changes it, and each pod asks the API server",
       restart(settings),
     ),
   ];
+  if (readiness === undefined) return findings;
   if (isImpossible(readiness)) {
     findings.push(notSeen("agent", "What the agent says about itself", readiness.impossible));
   } else if (!readiness.ready) {
@@ -119,9 +136,10 @@ export function podFindings({ pods }: NodeSeen): Finding[] {
   const missed = meshed.filter(({ captured }) => captured === false);
   if (missed.length === 0) {
     const unknown = meshed.filter(({ captured }) => captured === undefined);
-    const total = `${meshed.length} meshed pods of ${pods.length} on this node`;
+    const total = `Meshed pods of this node: ${meshed.length} of ${pods.length}`;
+    if (meshed.length === 0) return [good("pods", total)];
     if (unknown.length === 0) return [good("pods", `${total}, all captured`)];
-    const what = `Whether ${unknown.length} of ${total} are captured`;
+    const what = `Whether ${unknown.length} of ${meshed.length} meshed pods are captured`;
     return [notSeen("pods", what, unknown[0]!.reason)];
   }
   const names = missed.slice(0, named).map(({ namespace, name }) => `${namespace}/${name}`);
@@ -130,9 +148,10 @@ export function podFindings({ pods }: NodeSeen): Finding[] {
   return [
     found(
       "pods-not-captured",
-      `${missed.length} meshed pods run without rules: ${names.join(", ")}${more}`,
-      `kubectl delete pod -n ${first!.namespace} ${first!.name}   # after "install-cni doctor ` +
-        `${names[0]}"; its successor is captured`,
+      `${missed.length} meshed ${missed.length === 1 ? "pod runs" : "pods run"} without rules: ` +
+        `${names.join(", ")}${more}`,
+      `${deletePod(first!.namespace, first!.name)}   # its successor is captured; ` +
+        `"install-cni doctor ${names[0]}" tells why it is not`,
     ),
   ];
 }

@@ -3,6 +3,7 @@ import { rankOf } from "./catalogue.ts";
 import { agentFindings, apiFindings, podFindings } from "./cluster.ts";
 import type { Finding, Grade } from "./finding.ts";
 import { installedFindings } from "./installed_here.ts";
+import { pathsOf } from "../settings/paths.ts";
 import type { NodeSeen } from "./seen.ts";
 import {
   changeFindings,
@@ -35,7 +36,17 @@ export function diagnose(seen: NodeSeen): Diagnosis {
     ...podFindings(seen),
     ...kernelFindings(seen),
   ];
-  return conclude(findings, "Healthy: meshed pods that start now are captured");
+  const told = findings.map((finding) => ({ ...finding, text: onHost(finding.text, seen) }));
+  return conclude(told, "Healthy: meshed pods that start now are captured");
+}
+
+/** A text with the host's paths: who reads it has no shell in the agent's container. */
+function onHost(text: string, { settings }: NodeSeen): string {
+  const { netDir, mountedNetDir, mountedBinDir } = settings;
+  const { hostBinDir, isHostBinDirSet } = pathsOf(settings);
+  return text.replaceAll(mountedNetDir, netDir)
+    // By hand, without settings, it is where the runtime looks.
+    .replaceAll(mountedBinDir, isHostBinDirSet ? hostBinDir : mountedBinDir);
 }
 
 /**

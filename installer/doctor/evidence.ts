@@ -13,7 +13,7 @@ import { lastEntryAbout } from "../ledger/early_decision.ts";
 import { mentionOf } from "../runtime/mentions.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
-import type { Impossible } from "./seen.ts";
+import { type Impossible, impossible } from "./seen.ts";
 
 /** What is known of a pod's sandbox. */
 export interface Evidence {
@@ -30,18 +30,25 @@ export interface Sandboxes {
   readonly entries: readonly LedgerEntry[];
   /** Whether the chain of a pod that is not in the ledger has the plugin, by `namespace/name`. */
   readonly chains: ReadonlyMap<string, boolean>;
+  /** How many of the runtime's results there was no time for. */
+  readonly unread: number;
 }
 
-/** Most results that are read, and their bound in bytes. */
-const mostResults = 1000;
+/** Bound of one result in bytes, and milliseconds for reading them all. */
 const sizeLimit = 256 * 1024;
+const patience = 400;
 
 /** Reads the ledger and, for pods that are not in it, libcni's cache. Facts: libcni 1.3 `api.go`, `cachedInfo`, kind `cniCacheV1`. */
 export function readSandboxes(operations: Operations, settings: Settings): Sandboxes | Impossible {
   const cache = cacheDirOf(settings);
   const folders = [`${cache}/results`, `${cache}/cache/results`]
     .filter((folder) => operations.targetStatus(folder)?.kind === "directory");
-  const { entries } = readEntries(pathsOf(settings).stateDir);
+  let entries: readonly LedgerEntry[];
+  try {
+    entries = readEntries(pathsOf(settings).stateDir).entries;
+  } catch (error) {
+    return impossible(error);
+  }
   if (folders.length === 0 && entries.length === 0) {
     return {
       impossible:
@@ -50,8 +57,14 @@ export function readSandboxes(operations: Operations, settings: Settings): Sandb
   }
   const noted = new Set<unknown>(entries.map(({ sandbox }) => sandbox));
   const chains = new Map<string, boolean>();
+  const deadline = performance.now() + patience;
+  let unread = 0;
   for (const folder of folders) {
-    for (const name of (operations.list(folder) ?? []).slice(0, mostResults)) {
+    for (const name of operations.list(folder) ?? []) {
+      if (performance.now() > deadline) {
+        unread++;
+        continue;
+      }
       const result = resultOf(operations, `${folder}/${name}`);
       // A name can be used again: what the ledger knows of an earlier pod is told by its UID.
       if (result === undefined || noted.has(result.sandbox)) continue;
@@ -59,11 +72,14 @@ export function readSandboxes(operations: Operations, settings: Settings): Sandb
       chains.set(result.pod, result.captured || chains.get(result.pod) === true);
     }
   }
-  return { entries, chains };
+  return { entries, chains, unread };
 }
 
 /** Returns what is known of a pod, if it is about this one and not an earlier one of that name. */
-export function evidenceOf({ entries, chains }: Sandboxes, pod: Pod): Evidence | undefined {
+export function evidenceOf(
+  { entries, chains }: Pick<Sandboxes, "entries" | "chains">,
+  pod: Pod,
+): Evidence | undefined {
   const entry = lastEntryAbout(entries, { pod });
   if (entry !== undefined) return ofLedger(entry);
   const captured = chains.get(`${pod.namespace}/${pod.name}`);

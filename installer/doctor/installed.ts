@@ -6,6 +6,7 @@ import { pathsOf } from "../settings/paths.ts";
 import { warningsOfEntry } from "../settings/plugin_entry.ts";
 import type { FindingCode } from "./catalogue.ts";
 import { type Finding, notSeen } from "./finding.ts";
+import { renewAuthority, renewToken, restart } from "./fixes.ts";
 
 /** What each cause of a step says about the host. */
 export const causeTexts: Readonly<Record<Cause, string>> = {
@@ -37,9 +38,6 @@ const codes: Readonly<Record<Cause, FindingCode>> = {
   "left-over": "left-over",
 };
 
-/** What a running install-cni does about every difference, and what to do when none runs. */
-const healing = "a running install-cni puts it right at once; start it, or look at its log";
-
 /** Returns the file or program that a step is about, by its path for this process. */
 export function objectOf(settings: Settings, step: Step): string {
   return step.kind === "install-plugin"
@@ -54,6 +52,8 @@ export function findingsOf(
   plan: Plan,
 ): Finding[] {
   const paths = pathsOf(settings);
+  // A running agent mends within milliseconds, so where something differs none runs, or it is stuck.
+  const healing = restart(settings);
   const wrong = (path: string, subject: string): Finding | undefined => {
     const step = plan.steps.find((step) => objectOf(settings, step) === path);
     return step && {
@@ -65,7 +65,7 @@ export function findingsOf(
     };
   };
   const findings: Finding[] = [
-    pluginFinding(paths.plugin, seen),
+    pluginFinding(paths.plugin, seen, healing),
     wrong(paths.kubeconfig, "kubeconfig") ?? {
       subject: "kubeconfig",
       ...(seen.kubeconfig === undefined ? { code: "kubeconfig-missing" as const } : {}),
@@ -75,8 +75,13 @@ export function findingsOf(
         // While something is waited for, its content is not compared with anything.
         : `"${paths.kubeconfig}" is ${plan.waitingFor === undefined ? "as it should be" : "there"}`,
     },
-    readableFinding("token", settings.tokenFile, seen.token),
-    readableFinding("authority", settings.caFile, seen.certificateAuthority),
+    readableFinding("token", settings.tokenFile, seen.token, renewToken(settings)),
+    readableFinding(
+      "authority",
+      settings.caFile,
+      seen.certificateAuthority,
+      renewAuthority(settings),
+    ),
   ];
   for (const step of plan.steps) {
     const path = objectOf(settings, step);
@@ -125,7 +130,7 @@ function codeOfBlock({ view }: Observed): FindingCode {
 }
 
 /** What was seen of the program itself: a plan that waits for something has no step for it. */
-function pluginFinding(path: string, { plugin }: Observed): Finding {
+function pluginFinding(path: string, { plugin }: Observed, healing: string): Finding {
   switch (plugin.kind) {
     case "current":
       return { subject: "plugin", grade: "ok", text: `"${path}" is the one of this version` };
@@ -147,8 +152,9 @@ function readableFinding(
   subject: "token" | "authority",
   path: string,
   readable: Readable,
+  fix: string,
 ): Finding {
   return "text" in readable
     ? { subject, grade: "ok", text: `"${path}" can be read` }
-    : { subject, grade: "warning", code: `${subject}-unreadable`, text: readable.problem };
+    : { subject, grade: "warning", code: `${subject}-unreadable`, text: readable.problem, fix };
 }

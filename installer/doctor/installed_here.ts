@@ -3,7 +3,7 @@ import { pluginType } from "../conflist/conflist.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { obstacleOf } from "../runtime/capture.ts";
 import { type Finding, found, good } from "./finding.ts";
-import { restart, setValue } from "./fixes.ts";
+import { log, restart, setValue, showNodePods } from "./fixes.ts";
 import { findingsOf } from "./installed.ts";
 import type { EntrySeen, NodeSeen } from "./seen.ts";
 
@@ -30,11 +30,30 @@ export function installedFindings(seen: NodeSeen): Finding[] {
     : findingsOf(settings, observed, plan);
   const told = new Set(findings.map(({ code }) => code));
   const more = entries.flatMap(entryFindings).filter(({ code }) => !told.has(code));
-  return [...findings, ...more].map((finding) =>
-    finding.grade !== "failure" || finding.fix !== undefined
-      ? finding
-      : { ...finding, fix: fixOf(finding, seen) }
-  );
+  return [...findings, ...more].map((finding) => {
+    if (finding.grade !== "failure") return finding;
+    const { fix = fixOf(finding, seen), text } = finding;
+    return { ...finding, fix, text: text + consequenceOf(finding, seen) };
+  });
+}
+
+/** What a difference on the node means for the pods that start now: who is woken by it asks that first. */
+function consequenceOf({ code }: Finding, { entries }: NodeSeen): string {
+  const isCalled = entries.length > 0;
+  switch (code) {
+    case "plugin-missing":
+      return isCalled ? ", so no pod can start on this node" : ", so no pod is captured";
+    case "plugin-differs":
+      return ", so pods start by another version, or do not start";
+    case "entry-missing":
+    case "file-wrong":
+      return ", so pods that start now are not captured";
+    case "kubeconfig-missing":
+    case "kubeconfig-wrong":
+      return ", so pods that the agent does not know cannot start";
+    default:
+      return "";
+  }
 }
 
 /** Without the settings nothing can be compared, but the chain can be judged all the same. */
@@ -91,23 +110,31 @@ function entryFindings({ file, types, problem }: EntrySeen): Finding[] {
         "other-mesh",
         `"${file}" also calls "${type}" of ${otherMeshes[type]}: a pod in both meshes gets the ` +
           "rules of both, and only one of them is first",
-        `Let each namespace belong to one mesh, or take ${otherMeshes[type]}'s CNI off this node`,
+        "kubectl get namespaces --show-labels   # let each namespace belong to one mesh alone",
       ),
     );
   }
   return findings;
 }
 
-function fixOf({ code }: Finding, seen: NodeSeen): string {
-  const { runtime } = seen.observed.view;
+function fixOf({ code }: Finding, { settings, observed }: NodeSeen): string {
+  const { runtime } = observed.view;
   switch (code) {
     case "net-dir-other":
-      return setValue(`cni.netDir=${runtime.confDir}`);
+      return setValue(settings, `cni.netDir=${runtime.confDir}`);
     case "bin-dir-other":
-      return setValue(`cni.binDir=${runtime.programDirs?.[0]}`);
+      return setValue(settings, `cni.binDir=${runtime.programDirs?.[0]}`);
     case "not-captured":
-      return `ls -l ${seen.settings.netDir}   # the first file in the order of bytes counts`;
+      return settings.confName === ""
+        ? `ls -l ${settings.netDir}   # the first file in the order of bytes counts`
+        : setValue(settings, "cni.confName=") + "   # then it is the file that the runtime loads";
+    case "waiting":
+      return observed.missingFolder === undefined
+        ? `${showNodePods(settings)}   # does the primary CNI plugin run?`
+        : `ls -ld ${settings.netDir} ${pathsOf(settings).hostBinDir}   # on the node`;
+    case "plugin-unknown":
+      return log(settings);
     default:
-      return restart(seen.settings);
+      return restart(settings);
   }
 }

@@ -15,13 +15,19 @@ import {
   stringFieldOf,
 } from "../conflist/json_edit.ts";
 import { fileSystemOf, isInHostPidNamespace } from "../host/bin_dir_path.ts";
-import { errorText } from "../host/error_text.ts";
 import type { Operations } from "../host/operations.ts";
 import { seenPath } from "../host/runtime_view.ts";
 import { mentionOf } from "../runtime/mentions.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
-import type { EntrySeen, FoldersSeen, Impossible, KernelSeen, TracesSeen } from "./seen.ts";
+import {
+  type EntrySeen,
+  type FoldersSeen,
+  type Impossible,
+  impossible,
+  type KernelSeen,
+  type TracesSeen,
+} from "./seen.ts";
 
 /** Bound of a file that is looked at, in bytes. */
 const sizeLimit = 1 << 20;
@@ -41,6 +47,9 @@ export function lookAtKernel(): KernelSeen {
   };
 }
 
+/** What says that the kernel has no Netfilter netlink, or no nf_tables behind it. */
+const absences: readonly string[] = ["EPROTONOSUPPORT", "EAFNOSUPPORT"];
+
 /** nf_tables answers who may administer the network; others it tells nothing. */
 function hasNftables(): boolean | Impossible {
   try {
@@ -49,9 +58,11 @@ function hasNftables(): boolean | Impossible {
     return true;
   } catch (error) {
     if (!(error instanceof LinuxError)) throw error;
+    if (absences.includes(error.code)) return false;
+    // A security module, or a lack of memory, says nothing about the kernel.
     return error.code === "EPERM"
       ? { impossible: "it takes CAP_NET_ADMIN, which this container does not have" }
-      : false;
+      : impossible(error);
   }
 }
 
@@ -146,9 +157,4 @@ function textOf(operations: Operations, path: string): string | undefined {
     // What may not be read tells nothing.
     return undefined;
   }
-}
-
-/** Says why a file cannot be read. */
-export function impossible(error: unknown): Impossible {
-  return { impossible: errorText(error) };
 }

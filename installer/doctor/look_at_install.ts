@@ -8,7 +8,7 @@ import { pathsOf } from "../settings/paths.ts";
 import { LateError, within } from "./within.ts";
 
 /** Milliseconds for comparing the program, which is large and may lie on a slow disk. */
-const comparisonPatience = 3000;
+export const comparisonPatience = 1400;
 
 class BoundedPluginFiles extends PluginFiles {
   isLate = false;
@@ -48,6 +48,6 @@ export async function lookAtInstall(
   if (!files.isThere) {
     return { ...observed, plugin: { kind: "missing", path: pathsOf(settings).plugin } };
   }
-  const reason = `comparing it took longer than ${patience} ms`;
+  const reason = `comparing it took longer than ${Math.round(patience)} ms`;
   return { ...observed, plugin: { kind: "unseen", reason } };
 }

@@ -5,28 +5,29 @@ import { parsePod } from "../../src/kubernetes/pod.ts";
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import type { Operations } from "../host/operations.ts";
-import type { NetFile } from "../host/observe.ts";
+import { confNames, readNetFiles } from "../host/observe.ts";
 import type { Settings } from "../settings/declarations.ts";
 import type { Look } from "../ledger/look.ts";
 import { sandboxLooker } from "../ledger/look_by_hand.ts";
 import { evidenceOf, readSandboxes } from "./evidence.ts";
-import { apiPatience, openAccess } from "./look_at_cluster.ts";
-import { impossible, lookAtEntries } from "./look_at_host.ts";
+import { giveUp, openAccess } from "./look_at_cluster.ts";
+import { lookAtEntries } from "./look_at_host.ts";
 import type { PodLifeSeen } from "./pod.ts";
-import { type Impossible, isImpossible } from "./seen.ts";
+import { type Impossible, impossible, isImpossible } from "./seen.ts";
 
 /** Looks at one pod, through the plugin's account and this node's files. */
 export async function lookAtPod(
   operations: Operations,
   settings: Settings,
-  files: readonly NetFile[],
   { namespace, name }: { readonly namespace: string; readonly name: string },
 ): Promise<PodLifeSeen> {
   const access = openAccess(settings);
+  const { names = [] } = confNames(operations, settings) ?? {};
+  const files = readNetFiles(operations, settings, names);
   const about = {
     namespace,
     name,
-    node: settings.nodeName,
+    settings,
     entry: lookAtEntries(files)[0],
   };
   if (isImpossible(access)) {
@@ -62,7 +63,7 @@ async function get(
   what: string,
 ): Promise<Record<string, unknown> | undefined | Impossible> {
   try {
-    return await client.getJson(path, { what, signal: AbortSignal.timeout(apiPatience) });
+    return await client.getJson(path, { what, signal: AbortSignal.timeout(giveUp) });
   } catch (error) {
     return error instanceof ApiError && error.status === 404 ? undefined : impossible(error);
   }

@@ -8,8 +8,10 @@ import { conclude, type Diagnosis } from "./diagnosis.ts";
 import type { Evidence } from "./evidence.ts";
 import { type Finding, found, good, notSeen, plain } from "./finding.ts";
 import { decideByNamespace, unsetSettings } from "../ledger/decision_now.ts";
+import { askOnNode, deletePod, injectForCni, shellWord } from "./fixes.ts";
 import { driftText } from "../ledger/drift_text.ts";
 import type { Look } from "../ledger/look.ts";
+import type { Settings } from "../settings/declarations.ts";
 import { type EntrySeen, type Impossible, isImpossible } from "./seen.ts";
 
 /** What was seen of one pod. */
@@ -23,8 +25,8 @@ export interface PodLifeSeen {
   readonly namespaceLabels: Readonly<Record<string, unknown>> | Impossible;
   /** The last event that says why its sandbox could not be made. */
   readonly sandboxProblem: string | undefined;
-  /** This node's name; empty when it is not known. */
-  readonly node: string;
+  /** Settings of this node, whose name is empty when it is not known. */
+  readonly settings: Settings;
   readonly entry: EntrySeen | undefined;
   /** What the node knows of its sandbox; `undefined`: nothing. */
   readonly evidence: Evidence | undefined | Impossible;
@@ -58,15 +60,22 @@ interface Life {
 function lifeOf(seen: PodLifeSeen): Life {
   const { namespace, name, object, pod, entry } = seen;
   if (isImpossible(object)) {
+    const text = `Nothing is known of it: ${object.impossible}`;
     return {
-      findings: [notSeen("pod", "The pod", object.impossible)],
+      findings: [found("pod-unseen", text, "install-cni doctor   # says what is wrong there")],
       end: `cannot be judged: the API server does not tell of it (${object.impossible})`,
     };
   }
   if (object === undefined || pod === undefined) {
     const text = `There is no pod "${namespace}/${name}"`;
     return {
-      findings: [found("pod-not-found", text, `kubectl get pods -A | grep ${name}`)],
+      findings: [
+        found(
+          "pod-not-found",
+          text,
+          `kubectl get pods -A --field-selector metadata.name=${shellWord(name)}`,
+        ),
+      ],
       end: "does not exist",
     };
   }
@@ -99,7 +108,11 @@ function lifeOf(seen: PodLifeSeen): Life {
   } catch (error) {
     const reason = messageOf(error);
     return endWith(
-      found("pod-refused", reason, `kubectl get pod -n ${namespace} ${name} -o yaml`),
+      found(
+        "pod-refused",
+        reason,
+        `kubectl get pod -n ${shellWord(namespace)} ${shellWord(name)} -o yaml`,
+      ),
       `cannot start: ${lowered(reason)}`,
     );
   }
@@ -116,8 +129,9 @@ function capturedOr(
   before: readonly Finding[],
 ): Life {
   let findings = before;
-  const { namespace, name, evidence, node, sandboxProblem } = seen;
-  const anew = `kubectl delete pod -n ${namespace} ${name}   # its successor is captured`;
+  const { namespace, name, evidence, settings, sandboxProblem } = seen;
+  const node = settings.nodeName;
+  const anew = `${deletePod(namespace, name)}   # its successor is captured`;
   const endWith = (finding: Finding, end: string): Life => ({
     findings: [...findings, finding],
     end,
@@ -131,7 +145,11 @@ function capturedOr(
   }
   if (sandboxProblem !== undefined && phaseOf(object) === "Pending") {
     return endWith(
-      found("pod-no-sandbox", sandboxProblem, `kubectl describe pod -n ${namespace} ${name}`),
+      found(
+        "pod-no-sandbox",
+        sandboxProblem,
+        `kubectl describe pod -n ${shellWord(namespace)} ${shellWord(name)}`,
+      ),
       `does not start: ${sandboxProblem}`,
     );
   }
@@ -147,7 +165,7 @@ function capturedOr(
       found(
         "pod-elsewhere",
         `It runs on "${where}", and this is "${node}"`,
-        `Run install-cni doctor ${namespace}/${name} in the agent's pod on ${where}`,
+        askOnNode(settings, where, `${namespace}/${name}`),
       ),
       `is meshed; whether it is captured can be told on its node "${where}"`,
     );
@@ -218,13 +236,13 @@ function endWithSkip(
   endWith: (finding: Finding, end: string) => Life,
   { namespace, name }: PodLifeSeen,
 ): Life {
-  const anew = `kubectl delete pod -n ${namespace} ${name}`;
+  const anew = deletePod(namespace, name);
   if (code === "init-container") {
     return endWith(
       found(
         "pod-own-init",
         reason,
-        "Set KUMA_RUNTIME_KUBERNETES_INJECTOR_CNI_ENABLED=true at the control plane; then " + anew,
+        `${injectForCni} && ${anew}`,
       ),
       "is meshed without the plugin: its init container kuma-init sets up the redirection",
     );
@@ -235,7 +253,7 @@ function endWithSkip(
       found(
         "pod-not-injected",
         `${reason}, although the label asks for it: the injector did not answer when the pod was made`,
-        `kubectl get mutatingwebhookconfigurations; then ${anew}`,
+        `${anew}   # once the injector runs: kubectl get mutatingwebhookconfigurations`,
       ),
       `is not meshed: ${why}, although its label asks for a sidecar; the injector was away`,
     );
@@ -245,7 +263,10 @@ function endWithSkip(
       "pod-unlabelled",
       reason,
       wanted === false
-        ? `kubectl label namespace ${namespace} ${label}=enabled; then ${anew}`
+        ? `kubectl label --overwrite namespace ${
+          shellWord(namespace)
+        } ${label}=enabled && ${anew}` +
+          "   # only if it shall be meshed"
         : undefined,
     ),
     `is not meshed: ${why}` +

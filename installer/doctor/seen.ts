@@ -2,6 +2,7 @@
 import type { ConnectionState } from "../../src/kubernetes/connection_state.ts";
 import type { NetworkSettings } from "../../src/cni/settings.ts";
 import type { Change } from "../host/changes.ts";
+import { errorText } from "../host/error_text.ts";
 import type { Observed } from "../host/observe.ts";
 import type { Plan } from "../plan/steps.ts";
 import type { Settings } from "../settings/declarations.ts";
@@ -9,6 +10,11 @@ import type { Settings } from "../settings/declarations.ts";
 /** A look that was not possible, and why. */
 export interface Impossible {
   readonly impossible: string;
+}
+
+/** Says why a look was not possible. */
+export function impossible(error: unknown): Impossible {
+  return { impossible: errorText(error) };
 }
 
 /** Tells whether a look was not possible. */
@@ -85,8 +91,8 @@ export interface ApiSeen {
 export interface AgentSeen {
   /** Whether it answers at its socket; a reason if not. */
   readonly socket: true | string;
-  /** What it says about itself over HTTP. */
-  readonly readiness: { readonly ready: boolean; readonly reason: string } | Impossible;
+  /** What it says about itself over HTTP; `undefined`: it is not set up to. */
+  readonly readiness: { readonly ready: boolean; readonly reason: string } | Impossible | undefined;
 }
 
 /** A pod of this node. */

@@ -3,11 +3,13 @@ import { decideBeforeLookup } from "../../src/pod/decide_early.ts";
 import { likelyWriter } from "../host/changes.ts";
 import { nameOf } from "../runtime/runtime.ts";
 import { type Finding, found, good, notSeen } from "./finding.ts";
-import { agentPods, setValue } from "./fixes.ts";
+import { restart, setValue, showRuntime } from "./fixes.ts";
 import { isImpossible, type NodeSeen } from "./seen.ts";
 
+const mountBpf = "mount -t bpf bpf /sys/fs/bpf";
+
 /** Tells about the kernel. */
-export function kernelFindings({ kernel, entries }: NodeSeen): Finding[] {
+export function kernelFindings({ kernel, entries, settings }: NodeSeen): Finding[] {
   const { release, nftables, ipv6, userNamespaces, cgroup2, bpf } = kernel;
   const findings: Finding[] = [];
   if (isImpossible(nftables)) {
@@ -20,13 +22,27 @@ export function kernelFindings({ kernel, entries }: NodeSeen): Finding[] {
         "kernel-without-nftables",
         `Linux ${release} has no nf_tables, and the engine is set to nftables, so that meshed ` +
           "pods cannot start",
-        "modprobe nf_tables; or " + setValue("cni.engine=auto"),
+        `modprobe nf_tables || ${setValue(settings, "cni.engine=auto")}`,
       ),
     );
   } else findings.push(good("kernel", `Linux ${release} has no nf_tables: iptables is used`));
-  if (!ipv6) findings.push(found("ipv6-off", "IPv6 is off: pods get rules for IPv4 alone"));
+  if (!ipv6) {
+    findings.push(
+      found(
+        "ipv6-off",
+        "IPv6 is off: pods get rules for IPv4 alone, which is right where they have no IPv6",
+        "sysctl -w net.ipv6.conf.all.disable_ipv6=0   # only if pods shall have IPv6",
+      ),
+    );
+  }
   if (!userNamespaces) {
-    findings.push(found("user-namespaces-off", "User namespaces are off in this kernel"));
+    findings.push(
+      found(
+        "user-namespaces-off",
+        "User namespaces are off in this kernel: pods with `hostUsers: false` cannot start",
+        "sysctl -w user.max_user_namespaces=65536   # only if there shall be such pods",
+      ),
+    );
   }
   if (entries.some(({ settings }) => settings?.engine === "ebpf") && (!cgroup2 || bpf === false)) {
     findings.push(
@@ -37,13 +53,23 @@ export function kernelFindings({ kernel, entries }: NodeSeen): Finding[] {
             "redirected by nftables"
           : "The engine is set to ebpf and no cgroup2 is mounted: another engine is used, or with " +
             "ebpf.strict meshed pods cannot start",
-        cgroup2 ? "mount -t bpf bpf /sys/fs/bpf" : setValue("cni.engine=auto"),
+        cgroup2 ? mountBpf : setValue(settings, "cni.engine=auto"),
       ),
     );
     return findings;
   }
-  if (!cgroup2) findings.push(found("no-cgroup2", "No cgroup2 is mounted"));
-  if (bpf === false) findings.push(found("no-bpf", "No BPF file system is mounted"));
+  if (!cgroup2) {
+    findings.push(found("no-cgroup2", "No cgroup2 is mounted, which only the engine ebpf needs"));
+  }
+  if (bpf === false) {
+    findings.push(
+      found(
+        "no-bpf",
+        "No BPF file system is mounted, which only the engine ebpf needs",
+        `${mountBpf}   # only for cni.engine=ebpf`,
+      ),
+    );
+  }
   return findings;
 }
 
@@ -60,8 +86,7 @@ export function runtimeFindings({ observed, folders, settings }: NodeSeen): Find
     runtime.isCertain ? good("runtime", `${nameOf(runtime)} (${runtime.basis})${where}`) : found(
       "runtime-assumed",
       `${nameOf(runtime)} (${runtime.basis})${where}`,
-      setValue('"cni.hostFolders={/etc/containerd,/run/containerd}"') +
-        "   # lets install-cni see it",
+      `${showRuntime(settings)}   # docs/doctor.md has the value of cni.hostFolders for each`,
     ),
   );
   for (const warning of runtime.warnings) findings.push(found("runtime-odd", warning));
@@ -71,7 +96,7 @@ export function runtimeFindings({ observed, folders, settings }: NodeSeen): Find
         "mount-moved",
         `"${path}" on the host is another folder than the one that is mounted here, as after a ` +
           "refresh of a snap, so what is written here is read by nobody",
-        `kubectl delete pod ${agentPods(settings)}`,
+        restart(settings),
       ),
     );
   }
@@ -81,7 +106,7 @@ export function runtimeFindings({ observed, folders, settings }: NodeSeen): Find
         "net-dir-volatile",
         `"${settings.netDir}" is in memory (${folders.netDirFileSystem}): after a reboot pods that ` +
           "start before the agent are not captured",
-        setValue("cni.taintController.enabled=true") + "   # keeps pods away until then",
+        setValue(settings, "cni.controller.enabled=true") + "   # keeps pods away until then",
       ),
     );
   }
@@ -89,10 +114,11 @@ export function runtimeFindings({ observed, folders, settings }: NodeSeen): Find
 }
 
 /** Tells about software that is known not to go together with a chained plugin. */
-export function conflictFindings({ traces, entries, observed }: NodeSeen): Finding[] {
+export function conflictFindings({ traces, entries, observed, settings }: NodeSeen): Finding[] {
   const findings: Finding[] = [];
   const backup = traces.ciliumBackups.find(({ hasEntry }) => hasEntry);
-  if (backup !== undefined) {
+  // What it put aside before others were let in, or before we chained to its own list, harms nobody.
+  if (backup !== undefined && entries.length === 0) {
     findings.push(
       found(
         "cilium-exclusive",
@@ -124,7 +150,10 @@ export function conflictFindings({ traces, entries, observed }: NodeSeen): Findi
         "kube-system-included",
         '"kube-system" is not in "kubernetes.exclude_namespaces": its pods are looked up, and while ' +
           "the API server is away the node's own helpers cannot start",
-        setValue('"cni.excludeNamespaces={kube-system}"'),
+        setValue(
+          settings,
+          `cni.excludeNamespaces={${[...excludeNamespaces, "kube-system"].join()}}`,
+        ),
       ),
     );
   }
@@ -138,7 +167,7 @@ export function conflictFindings({ traces, entries, observed }: NodeSeen): Findi
         "node-local-dns",
         `kubelet gives pods ${unknown.join(", ")} (NodeLocal DNSCache) to ask, and the rules for ` +
           "DNS do not know it, so names of the mesh are not resolved",
-        setValue(`"cni.clusterDns={${unknown.join(",")}}"`),
+        setValue(settings, `cni.clusterDns={${[...known, ...unknown].join()}}`),
       ),
     );
   }
@@ -151,7 +180,7 @@ const hour = 3600_000;
 const day = 24 * hour;
 
 /** Tells who last wrote the list, and whether that goes on. */
-export function changeFindings({ changes, observed }: NodeSeen): Finding[] {
+export function changeFindings({ changes, observed, settings }: NodeSeen): Finding[] {
   const last = changes.at(-1);
   if (last === undefined) return [good("changes", "No other program has undone the entry yet")];
   const writer = likelyWriter(last.types) ?? "another program";
@@ -167,7 +196,7 @@ export function changeFindings({ changes, observed }: NodeSeen): Finding[] {
         `${text}; ${within(hour)} times in the last hour, each time with a gap`,
         last.types?.includes("cilium-cni")
           ? "helm upgrade cilium cilium/cilium -n kube-system --reuse-values --set cni.exclusive=false"
-          : `Let ${writer} leave the entry "kuma-cni" in place`,
+          : `auditctl -w ${settings.netDir} -p wa -k cni   # then "ausearch -k cni" names the program`,
       ),
     ];
   }

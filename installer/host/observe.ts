@@ -28,6 +28,8 @@ export interface Observed {
   readonly missingFolder: string | undefined;
   /** Configuration files in the order in which runtimes load them. */
   readonly files: readonly NetFile[];
+  /** How many more there are than are looked at. */
+  readonly unread: number;
   readonly kubeconfig: NetFile | undefined;
   /** The bin dir's path on the host, when the plugin's program depends on it. */
   readonly binDirPath: BinDirPath;
@@ -47,6 +49,9 @@ export interface Observed {
 
 /** Bound of a configuration file in bytes; real ones have a few kilobytes. */
 const sizeLimit = 1 << 20;
+/** Bounds of all of them together: a folder that somebody fills must not take the agent's memory and time. */
+export const mostFiles = 256;
+const mostBytes = 4 << 20;
 
 /** Looks at everything. */
 export async function observe(
@@ -60,9 +65,8 @@ export async function observe(
     reason: errorText(error),
   }));
   // From here on synchronous: the picture of the net dir is as close to one moment as can be.
-  const names = operations.list(settings.mountedNetDir);
-  const files = (names ?? []).filter(isConfName)
-    .flatMap((name) => readNetFile(operations, settings.mountedNetDir, name) ?? []);
+  const names = confNames(operations, settings);
+  const files = readNetFiles(operations, settings, names?.names ?? []);
   return {
     missingFolder: names === undefined
       ? `"${settings.mountedNetDir}" of MOUNTED_CNI_NET_DIR`
@@ -70,6 +74,7 @@ export async function observe(
       ? `"${settings.mountedBinDir}" of MOUNTED_CNI_BIN_DIR`
       : undefined,
     files,
+    unread: names?.unread ?? 0,
     kubeconfig: readNetFile(operations, settings.mountedNetDir, settings.kubeconfigName),
     binDirPath: plugin.needsHostPath
       ? compareBinDir(settings.mountedBinDir, paths.hostBinDir)
@@ -86,6 +91,39 @@ export async function observe(
     ),
     at: Date.now(),
   };
+}
+
+/** Names of the configuration files that are looked at, in the order of their bytes. */
+export function confNames(
+  operations: Operations,
+  settings: Settings,
+): { readonly names: readonly string[]; readonly unread: number } | undefined {
+  const all = operations.list(settings.mountedNetDir)?.filter(isConfName);
+  if (all === undefined) return undefined;
+  // Runtimes load the first ones; that of the settings may be any.
+  const names = all.filter((name, i) => i < mostFiles || name === settings.confName);
+  return { names, unread: all.length - names.length };
+}
+
+/** Reads the configuration files of the net dir. */
+export function readNetFiles(
+  operations: Operations,
+  settings: Settings,
+  names: readonly string[],
+): NetFile[] {
+  const { mountedNetDir, confName } = settings;
+  let bytes = 0;
+  return names.flatMap((name): NetFile[] => {
+    if (bytes > mostBytes && name !== confName) {
+      const status = operations.targetStatus(`${mountedNetDir}/${name}`);
+      if (status === undefined || status.kind === "directory") return [];
+      const problem = `The files before it have more than ${mostBytes} bytes, so it was not read`;
+      return [{ name, status, problem }];
+    }
+    const file = readNetFile(operations, mountedNetDir, name);
+    bytes += file?.content?.length ?? 0;
+    return file === undefined ? [] : [file];
+  });
 }
 
 /** Reads one file of the net dir; directories are no files to us. */

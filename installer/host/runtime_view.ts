@@ -64,6 +64,8 @@ function readerOf(operations: Operations, settings: Settings, paths: Set<string>
       return undefined;
     }
   };
+  // A configuration that imports itself in many ways is looked at once.
+  const lists = new Map<string, readonly string[] | undefined>();
   return {
     read: (path) =>
       attempt(path, (seen) => {
@@ -72,7 +74,10 @@ function readerOf(operations: Operations, settings: Settings, paths: Set<string>
         const bytes = operations.read(seen);
         return bytes && new TextDecoder().decode(bytes);
       }),
-    list: (path) => attempt(path, (seen) => operations.list(seen)),
+    list: (path) => {
+      if (!lists.has(path)) lists.set(path, attempt(path, (seen) => operations.list(seen)));
+      return lists.get(path);
+    },
     exists: (path) => attempt(path, (seen) => operations.targetStatus(seen) !== undefined) ?? false,
   };
 }
@@ -137,8 +142,12 @@ function wrongFoldersOf(
   const { confDir, programDirs, basis } = runtime;
   const { netDir, mountedNetDir, mountedBinDir } = settings;
   const { hostBinDir } = pathsOf(settings);
-  const isSame = (host: string, own: string, mounted: string) =>
-    host === own || isOneFolder(operations, seenPath(settings, host), mounted);
+  const isSame = (host: string, own: string, mounted: string) => {
+    const seen = seenPath(settings, host);
+    return host === own || isOneFolder(operations, seen, mounted) ||
+      // MicroK8s' containerd names the revision, and `current`, which leads there, is what we are given.
+      (operations.targetStatus(seen) === undefined && currentOf(host) === own);
+  };
   const isRead = confDir === undefined || isSame(confDir, netDir, mountedNetDir);
   const isSearched = programDirs === undefined ||
     programDirs.some((folder) => isSame(folder, hostBinDir, mountedBinDir));
@@ -154,6 +163,11 @@ function wrongFoldersOf(
         `"${hostBinDir}" (kubernetes.cni_bin_dir in CNI_NETWORK_CONFIG)`,
     }),
   };
+}
+
+/** The path of a snap's folder by the link to the revision that runs. */
+function currentOf(path: string): string {
+  return path.replace(/^(\/var\/snap\/[^/]+)\/[^/]+\//, "$1/current/");
 }
 
 /** A host's folder can have several names, by links. */

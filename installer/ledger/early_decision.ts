@@ -1,4 +1,6 @@
 /** What is to be done about a meshed pod that the ledger does not know. Pure. */
+import { own } from "../../src/json/record.ts";
+import type { Pod } from "../../src/kubernetes/pod.ts";
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import type { Decision } from "../../src/pod/decision.ts";
 import type { NodePod } from "./pod_life.ts";
@@ -39,11 +41,22 @@ export function decideEarly(
   return mode === "always" || !life.isServing ? "repair" : "look";
 }
 
+/**
+ * The UIDs by which kubelet may know a pod. A static pod's is the hash of its file, which stands in an
+ * annotation of its mirror; of any other pod that annotation is its author's word, which could name
+ * another pod. Kubelet runs no mirror of which it has no file.
+ */
+export function uidsOf({ uid, annotations }: Pick<Pod, "uid" | "annotations">): readonly string[] {
+  const isMirror = Object.hasOwn(annotations, "kubernetes.io/config.mirror");
+  const hash = isMirror ? own(annotations, "kubernetes.io/config.hash") : undefined;
+  return typeof hash === "string" ? [uid, hash] : [uid];
+}
+
 /** Tells whether an entry is about a pod; the name counts where the runtime does not tell the UID. */
 export function isAbout(entry: LedgerEntry, { pod }: Pick<NodePod, "pod">): boolean {
   return entry.podUid === undefined
     ? entry.podNamespace === pod.namespace && entry.podName === pod.name
-    : entry.podUid === pod.uid || entry.podUid === pod.annotations["kubernetes.io/config.hash"];
+    : uidsOf(pod).includes(entry.podUid);
 }
 
 /** Finds the entry about a pod; of several the last counts: a sandbox that was made anew has its own. */
@@ -52,4 +65,21 @@ export function lastEntryAbout(
   pod: Pick<NodePod, "pod">,
 ): LedgerEntry | undefined {
   return entries.filter((entry) => isAbout(entry, pod)).toSorted((a, b) => b.time - a.time)[0];
+}
+
+/**
+ * Tells whether an entry stands in the ledger, with nothing later about another sandbox of its pod:
+ * what a round began with may be minutes old.
+ */
+export function isLastWord(entry: LedgerEntry, entries: readonly LedgerEntry[]): boolean {
+  const { sandbox, interfaceName, podNamespace, podName, podUid, time } = entry;
+  const stands = entries.some((one) =>
+    one.sandbox === sandbox && one.interfaceName === interfaceName && one.time === time
+  );
+  return stands && !entries.some((other) =>
+    other.sandbox !== sandbox && other.time >= time &&
+    (podUid === undefined || other.podUid === undefined
+      ? other.podNamespace === podNamespace && other.podName === podName
+      : other.podUid === podUid)
+  );
 }

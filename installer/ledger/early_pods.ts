@@ -17,12 +17,21 @@ import type { PodEvent } from "./pod_events.ts";
 import type { NodePod } from "./pod_life.ts";
 import type { SeenProcess } from "./processes.ts";
 import { proveNamespace, type ProvenNamespace } from "./proof.ts";
+import type { HasResult } from "./runtime_results.ts";
 
 /** Milliseconds between two tries with one pod, doubling up to the longest. */
 const firstPause = 500;
 const longestPause = 60_000;
 /** Milliseconds for which an entry of the ledger counts without a look. */
 const remembered = 60_000;
+/**
+ * Of the time between two looks at all processes, such a look may take one part in so many: while some
+ * pod is new, and otherwise. A pod's author decides how many processes it has, and whether it is proven.
+ */
+const newShare = 20;
+const oldShare = 1000;
+/** Tries after which a pod is not new any more: a minute. */
+const newTries = 7;
 
 /** What the search needs. */
 export interface EarlyParts {
@@ -33,8 +42,12 @@ export interface EarlyParts {
   pods(): readonly NodePod[];
   /** What the plugin would decide about a pod. */
   decide(pod: NodePod): Decision;
-  /** All processes of the node. */
+  /** All processes of the node; takes a while where there are many. */
   processes(): readonly SeenProcess[];
+  /** What the runtime keeps of its sandboxes; `undefined` when that is not seen. */
+  hasResult(): HasResult | undefined;
+  /** Whether the file of a namespace is there; `undefined` when its folder is not seen. */
+  hasNamespace(path: string): boolean | undefined;
   /** Device and inode of the namespaces that are the node's, or this program's. */
   ownNamespaces(): ReadonlySet<string> | undefined;
   /** Works inside of the namespace. */
@@ -44,6 +57,14 @@ export interface EarlyParts {
   /** Milliseconds of a clock that is never set back. */
   clock(): number;
 }
+
+/** Tries after which a doubt is told of: a sandbox that is made anew has no process for a moment. */
+const doubtTries = 4;
+
+/** All processes as they were seen in one look, or why there was none. */
+type SeenNow =
+  | { readonly processes: readonly SeenProcess[]; readonly hasResult: HasResult | undefined }
+  | { readonly doubt: string };
 
 interface Candidate {
   readonly since: number;
@@ -59,6 +80,8 @@ export class EarlyPods {
   /** UIDs that the ledger has; asked again now and then, since a sandbox can be made anew. */
   readonly #known = new Set<string>();
   #forget = 0;
+  /** When all processes were last looked at, and how long it took. */
+  #looked = { end: 0, took: 0 };
   /** Pods outside the mesh; a pod that changes is another object. */
   readonly #skipped = new WeakSet<NodePod>();
 
@@ -77,14 +100,16 @@ export class EarlyPods {
     const uids = new Set(pods.map(({ pod }) => pod.uid));
     for (const uid of this.#candidates.keys()) if (!uids.has(uid)) this.#candidates.delete(uid);
     let entries: readonly LedgerEntry[] | undefined;
-    let processes: readonly SeenProcess[] | undefined;
+    let seen: SeenNow | undefined;
     for (const pod of pods) {
       const { uid } = pod.pod;
       if (this.#known.has(uid) || this.#skipped.has(pod)) continue;
       const candidate = this.#candidates.get(uid) ?? this.#begin(uid, pod);
       if (candidate === undefined || now < candidate.next) continue;
       entries ??= parts.ledger.read().entries;
-      if (entries.some((entry) => isAbout(entry, pod))) {
+      if (
+        entries.some((entry) => isAbout(entry, pod) && parts.hasNamespace(entry.netns) !== false)
+      ) {
         this.#known.add(uid);
         this.#candidates.delete(uid);
         continue;
@@ -96,8 +121,22 @@ export class EarlyPods {
       }
       const step = decideEarly(pod, decision, parts.mode, now - candidate.since);
       if (step === "nothing" || step === "wait") continue;
-      processes ??= parts.processes();
-      this.#try(pod, decision, step === "repair", { candidate, pods, processes });
+      const share = candidate.tries < newTries ? newShare : oldShare;
+      if (seen === undefined && now < this.#looked.end + this.#looked.took * share) continue;
+      seen ??= this.#see();
+      this.#try(pod, decision, step === "repair", { candidate, pods, seen });
+    }
+  }
+
+  #see(): SeenNow {
+    const begin = this.parts.clock();
+    try {
+      return { processes: this.parts.processes(), hasResult: this.parts.hasResult() };
+    } catch (error) {
+      return { doubt: messageOf(error) };
+    } finally {
+      const end = this.parts.clock();
+      this.#looked = { end, took: end - begin };
     }
   }
 
@@ -122,25 +161,32 @@ export class EarlyPods {
     pod: NodePod,
     decision: Redirect,
     repair: boolean,
-    { candidate, pods, processes }: {
+    { candidate, pods, seen }: {
       readonly candidate: Candidate;
       readonly pods: readonly NodePod[];
-      readonly processes: readonly SeenProcess[];
+      readonly seen: SeenNow;
     },
   ): void {
     const { parts } = this;
     const pause = Math.min(longestPause, firstPause * 2 ** Math.min(candidate.tries++, 10));
-    candidate.next = parts.clock() + pause;
+    const now = parts.clock();
+    // Those that are not new any more are tried together, so that one look serves them all.
+    candidate.next = candidate.tries < newTries
+      ? now + pause
+      : Math.ceil((now + pause / 2) / longestPause) * longestPause;
     let result: EarlyWork["kind"] | "failed" = "failed";
     try {
-      const proof = proveNamespace(pod, pods, processes, parts.ownNamespaces());
+      const proof = "doubt" in seen
+        ? seen
+        : proveNamespace(pod, pods, seen.processes, parts.ownNamespaces(), seen.hasResult);
       const done: EarlyWork = "doubt" in proof
         ? { kind: "doubt", doubt: proof.doubt }
         : parts.work(proof, pod, decision, repair);
       result = done.kind;
       if ("doubt" in proof || done.kind === "doubt") {
         const doubt = done.kind === "doubt" ? done.doubt : "";
-        this.#tell(pod, candidate, "NotRepaired", `Pod has no rules and gets none: ${doubt}`);
+        const text = `Pod has no rules and gets none: ${doubt}`;
+        if (candidate.tries >= doubtTries) this.#tell(pod, candidate, "NotRepaired", text);
       } else if (done.kind === "missing") {
         const text =
           `Pod started without its rules and its sidecar serves already, so it is left ` +

@@ -6,11 +6,8 @@ import { readRedirectCounts } from "../../src/engine/choice/counts.ts";
 import type { EbpfForPod } from "../../src/engine/choice/ebpf.ts";
 import { readNamespaceFacts } from "../../src/engine/choice/facts.ts";
 import type { EngineSetting } from "../../src/engine/choice/select.ts";
-import {
-  applyWithSelectedEngine,
-  type SelectedApplyResult,
-  verifyRules,
-} from "../../src/engine/choice/work.ts";
+import { applyWithSelectedEngine, verifyRules } from "../../src/engine/choice/work.ts";
+import { PROGRAMS_NAMESPACE } from "../../src/engine/ebpf/interface.ts";
 import type { Difference } from "../../src/engine/engine.ts";
 import type { RedirectCounts } from "../../src/engine/redirect_counts.ts";
 import type { LedgerEntry, Redirected } from "../../src/ledger/entry.ts";
@@ -29,7 +26,9 @@ import {
 } from "../../src/linux/network_namespace.ts";
 import { compileRuleset } from "../../src/redirect/compile.ts";
 import type { RedirectConfig } from "../../src/redirect/config.ts";
+import type { NamespaceFacts } from "../../src/redirect/ruleset.ts";
 import { messageOf } from "../../src/text/message_of.ts";
+import type { ProgramsOf } from "./pod_programs.ts";
 import type { SeenProcess } from "./processes.ts";
 import { seeProcess } from "./processes.ts";
 import { addressDoubt, isUnchanged, type ProvenNamespace } from "./proof.ts";
@@ -42,6 +41,8 @@ export type Look =
     readonly kind: "drifted";
     readonly differences: readonly Difference[];
     readonly counts?: RedirectCounts;
+    /** Why they were not put back although that was asked for. */
+    readonly notRepaired?: string;
   }
   /** They were not, and are again. */
   | { readonly kind: "repaired"; readonly differences: readonly Difference[] }
@@ -54,10 +55,12 @@ export type Look =
 export interface LookOptions {
   /** Whether to put the rules back when they differ; the engine does that in one step. */
   readonly repair?: boolean;
+  /** Asked before that: whether the entry still is the ledger's last word about the pod. */
+  readonly isLast?: () => boolean;
   /** Whether to read how much was redirected. */
   readonly counts?: boolean;
-  /** Finds the programs of a pod; without it they are not looked at. They are never put back here. */
-  readonly ebpfOf?: (entry: LedgerEntry) => EbpfForPod;
+  /** Finds the programs of a pod; without it they are not looked at. */
+  readonly ebpfOf?: ProgramsOf;
 }
 
 /**
@@ -88,11 +91,11 @@ export function lookAtSandbox(path: string, entry: LedgerEntry, options: LookOpt
         : undefined;
       const counted = counts === undefined ? {} : { counts };
       if (differences.length === 0) return { kind: "equal", ...counted };
-      if (options.repair !== true || typeof engine !== "string") {
-        return { kind: "drifted", differences, ...counted };
-      }
-      apply(engine, outcome.config);
-      return { kind: "repaired", differences };
+      if (options.repair !== true) return { kind: "drifted", differences, ...counted };
+      const notRepaired = repairHere(engine, outcome.config, differences, options);
+      return notRepaired === undefined
+        ? { kind: "repaired", differences }
+        : { kind: "drifted", differences, ...counted, notRepaired };
     });
   } catch (error) {
     if (error instanceof LostNamespaceError) throw error;
@@ -123,8 +126,27 @@ function differencesOf(engine: LookedAt, config: RedirectConfig): readonly Diffe
   return "code" in programs ? programs.reason : programs.verify(ruleset);
 }
 
-function apply(engine: EngineSetting, config: RedirectConfig): SelectedApplyResult {
-  return applyWithSelectedEngine(engine, (facts) => compileRuleset(config, facts));
+/** Puts the rules back; returns why not. */
+function repairHere(
+  engine: LookedAt,
+  config: RedirectConfig,
+  differences: readonly Difference[],
+  { isLast }: LookOptions,
+): string | undefined {
+  // A pod's group outlives its sandboxes: these programs may be those of the sandbox that came after.
+  if (differences.some(({ object }) => object === PROGRAMS_NAMESPACE)) {
+    return "the programs are those of another sandbox of the pod";
+  }
+  try {
+    if (isLast?.() === false) return "the ledger has something later about the pod";
+    const compile = (facts: NamespaceFacts) => compileRuleset(config, facts);
+    if (typeof engine === "string") applyWithSelectedEngine(engine, compile);
+    else applyWithSelectedEngine("auto", compile, { ebpf: engine });
+    return undefined;
+  } catch (error) {
+    if (error instanceof LostNamespaceError) throw error;
+    return messageOf(error);
+  }
 }
 
 /** A plain file in its place need not say that the sandbox is gone: its mount may not be seen here. */
@@ -176,7 +198,12 @@ export type EarlyWork =
 export function workInProven(
   { holder, namespace }: ProvenNamespace,
   ips: readonly string[],
-  { setting, config }: { readonly setting: EngineSetting; readonly config: RedirectConfig },
+  { setting, config, programs }: {
+    readonly setting: EngineSetting;
+    readonly config: RedirectConfig;
+    /** Programs that the pod may have got from a call whose report was lost. */
+    readonly programs?: EbpfForPod;
+  },
   repair: boolean,
   see: (pid: number) => SeenProcess | undefined = seeProcess,
 ): EarlyWork {
@@ -194,11 +221,13 @@ export function workInProven(
     const doubt = addressDoubt(ips, listAddresses().map(({ address }) => address));
     if (doubt !== undefined) return { kind: "doubt", doubt };
     const identity = networkNamespaceIdentity();
-    const compile = (facts: Parameters<typeof compileRuleset>[1]) => compileRuleset(config, facts);
-    const { engine, differences } = verifyRules(setting, compile, "any engine");
+    const compile = (facts: NamespaceFacts) => compileRuleset(config, facts);
+    const options = programs === undefined ? {} : { ebpf: programs };
+    const { engine, differences } = verifyRules(setting, compile, "any engine", options);
     if (differences.length === 0) return { kind: "found", engine, namespace: identity };
     if (!repair) return { kind: "missing", differences };
-    return { kind: "repaired", engine: apply(setting, config).engine, namespace: identity };
+    const done = applyWithSelectedEngine(setting, compile, options);
+    return { kind: "repaired", engine: done.engine, namespace: identity };
   });
 }
 

@@ -5,6 +5,7 @@
 import { parseAddress } from "../../src/ip/address.ts";
 import type { NodePod } from "./pod_life.ts";
 import type { SeenProcess } from "./processes.ts";
+import type { HasResult } from "./runtime_results.ts";
 
 /** A namespace that is proven to be a pod's, up to its addresses, which only a look inside tells. */
 export interface ProvenNamespace {
@@ -26,18 +27,21 @@ export type Proof = ProvenNamespace | { readonly doubt: string };
  * @param processes All processes of the node.
  * @param own Device and inode of the namespaces that this program and the node have; `undefined`
  * when the node's is not shown.
+ * @param hasResult Whether the runtime keeps a network's result of a sandbox; absent when not seen.
  */
 export function proveNamespace(
   target: NodePod,
   pods: readonly NodePod[],
   processes: readonly SeenProcess[],
   own: ReadonlySet<string> | undefined,
+  hasResult?: HasResult,
 ): Proof {
   const { pod, life } = target;
   if (life.ips.length === 0) return { doubt: "kubelet has told no address of it" };
+  const addresses = life.ips.map(canonical);
   const rival = pods.find((other) =>
     other.pod.uid !== pod.uid && other.life.isAlive && !other.life.hostNetwork &&
-    other.life.ips.some((ip) => life.ips.includes(ip))
+    other.life.ips.map(canonical).some((ip) => addresses.includes(ip))
   );
   if (rival !== undefined) {
     return { doubt: `pod ${rival.pod.namespace}/${rival.pod.name} has the same address` };
@@ -76,6 +80,10 @@ export function proveNamespace(
     return { doubt: "its sandbox has no process of its own (CRI-O leaves it out)" };
   }
   if (sandboxes.size > 1) return { doubt: `${sandboxes.size} containers could be its sandbox` };
+  // A container that kubelet has not told of yet looks the same; the sandbox alone has a network.
+  if (hasResult?.(sandbox) === false) {
+    return { doubt: `the runtime has set up no network for "${sandbox}", so it is no sandbox` };
+  }
   return { holder, sandbox, namespace };
 }
 

@@ -10,11 +10,13 @@ import type { Settings } from "../settings/declarations.ts";
 import { readPluginEntry } from "../settings/plugin_entry.ts";
 import { decideNow } from "./decision_now.ts";
 import { EarlyPods } from "./early_pods.ts";
+import { isLastWord, uidsOf } from "./early_decision.ts";
 import { Ledger } from "./ledger.ts";
-import { hasNamespaceFile, lookAtSandbox, workInProven } from "./look.ts";
+import { hasNamespaceFile, type Look, lookAtSandbox, workInProven } from "./look.ts";
 import { seenNamespacePath } from "./namespace_path.ts";
 import { PodEvents } from "./pod_events.ts";
 import type { NodePod } from "./pod_life.ts";
+import { hasPrograms, loadProgramsOf, PodPrograms } from "./pod_programs.ts";
 import { seeProcess, seeProcesses } from "./processes.ts";
 import { runtimeResults } from "./runtime_results.ts";
 import { Sweep } from "./sweep.ts";
@@ -40,6 +42,8 @@ export class RunningPods {
   readonly #sweep: Sweep;
   readonly #early: EarlyPods;
   readonly #events: PodEvents;
+  readonly #programs: PodPrograms;
+  readonly #mayHavePrograms: boolean;
   #nextCleaning = 0;
   #trouble = "";
 
@@ -47,17 +51,15 @@ export class RunningPods {
     const { settings, log } = parts;
     const ledger = this.ledger = new Ledger(parts.stateFolder);
     const events = this.#events = new PodEvents(() => parts.client(), log);
+    this.#programs = new PodPrograms(() => loadProgramsOf(settings));
+    this.#mayHavePrograms = settings.mountedBpffs !== "";
+    if (this.#mayHavePrograms && settings.repairEarlyPods !== "off") this.#programs.get();
     const clock = () => performance.now();
     const plugin = () => readPluginEntry(settings.networkConfig).settings;
     this.#sweep = new Sweep(settings.sweepInterval, {
       ledger,
       log,
-      look: (entry) =>
-        lookAtSandbox(
-          seenNamespacePath(settings, entry.netns),
-          entry,
-          { repair: settings.repair === "repair" },
-        ),
+      look: (entry) => this.#look(entry),
       checked: (result) => parts.checked(result),
       tell: (entry, event) => void events.tell(podOf(entry), event),
       now: () => Date.now(),
@@ -69,13 +71,18 @@ export class RunningPods {
       log,
       pods: () => parts.pods() ?? [],
       decide: ({ pod }) => decideNow(plugin(), pod),
-      processes: seeProcesses,
+      processes: () => seeProcesses(),
+      hasResult: () => runtimeResults(cacheDirOf(settings)),
+      hasNamespace: (path) => hasNamespaceFile(seenNamespacePath(settings, path)),
       ownNamespaces,
-      work: (proven, { life }, { config }, repair) => {
+      work: (proven, { pod, life }, { config }, repair) => {
         const { engine } = plugin();
         // Programs are the plugin's to attach, which is on the host; the rules are the same.
         const setting = engine === "ebpf" ? "auto" : engine;
-        return workInProven(proven, life.ips, { setting, config }, repair);
+        const find = this.#mayHavePrograms ? this.#programs.get() : undefined;
+        const programs = find?.({ sandbox: proven.sandbox, podUid: pod.uid }, false);
+        const wish = { setting, config, ...(programs === undefined ? {} : { programs }) };
+        return workInProven(proven, life.ips, wish, repair);
       },
       counted: (result) => parts.early(result),
       tell: ({ pod }, event) => void this.#events.tell(pod, event),
@@ -112,6 +119,20 @@ export class RunningPods {
     }
   }
 
+  #look(entry: LedgerEntry): Look | undefined {
+    const { settings } = this.parts;
+    const ebpfOf = hasPrograms(entry) ? this.#programs.get() : undefined;
+    if (hasPrograms(entry) && ebpfOf === undefined) {
+      const { failure } = this.#programs;
+      return failure === undefined ? undefined : { kind: "unseen", reason: failure };
+    }
+    return lookAtSandbox(seenNamespacePath(settings, entry.netns), entry, {
+      repair: settings.repair === "repair",
+      isLast: () => isLastWord(entry, this.ledger.read().entries),
+      ...(ebpfOf === undefined ? {} : { ebpfOf }),
+    });
+  }
+
   #clean(): void {
     const { settings } = this.parts;
     const pods = this.parts.pods();
@@ -119,18 +140,12 @@ export class RunningPods {
     const removed = this.ledger.clean({
       now: Date.now(),
       boot: bootIdentifier(),
-      ...(pods === undefined ? {} : { podUids: uidsOf(pods) }),
+      ...(pods === undefined ? {} : { podUids: new Set(pods.flatMap(({ pod }) => uidsOf(pod))) }),
       ...(hasResult === undefined ? {} : { hasResult }),
       hasNamespace: (path) => hasNamespaceFile(seenNamespacePath(settings, path)),
     });
     if (removed > 0) this.parts.log.debug("Ledger has let go of what is over", { removed });
   }
-}
-
-function uidsOf(pods: readonly NodePod[]): Set<string> {
-  return new Set(
-    pods.flatMap(({ pod }) => [pod.uid, pod.annotations["kubernetes.io/config.hash"] ?? pod.uid]),
-  );
 }
 
 function podOf({ podNamespace, podName, podUid }: LedgerEntry) {

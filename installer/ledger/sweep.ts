@@ -9,8 +9,11 @@ import type { Look } from "./look.ts";
 import { driftText } from "./drift_text.ts";
 import type { PodEvent } from "./pod_events.ts";
 
-/** Of all time, that a look may take one part in so many. */
-const share = 1000;
+/** Of all time, that looks may take one part in so many: a thousandth, with those that are slow. */
+const share = 1000 / 0.9;
+const slowShare = 1000 / 0.1;
+/** Milliseconds of a look that is slow, as when a pod's namespace is filled to the brim. */
+const slow = 250;
 /** A sandbox whose namespace was seen gone: its DEL may still be on its way. */
 const patience = 10 * 60_000;
 /** While nothing can be seen, that is tried again only now and then. */
@@ -20,8 +23,8 @@ const blindPause = 10 * 60_000;
 export interface SweepParts {
   readonly ledger: Ledger;
   readonly log: Pick<Logger, "info" | "warn">;
-  /** Looks at one sandbox. */
-  look(entry: LedgerEntry): Look;
+  /** Looks at one sandbox; nothing while what that takes is being loaded. */
+  look(entry: LedgerEntry): Look | undefined;
   /** Counts. */
   checked(result: Look["kind"]): void;
   /** Tells people about a pod. */
@@ -40,6 +43,11 @@ export class Sweep {
   /** What is wrong now, by sandbox, in the words that people were told. */
   readonly #drifted = new Map<string, string>();
   #blindness: string | undefined;
+  /** Pods whose last look was slow: they wait for each other, and nobody waits for them. */
+  readonly #slow = new Set<string>();
+  #nextSlow = 0;
+  /** What cannot be compared and why, as it was told. */
+  readonly #hidden = new Map<string, string>();
   /** Some pod of this round could be looked at, so what cannot is the pod's own matter. */
   #sees = false;
 
@@ -64,33 +72,63 @@ export class Sweep {
     this.#next ??= started + Math.random() * Math.min(60_000, this.intervalSeconds * 1000);
     if (started < this.#next) return;
     if (this.#round.length === 0) this.#begin();
-    const entry = this.#round.shift();
-    const seen = entry === undefined ? undefined : this.#lookAt(entry);
-    const spent = parts.clock() - started;
+    while (this.#round[0] !== undefined && this.#waits(this.#round[0], started)) {
+      this.#round.shift();
+    }
+    const [entry] = this.#round;
+    const before = parts.clock();
+    const look = entry && parts.look(entry);
+    const spent = parts.clock() - before;
+    if (entry !== undefined && look === undefined) return;
+    this.#round.shift();
+    if (look !== undefined) this.#handle(entry!, look);
+    const isBlind = look?.kind === "unseen" && !this.#sees;
     // From when it was due, not from now: the ticks are seconds apart, which would add up.
     this.#next = Math.max(
       this.#next + this.intervalSeconds * 1000 / Math.max(1, this.#lookedAt),
-      started + spent * share,
-      started + (seen === "unseen" && !this.#sees ? blindPause : 0),
+      started + (before - started) * share + this.#pauseAfter(entry, spent),
+      started + (isBlind ? blindPause : 0),
     );
+  }
+
+  /** A slow pod comes with a later round while another has used up the time of all slow ones. */
+  #waits({ sandbox }: LedgerEntry, now: number): boolean {
+    return this.#slow.has(sandbox) && now < this.#nextSlow;
+  }
+
+  /** A slow pod must not keep the others from being looked at, nor may slow ones take more of the time. */
+  #pauseAfter(entry: LedgerEntry | undefined, spent: number): number {
+    if (entry === undefined) return 0;
+    const now = this.parts.clock();
+    if (spent <= slow) this.#slow.delete(entry.sandbox);
+    else {
+      this.#slow.add(entry.sandbox);
+      if (now >= this.#nextSlow) {
+        this.#nextSlow = now + spent * slowShare;
+        return 0;
+      }
+    }
+    return spent * share;
   }
 
   #begin(): void {
     const { entries } = this.parts.ledger.read();
-    this.#round = entries.filter(({ outcome }) => outcome.result === "redirected");
+    const now = this.parts.clock();
+    const redirected = entries.filter(({ outcome }) => outcome.result === "redirected");
+    this.#round = redirected.filter((entry) => !this.#waits(entry, now));
     this.#lookedAt = this.#round.length;
     this.#sees = false;
-    const sandboxes = new Set(this.#round.map(({ sandbox }) => sandbox));
-    for (const sandbox of this.#drifted.keys()) {
-      if (!sandboxes.has(sandbox)) this.#drifted.delete(sandbox);
+    const sandboxes = new Set(redirected.map(({ sandbox }) => sandbox));
+    for (const known of [this.#drifted, this.#hidden, this.#slow]) {
+      for (const sandbox of known.keys()) if (!sandboxes.has(sandbox)) known.delete(sandbox);
     }
   }
 
-  #lookAt(entry: LedgerEntry): Look["kind"] {
+  #handle(entry: LedgerEntry, look: Look): void {
     const { parts } = this;
-    const look = parts.look(entry);
     parts.checked(look.kind);
     const { sandbox } = entry;
+    if (look.kind !== "unseen") this.#hidden.delete(sandbox);
     switch (look.kind) {
       case "equal":
         this.#seen();
@@ -109,17 +147,17 @@ export class Sweep {
         break;
       case "drifted": {
         this.#seen();
-        const text = driftText(look.differences);
+        const text = driftText(look.differences) +
+          (look.notRepaired === undefined ? "" : `; not put back: ${look.notRepaired}`);
         if (this.#drifted.get(sandbox) === text) break;
         this.#drifted.set(sandbox, text);
         this.#tell(entry, "RulesDrifted", `Rules are not those that were installed: ${text}`);
         break;
       }
       case "unseen":
-        this.#unseen(look.reason);
+        this.#unseen(entry, look.reason);
         break;
     }
-    return look.kind;
   }
 
   #tell(entry: LedgerEntry, reason: string, message: string): void {
@@ -135,9 +173,17 @@ export class Sweep {
     this.#blindness = undefined;
   }
 
-  /** Said once: without the capabilities it is what the administrator has chosen. */
-  #unseen(reason: string): void {
-    if (this.#sees) return;
+  /**
+   * Said once: without the capabilities it is what the administrator has chosen. Where others can be
+   * compared, it is this pod's matter, which may hide something.
+   */
+  #unseen(entry: LedgerEntry, reason: string): void {
+    if (this.#sees) {
+      if (this.#hidden.get(entry.sandbox) === reason) return;
+      this.#hidden.set(entry.sandbox, reason);
+      this.parts.log.warn("Rules of a pod cannot be compared", { ...podFields(entry), reason });
+      return;
+    }
     if (this.#blindness === undefined) {
       this.parts.log.info("Rules of running pods are not compared", { reason });
     }

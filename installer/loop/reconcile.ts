@@ -3,14 +3,13 @@
  * interrupted or contradicted pass needs no memory to be continued.
  */
 import type { Logger } from "../../src/log/log.ts";
-import { isConfName } from "../conflist/conf_file.ts";
 import { byteString } from "../conflist/json_edit.ts";
 import { type Change, pluginTypesIn } from "../host/changes.ts";
 import { errorText } from "../host/error_text.ts";
 import { hasOtherOwner, removeFile, type Replaced, replaceFile } from "../host/host_files.ts";
 import { writeInstalled } from "../host/installed.ts";
 import { type Journal, sha256, writeJournal } from "../host/journal.ts";
-import { observe, type Observed } from "../host/observe.ts";
+import { confNames, observe, type Observed } from "../host/observe.ts";
 import type { Operations } from "../host/operations.ts";
 import { PluginFiles } from "../host/plugin_files.ts";
 import { pluginPlacesOf } from "../host/plugin_plan.ts";
@@ -95,7 +94,7 @@ export class Reconciler {
   /** Names and status of every file that a decision depends on. */
   #fingerprint(): string {
     const { operations, settings } = this;
-    const names = (operations.list(settings.mountedNetDir) ?? []).filter(isConfName);
+    const { names = [], unread } = confNames(operations, settings) ?? {};
     const paths = [
       ...names.map((name) => `${settings.mountedNetDir}/${name}`),
       this.paths.kubeconfig,
@@ -104,10 +103,11 @@ export class Reconciler {
       ...this.plugin.targets,
       ...this.#runtimePaths,
     ];
-    return paths.map((path) => {
+    const lines = paths.map((path) => {
       const status = operations.targetStatus(path);
       return `${path} ${status?.identity} ${status?.mode} ${status?.uid}`;
-    }).join("\n");
+    });
+    return [...lines, unread].join("\n");
   }
 
   /**

@@ -72,7 +72,7 @@ export const chartValues = {
     path,
     "/sys/fs/cgroup",
     "Host path at or below which the engine ebpf finds the cgroups of pods",
-    "ConfigMap: ebpf.cgroup_path",
+    "ConfigMap: ebpf.cgroup_path; DaemonSet: volume cgroups, when running pods may be entered",
   ),
   "experimental.ebpf.instanceIPEnvVarName": value(
     text,

@@ -16,6 +16,11 @@ export interface DaemonSetFacts {
 /** Profiles of AppArmor deny writing below the container's own /sys. */
 const MOUNTED_BPFFS = "/host/sys/fs/bpf";
 
+/** Programs are found by the control group that they are at; a container sees only its own ones. */
+function seesCgroups(values: Values): boolean {
+  return usesEbpf(values) && mayEnterPods(values);
+}
+
 /** Makes the DaemonSet; its name and its selector may never change. */
 export function daemonSet(values: Values, names: Names, facts: DaemonSetFacts): KubernetesObject {
   const { namespace, cni, labels } = names;
@@ -86,6 +91,12 @@ function podSpec(values: Values, names: Names, facts: DaemonSetFacts): Tree {
           hostPath: { path: values.get("experimental.ebpf.bpffsPath"), type: "Directory" },
         }]
         : []),
+      ...(seesCgroups(values)
+        ? [{
+          name: "cgroups",
+          hostPath: { path: values.get("experimental.ebpf.cgroupPath"), type: "Directory" },
+        }]
+        : []),
       ...values.get("cni.hostFolders").map((path, i) => ({
         name: `host-folder-${i}`,
         hostPath: { path, type: "Directory" },
@@ -129,6 +140,13 @@ function container(values: Values, names: Names, facts: DaemonSetFacts): Tree {
         }]
         : []),
       ...(usesEbpf(values) ? [{ name: "bpffs", mountPath: MOUNTED_BPFFS }] : []),
+      ...(seesCgroups(values)
+        ? [{
+          name: "cgroups",
+          mountPath: `/host${values.get("experimental.ebpf.cgroupPath")}`,
+          readOnly: true,
+        }]
+        : []),
       ...values.get("cni.hostFolders").map((path, i) => ({
         name: `host-folder-${i}`,
         mountPath: `/host${path}`,

@@ -8,7 +8,8 @@ export const repairValues = {
     truth,
     false,
     "Whether install-cni may enter the network namespaces of running pods, to compare their rules",
-    "DaemonSet: capabilities SYS_ADMIN and NET_ADMIN, the host's /run/netns; ClusterRole: events create",
+    "DaemonSet: capabilities SYS_ADMIN and NET_ADMIN, the host's /run/netns, with the engine ebpf " +
+      "its cgroups; ClusterRole: events create",
   ),
   "cni.repair.sweepSeconds": value(
     wholeNumber(0, 86_400),

@@ -7,7 +7,7 @@
  */
 import { fillTemplate } from "../conflist/conflist.ts";
 import { type JsonText, parseText } from "../conflist/json_edit.ts";
-import type { Observed } from "../host/observe.ts";
+import { mostFiles, type Observed } from "../host/observe.ts";
 import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { binDirTrouble } from "./bin_dir.ts";
@@ -51,6 +51,12 @@ export function plan(settings: Settings, seen: Observed): Plan {
     settings.chained ? chainSteps(settings, seen, entry) : standaloneSteps(settings, seen, entry),
   );
   const remarks = binDir.remark === undefined ? [] : [binDir.remark];
+  if (seen.unread > 0) {
+    remarks.push(
+      `"${settings.mountedNetDir}" has ${seen.unread} configuration files besides the first ` +
+        `${mostFiles}, which alone are looked at`,
+    );
+  }
   return { ...result, steps: [...steps, ...result.steps], warnings, remarks };
 }
 

@@ -11,6 +11,10 @@ export interface ConfigReader {
   exists(path: string): boolean;
 }
 
+/** What is wrong with a file that is there and is not read, and what that means. */
+export const unreadable =
+  "it may not be read, is no file, or is too large, so defaults are assumed";
+
 /** A table of a TOML document; an empty one when there is none. */
 export type Table = Readonly<Record<string, unknown>>;
 

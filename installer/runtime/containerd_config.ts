@@ -7,7 +7,14 @@
  */
 import { parse } from "smol-toml";
 import { messageOf } from "../../src/text/message_of.ts";
-import { type ConfigReader, type Table, tableOf, textsOf, withoutSlash } from "./config_reader.ts";
+import {
+  type ConfigReader,
+  type Table,
+  tableOf,
+  textsOf,
+  unreadable,
+  withoutSlash,
+} from "./config_reader.ts";
 
 /** What containerd's configuration says about CNI. */
 export interface ContainerdConfig {
@@ -117,7 +124,12 @@ function layersOf(
   if (seen.has(path) || seen.size >= 100) return [];
   seen.add(path);
   const text = reader.read(path);
-  if (text === undefined) return [];
+  if (text === undefined) {
+    if (reader.exists(path)) {
+      warnings.push(`Cannot read "${path}" of containerd: ${unreadable}`);
+    }
+    return [];
+  }
   let document: Table;
   try {
     document = parse(text);

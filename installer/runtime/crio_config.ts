@@ -6,7 +6,7 @@
  */
 import { parse } from "smol-toml";
 import { messageOf } from "../../src/text/message_of.ts";
-import { type ConfigReader, tableOf, textsOf, withoutSlash } from "./config_reader.ts";
+import { type ConfigReader, tableOf, textsOf, unreadable, withoutSlash } from "./config_reader.ts";
 
 /** What CRI-O's configuration says about CNI. */
 export interface CrioConfig {
@@ -27,7 +27,10 @@ export function readCrioConfig(reader: ConfigReader): CrioConfig {
   const network: Record<string, unknown> = {};
   for (const path of [crioConfigPath, ...filesBelow(crioDropIns, reader, 4)]) {
     const text = reader.read(path);
-    if (text === undefined) continue;
+    if (text === undefined) {
+      if (reader.exists(path)) warnings.push(`Cannot read "${path}" of CRI-O: ${unreadable}`);
+      continue;
+    }
     try {
       Object.assign(network, tableOf(tableOf(parse(text).crio)?.network));
     } catch (error) {
@@ -40,16 +43,23 @@ export function readCrioConfig(reader: ConfigReader): CrioConfig {
     confDir: withoutSlash(
       typeof network_dir === "string" && network_dir !== "" ? network_dir : "/etc/cni/net.d",
     ),
-    programDirs: [...dirs, ...(typeof plugin_dir === "string" && plugin_dir ? [plugin_dir] : [])]
-      .map(withoutSlash),
+    programDirs: [
+      ...new Set(
+        [...dirs, ...(typeof plugin_dir === "string" && plugin_dir ? [plugin_dir] : [])]
+          .map(withoutSlash),
+      ),
+    ],
     defaultNetwork: typeof cni_default_network === "string" ? cni_default_network : "",
     warnings,
   };
 }
 
+/** Most drop-ins of one folder: real nodes have a few. */
+const mostDropIns = 200;
+
 function filesBelow(folder: string, reader: ConfigReader, depth: number): string[] {
   if (depth === 0) return [];
-  return (reader.list(folder) ?? []).flatMap((name) => {
+  return (reader.list(folder) ?? []).slice(0, mostDropIns).flatMap((name) => {
     const path = `${folder}/${name}`;
     return reader.list(path) === undefined ? [path] : filesBelow(path, reader, depth - 1);
   });

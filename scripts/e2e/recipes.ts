@@ -1,5 +1,4 @@
 /** How a part is fetched or built, by its kind: each by the ordinary client of its registry. */
-import { versionStamps } from "../kubernetes.ts";
 import { sha256 } from "../sha256.ts";
 import { cache, isThere, PartError, removeIfThere } from "./cache.ts";
 import { part } from "./parts.ts";
@@ -248,14 +247,26 @@ async function kubernetes(
       .concat("replace (", staged, ")", "").join("\n"),
   );
   await Deno.writeTextFile(`${work}/go.sum`, await Deno.readTextFile(`${source}/go.sum`));
-  const stamps = versionStamps(version, {
-    gitCommit: "module",
-    gitTreeState: "clean",
-    buildDate: "2026-01-01T00:00:00Z",
-  });
+  const stamps = versionStamps(version);
   const flags = ["-mod=mod", "-trimpath", "-ldflags", ["-s", "-w", ...stamps].join(" ")];
   const packages = programs.map((name) => `k8s.io/kubernetes/cmd/${name}`);
   await go(["build", ...flags, "-o", `${output}/`, ...packages], work);
+}
+
+/** The linker's flags that stamp its version into a program of Kubernetes. */
+function versionStamps(version: string): string[] {
+  const [gitMajor, gitMinor] = version.split(".");
+  const all = {
+    gitVersion: `v${version}`,
+    gitMajor,
+    gitMinor,
+    gitCommit: "module",
+    gitTreeState: "clean",
+    buildDate: "2026-01-01T00:00:00Z",
+  };
+  return ["client-go/pkg/version", "component-base/version"].flatMap((path) =>
+    Object.entries(all).map(([key, value]) => `-X k8s.io/${path}.${key}=${value}`)
+  );
 }
 
 async function run(

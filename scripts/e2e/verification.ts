@@ -78,3 +78,30 @@ export function withSection(text: string, tier: string, section: string): string
   if (from >= 0 && to > from) return text.slice(0, from) + whole + text.slice(to + end.length);
   return `${text.trimEnd()}\n\n## \`${tier}\`\n\n${whole}\n`;
 }
+
+/** What begins the line about a part that a run had to make, before its name and two times. */
+export const madePart = "made";
+
+/**
+ * Reads what a run's tests have noted, a line each: facts, and the parts that were made for it.
+ *
+ * @returns The facts, each once, and one more about these parts.
+ */
+export function factsIn(text: string): string[] {
+  const lines = [...new Set(text.split("\n").filter((line) => line !== ""))];
+  const made = lines.map((line) => line.split(" ")).filter(([first]) => first === madePart)
+    .map(([, name, begin, end]) => ({ name, begin: Number(begin), end: Number(end) }))
+    .sort((a, b) => a.begin - b.begin);
+  const facts = lines.filter((line) => !line.startsWith(`${madePart} `));
+  if (made.length === 0) return facts;
+  // One part is made while another waits for it.
+  let milliseconds = 0;
+  let covered = 0;
+  for (const { begin, end } of made) {
+    milliseconds += Math.max(0, end - Math.max(begin, covered));
+    covered = Math.max(covered, end);
+  }
+  const names = made.map(({ name }) => name).join(", ");
+  const minutes = (milliseconds / 60_000).toFixed(1);
+  return [...facts, `${minutes} minutes of it to fetch and build what the cache had not: ${names}`];
+}

@@ -10,6 +10,7 @@ export const Command = {
   mapCreate: 0,
   mapLookup: 1,
   mapUpdate: 2,
+  mapDelete: 3,
   mapNextKey: 4,
   programLoad: 5,
   pin: 6,

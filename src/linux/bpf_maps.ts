@@ -72,3 +72,38 @@ export function lookUpBpfMap(
     return value;
   });
 }
+
+/** Removes an entry of a map; not there is fine. */
+export function removeFromBpfMap(map: FileDescriptor, key: Uint8Array<ArrayBuffer>): void {
+  const attributes = new Attributes().u32(0, map.number).pointer(8, key);
+  unlessError(
+    "ENOENT",
+    () => bpf("Cannot remove an entry of a BPF map", Command.mapDelete, attributes),
+  );
+}
+
+/**
+ * Lists the keys of a map.
+ *
+ * @param most Keys after which it ends: the kernel begins again when the last one is removed meanwhile.
+ */
+export function bpfMapKeys(
+  map: FileDescriptor,
+  keyBytes: number,
+  most = 65_536,
+): Uint8Array<ArrayBuffer>[] {
+  const keys: Uint8Array<ArrayBuffer>[] = [];
+  while (keys.length < most) {
+    const next = new Uint8Array(keyBytes);
+    const attributes = new Attributes().u32(0, map.number).pointer(16, next);
+    const last = keys.at(-1);
+    if (last !== undefined) attributes.pointer(8, last);
+    const listed = unlessError(
+      "ENOENT",
+      () => bpf("Cannot list the keys of a BPF map", Command.mapNextKey, attributes),
+    );
+    if (listed === undefined) return keys;
+    keys.push(next);
+  }
+  return keys;
+}

@@ -2,7 +2,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { part, parts } from "../../scripts/e2e/parts.ts";
 import { libc } from "../../src/linux/libc.ts";
-import { compiledPlugin } from "../support/compiled.ts";
+import { compiledInstaller, compiledPlugin } from "../support/compiled.ts";
 import type { RuntimePrograms, Sandbox, SandboxRequest } from "../support/containerd.ts";
 import { Stage, type StageOptions } from "../support/containerd_stage.ts";
 import {
@@ -177,6 +177,20 @@ Deno.test(`${modern!.name}: a list of CNI 1.1.0 is asked for its STATUS, and a p
   match(said, /failed \(add\): Pod "?demo\/wrong"? cannot be redirected .*Correct the annotation/s);
   await stage.removeAll([meshed]);
   ok(!containerd.log.includes("level=fatal"));
+});
+
+Deno.test(`${modern!.name}: a pod that came before the plugin is repaired while it waits, and nobody else is touched`, async () => {
+  await compiledPlugin();
+  await compiledInstaller();
+  const script = new URL("support/early_race.ts", import.meta.url).pathname;
+  const { code, stdout, stderr } = await new Deno.Command("unshare", {
+    args: ["--pid", "--fork", "--kill-child", "--mount-proc", Deno.execPath()]
+      .concat(["run", "--allow-all", "--no-check", script]),
+  }).output();
+  const [told, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  equal(code, 0, errors);
+  match(told!, /^repaired and validated \d+ ms after kubelet's report$/m);
+  fact(`a pod that came before the plugin: ${told!.trim()}`);
 });
 
 /** An image's folder of the plugin, which can become one of another build. */

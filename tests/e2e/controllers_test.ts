@@ -3,7 +3,7 @@
  * while its agent is late, attachments, and the way back.
  */
 import "../support/load_libc.ts";
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
 import { attachmentDefinition } from "../support/controller_bed.ts";
 import { compiledInstaller, compiledPlugin } from "../support/compiled.ts";
 import { parts } from "../../scripts/e2e/parts.ts";
@@ -11,10 +11,13 @@ import { type ClusterNode, type KubernetesVersion, kubernetesVersions } from "./
 import { fact, seconds } from "./support/facts.ts";
 import { writeImages } from "./support/images.ts";
 import { pause } from "./support/machine.ts";
-import { demo, Stage } from "./support/stage.ts";
+import { chart, demo, Stage } from "./support/stage.ts";
+import { churn } from "./steps/churn.ts";
+import { VERSION } from "../../src/version.ts";
 
 /** As in the reference's own test of this race. */
 const lateness = 40;
+const release = "kuma-cni";
 /** Of a node's taint while its plugin is not there. */
 const taintKey = "NodeReadiness";
 const attachments = `/apis/k8s.cni.cncf.io/v1/namespaces/${demo}/network-attachment-definitions`;
@@ -25,13 +28,16 @@ const images = await writeImages(
   await Deno.makeTempDir({ prefix: "images-" }),
   plugin.slice(0, plugin.lastIndexOf("/")),
 );
-fact(`kubectl and Helm ${parts.kubectl.version}, containerd ${parts.containerd.version}`);
+fact(`kubectl ${parts.kubectl.version}, Helm ${parts["helm-3"].version}`);
+fact(`containerd ${parts.containerd.version}`);
 
 for (const version of kubernetesVersions) {
   Deno.test(`Kubernetes ${version}, by Helm`, (t) => byHelm(t, version));
 }
 
 async function byHelm(t: Deno.TestContext, version: KubernetesVersion): Promise<void> {
+  // The older Helm meets the older Kubernetes, as in clusters that are seldom touched.
+  const helm = version === kubernetesVersions[0] ? 4 : 3;
   await using stage = await Stage.set(version, images, installer);
   const { cluster } = stage;
   const first = cluster.nodes[0]!;
@@ -45,9 +51,10 @@ async function byHelm(t: Deno.TestContext, version: KubernetesVersion): Promise<
     });
 
   const isInstalled = await t.step(
-    "the real Helm installs the chart with controllers",
+    `Helm ${helm} installs the chart with controllers`,
     async () => {
-      await stage.helm("install", "kuma-cni", stage.chart, ...values(0));
+      const debugging = ["--set", "cni.logLevel=debug"];
+      await stage.helm(helm, "install", release, await previousChart(), ...values(0), ...debugging);
       await stage.rolledOut();
       await stage.rolledOut("deployment/kuma-cni-controller");
       await cluster.until("the node has no taint", async () => !await isTainted(stage, first));
@@ -57,10 +64,34 @@ async function byHelm(t: Deno.TestContext, version: KubernetesVersion): Promise<
   );
   if (!isInstalled) return;
 
+  const asInstalled = await daemonSetOf(stage);
+  const logLevel = async () => /"log_level": *"(\w+)"/.exec(await stage.conflist(first))?.[1];
+  await t.step("an upgrade keeps the values of the chart before, and pods start", async () => {
+    const told = await churn(stage, "upgrade", async () => {
+      const change = ["--reset-then-reuse-values", "--set", "cni.logFormat=json"];
+      await stage.helm(helm, "upgrade", release, chart, ...change);
+    });
+    fact(`Kubernetes ${version}, Helm ${helm}: upgrade: ${told}`);
+    const { labels, template } = await daemonSetOf(stage);
+    equal(labels["helm.sh/chart"], `kuma-cni-${VERSION}`);
+    match(JSON.stringify(template), /"name":"CNI_LOG_LEVEL","value":"debug"/);
+    match(JSON.stringify(template), /"name":"CNI_LOG_FORMAT","value":"json"/);
+    equal(await logLevel(), "debug");
+  });
+  await t.step("a rollback brings back what was there, and pods start", async () => {
+    const told = await churn(stage, "rollback", async () => {
+      await stage.helm(helm, "rollback", release, "1");
+    });
+    fact(`Kubernetes ${version}, Helm ${helm}: rollback: ${told}`);
+    deepEqual(await daemonSetOf(stage), asInstalled);
+    await stage.rolledOut("deployment/kuma-cni-controller");
+    equal(await isTainted(stage, first), false);
+  });
+
   let second: ClusterNode | undefined;
   let fresh: Record<string, string> = {};
   await t.step(`on a new node whose agent is ${lateness} s late a pinned pod waits`, async () => {
-    await stage.helm("upgrade", "kuma-cni", stage.chart, ...values(lateness));
+    await stage.helm(helm, "upgrade", release, chart, ...values(lateness));
     await stage.rolledOut("daemonset/kuma-cni-node", 120);
     await stage.create({ name: "pinned" }, { node: "node2", light: true });
     second = await cluster.addNode();
@@ -145,13 +176,36 @@ async function byHelm(t: Deno.TestContext, version: KubernetesVersion): Promise<
       await cluster.kubectl("-n=kube-system", "scale", controller, "--replicas=0");
       await stage.rolledOut(controller);
       await cluster.kubectl("taint", "node", "node2", `${taintKey}=:NoSchedule`);
-      await stage.helm("uninstall", "kuma-cni", "--timeout=120s");
+      await stage.helm(helm, "uninstall", release, "--timeout=120s");
       await stage.untilInstallerIsGone();
       for (const node of [first, second!]) equal(await isTainted(stage, node), false);
       deepEqual(await stage.hostFiles(first), before);
       deepEqual(await stage.hostFiles(second!), fresh);
     },
   );
+}
+
+/** A copy of the chart that has another version, as the one before. */
+async function previousChart(): Promise<string> {
+  const folder = await Deno.makeTempDir({ prefix: "chart-" });
+  const { success } = await new Deno.Command("cp", { args: ["-r", `${chart}/.`, folder] }).output();
+  ok(success, `Cannot copy ${chart}`);
+  const path = `${folder}/Chart.yaml`;
+  const text = await Deno.readTextFile(path);
+  const changed = text.replace(/^version: .*$/m, "version: 0.0.1");
+  notEqual(changed, text);
+  await Deno.writeTextFile(path, changed);
+  return folder;
+}
+
+/** What Helm has a say in: labels and template. */
+async function daemonSetOf({ cluster }: Stage) {
+  const path = "/apis/apps/v1/namespaces/kube-system/daemonsets/kuma-cni-node";
+  const { metadata, spec } = await cluster.get<{
+    metadata: { labels: Record<string, string> };
+    spec: { template: unknown };
+  }>(path);
+  return { labels: metadata.labels, template: spec.template };
 }
 
 async function isTainted({ cluster }: Stage, { machine }: ClusterNode): Promise<boolean> {

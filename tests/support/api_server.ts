@@ -188,8 +188,8 @@ export class ApiServer implements AsyncDisposable {
   }
 
   /** Replaces the accepted token by a new one, which it returns; the old one is refused with 401. */
-  rotateToken(): string {
-    return this.#token = newToken();
+  rotateToken(token = newToken()): string {
+    return this.#token = token;
   }
 
   /** Takes away a right, for example `forbid("get", "pods")`; requests for it are answered 403. */

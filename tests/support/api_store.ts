@@ -325,7 +325,6 @@ export class ApiStore {
         apiVersion,
         metadata: {
           resourceVersion: this.resourceVersion,
-          creationTimestamp: null,
         } as unknown as KubernetesObject["metadata"],
         spec: { containers: null },
         status: {},

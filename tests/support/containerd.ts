@@ -6,7 +6,7 @@ import { withNetworkNamespace } from "../../src/linux/network_namespace.ts";
 import { imageArchive, makeImage } from "../../scripts/package/oci.ts";
 import { writeSysctl } from "./topology.ts";
 import { CriClient } from "./cri_client.ts";
-import { networkOf, readySandboxOf, sandboxesOf } from "./cri_sandboxes.ts";
+import { networkOf, sandboxesOf } from "./cri_sandboxes.ts";
 import { exists } from "./files.ts";
 import { must } from "./programs.ts";
 
@@ -256,11 +256,6 @@ export class Containerd implements AsyncDisposable {
   /** Ids of all sandboxes, ready or not. */
   async listPodSandboxes(): Promise<string[]> {
     return (await sandboxesOf(this.client)).map(({ id }) => id);
-  }
-
-  /** Id of the ready sandbox of a pod, if there is one. */
-  async readySandboxOf(namespace: string, name: string): Promise<string | undefined> {
-    return await readySandboxOf(this.client, namespace, name);
   }
 
   /** Imports an image for Kubernetes' pods from a tar archive with an OCI image layout. */

@@ -8,24 +8,9 @@ import { readEntries } from "../../src/ledger/folder.ts";
 import { ApiServer } from "./api_server.ts";
 import { compiledInstaller, compiledPlugin } from "./compiled.ts";
 import { TestNode } from "./node.ts";
-import { injectedPod, type PodObject } from "./pods.ts";
+import { injectedPod } from "./pods.ts";
+import { reportedPod } from "./reported_pod.ts";
 import { PodNode, type RunningPod } from "./running_pod.ts";
-
-/** What kubelet reports while `kuma-validation` waits, or once the sidecar serves. */
-function reported(object: PodObject, pod: RunningPod, isServing: boolean): PodObject {
-  const status = {
-    phase: isServing ? "Running" : "Pending",
-    podIPs: [{ ip: pod.address }],
-    initContainerStatuses: [{
-      name: "kuma-validation",
-      ready: false,
-      containerID: `containerd://${pod.container}`,
-      state: { running: {} },
-    }],
-    containerStatuses: [{ name: "kuma-sidecar", ready: isServing, state: { waiting: {} } }],
-  };
-  return { ...object, status };
-}
 
 const plugin = await compiledPlugin();
 const pods = new PodNode();
@@ -49,8 +34,9 @@ try {
   );
   await node.start();
   await node.until("pods are followed", () => node.log.includes("Pods of this node are followed"));
-  api.store.put(reported(objects.serving, serving, true));
-  api.store.put(reported(objects.waiting, waiting, false));
+  const lifeOf = ({ address, container }: RunningPod) => ({ ips: [address], container });
+  api.store.put(reportedPod(objects.serving, { ...lifeOf(serving), isServing: true }));
+  api.store.put(reportedPod(objects.waiting, { ...lifeOf(waiting), isServing: false }));
   const started = performance.now();
   await node.until("the pod is repaired", () => node.log.includes("was repaired in"));
   const milliseconds = performance.now() - started;

@@ -61,9 +61,9 @@ export class InstallerHost implements AsyncDisposable {
   readonly readyFile: string;
   readonly #running = new Set<RunningInstaller>();
 
-  constructor() {
-    // In memory: thousands of forced writes would otherwise wait for the disk.
-    this.root = Deno.makeTempDirSync({ dir: "/dev/shm", prefix: "kuma-test-" });
+  /** @param parent By default in memory: thousands of forced writes would otherwise wait for the disk. */
+  constructor(parent = "/dev/shm") {
+    this.root = Deno.makeTempDirSync({ dir: parent, prefix: "kuma-test-" });
     this.netDir = `${this.root}/net.d`;
     this.binDir = `${this.root}/bin`;
     this.sourceDir = `${this.root}/image`;

@@ -1,6 +1,7 @@
 /**
  * One piece of the installer's work on a test host, in this process or in one that kills itself:
- * `deno run installer_work.ts <work> <operation number> <JSON of the environment>`.
+ * `deno run installer_work.ts <work> <operation number, or file> <JSON of the environment>`; given a file,
+ * it kills itself before it changes that one.
  */
 import { Operations } from "../../installer/host/operations.ts";
 import { Reconciler } from "../../installer/loop/reconcile.ts";
@@ -44,8 +45,8 @@ if (import.meta.main) {
   const environment = JSON.parse(json!);
   const settings = parseSettings(({ variable }) => environment[variable]);
   let count = 0;
-  const operations = new Operations(({ changes }) => {
-    if (changes && ++count === Number(killAt)) Deno.kill(Deno.pid, "SIGKILL");
+  const operations = new Operations(({ changes, path }) => {
+    if (changes && (++count === Number(killAt) || path === killAt)) Deno.kill(Deno.pid, "SIGKILL");
   });
   const problem = await doWork(work as Work, settings, operations);
   if (problem !== undefined) throw new Error(problem);

@@ -1,4 +1,5 @@
 /** The text and the chart of docs/performance.md, made of what a run has measured (pure). */
+import type { ReadyRun } from "./ready_in_cluster.ts";
 import { quantile } from "./table.ts";
 
 /** What was measured in one state of the node; times in milliseconds. */
@@ -25,11 +26,42 @@ export interface PodRun {
   readonly processors: number;
   /** Memory in MiB, by whose it is. */
   readonly memory: Readonly<Record<string, string>>;
+  readonly ready: ReadyRun;
 }
 
 const median = (values: readonly number[]) => quantile(values, 0.5);
 const late = (values: readonly number[]) => quantile(values, 0.99);
 const ms = (value: number) => `${value.toFixed(1)} ms`;
+
+/** The mean of some values, and its standard error. */
+function meanOf(values: readonly number[]): { readonly mean: number; readonly error: number } {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  return { mean, error: Math.sqrt(squares / Math.max(1, values.length - 1) / values.length) };
+}
+
+/** Rows of the table of pods in a cluster: what each kind takes until Ready, and adds to the first. */
+export function readyRows({ figures }: ReadyRun): string[][] {
+  const [base] = figures;
+  if (base === undefined) throw new RangeError("Nothing was measured");
+  const first = meanOf(base.ready);
+  return figures.map((one) => {
+    const { mean, error } = meanOf(one.ready);
+    const both = Math.hypot(error, first.error);
+    const rounded = (value: number) => `${value.toFixed(0)} ms`;
+    return [
+      one.name,
+      rounded(median(one.ready)),
+      rounded(late(one.ready)),
+      ...(one === base ? ["-", "-"] : [
+        `${rounded(median(one.ready) - median(base.ready))}, ${
+          rounded(late(one.ready) - late(base.ready))
+        }`,
+        `${rounded(mean - first.mean)} ± ${rounded(both)}`,
+      ]),
+    ];
+  });
+}
 
 /** What a state adds to the first one, in the median and in the 99th percentile. */
 function addedTo(
@@ -108,6 +140,24 @@ ${table([["", "until the last one", "each, median", "each, p99"], ...bursts])}
 By how many are being started at a time.
 
 ${table([["", ...widths], ...rates])}
+
+## Until Ready in a cluster
+
+Kubernetes ${run.ready.version}, a node with bridge and portmap alone and one with the plugin behind
+them, neither with the control plane on it; ${
+    run.ready.figures[0]?.ready.length ?? 0
+  } pods of each kind, one after the other, from
+the pod's creation to its condition Ready as one watch of the API server tells. All have the same two
+containers, which only sleep, so that no sidecar's own start counts, and no probe. Kubelet looks at
+its containers once a second, so that one pod is ready up to a second later than the next; hence the
+mean with its standard error beside median and 99th percentile.
+
+${
+    table([
+      ["", "median", "p99", "added: median, p99", "added: mean"],
+      ...readyRows(run.ready),
+    ])
+  }
 
 ## Memory
 

@@ -2,10 +2,10 @@
 import { attachedPrograms, bpfProgramInfo } from "../../linux/bpf.ts";
 import type { FileDescriptor } from "../../linux/libc.ts";
 import type { Difference } from "../engine.ts";
-import { type LoadedProgram, loadUnlessOptional } from "./attach.ts";
+import type { LoadedProgram } from "./attach.ts";
 import type { InstalledPrograms } from "./installed.ts";
-import { OpenMaps } from "./maps.ts";
-import type { Hook, ProgramPlan } from "./programs.ts";
+import type { Hook } from "./programs.ts";
+import type { ExpectedProgram } from "./tags.ts";
 
 /** Asks the kernel which programs of ours are attached now. */
 export function compareAttached(
@@ -21,24 +21,16 @@ export function compareAttached(
   });
 }
 
-/** Compares the instructions: those of the ruleset are loaded, attached nowhere, for their tags. */
+/** Compares the instructions, by the kernel's hashes of them. */
 export function comparePrograms(
   installed: InstalledPrograms,
-  plan: ProgramPlan,
+  expected: readonly ExpectedProgram[],
 ): Difference[] {
-  const planned = [...plan.cgroup, ...plan.lookup === undefined ? [] : [plan.lookup]];
-  const differences: Difference[] = [];
-  if (planned.length > 0) {
-    using maps = OpenMaps.create();
-    for (const one of planned) {
-      using program = loadUnlessOptional(one, maps, []);
-      if (program !== undefined) {
-        differences.push(...compareOne(installed, one.hook, bpfProgramInfo(program).tag));
-      }
-    }
-  }
+  const differences = expected.flatMap(({ hook, tag }) =>
+    tag === undefined ? [] : compareOne(installed, hook, tag)
+  );
   for (const { hook, info } of installed.all) {
-    if (planned.some((one) => one.hook === hook)) continue;
+    if (expected.some((one) => one.hook === hook)) continue;
     differences.push({ kind: "unexpected", object: `BPF program ${hook.name}`, actual: info.tag });
   }
   return differences;

@@ -9,6 +9,7 @@ import type { Ruleset } from "../../redirect/ruleset.ts";
 import { messageOf } from "../../text/message_of.ts";
 import { type ApplyResult, type Difference, type Engine, EngineError } from "../engine.ts";
 import { addPassthroughAddress, passthroughAddressDifferences } from "../passthrough_address.ts";
+import { addressDifferences, addressEntries, namespaceOf, writeAddresses } from "./address_map.ts";
 import { ProgramTooLongError } from "./assembler.ts";
 import { type LoadedProgram, loadUnlessOptional, replaceAt, Undo } from "./attach.ts";
 import { cannot } from "./cannot.ts";
@@ -20,12 +21,13 @@ import {
   installInboundRules,
   removeNftablesRules,
 } from "./inbound_rules.ts";
-import { type InstalledPrograms, readInstalled } from "./installed.ts";
-import type { EbpfEngineOptions, InboundWay } from "./interface.ts";
-import { addressEntries, missingAddresses, namespaceOf, OpenMaps, writeAddresses } from "./maps.ts";
+import { type InstalledPrograms, mapIdsOf, readInstalled } from "./installed.ts";
+import { type EbpfEngineOptions, type InboundWay, PROGRAMS_NAMESPACE } from "./interface.ts";
+import { OpenMaps } from "./maps.ts";
 import { linkPin, unpin } from "./pins.ts";
 import { LOOKUP_HOOK, planPrograms } from "./programs.ts";
 import { natRules } from "./rule_code.ts";
+import { expectedPrograms } from "./tags.ts";
 
 export { cannot } from "./cannot.ts";
 export { readCounters } from "./counters.ts";
@@ -72,12 +74,12 @@ export class EbpfEngine implements Engine {
         !hasNftablesRules() && this.options.inbound !== "nftables";
       const differences = comparePrograms(
         installed,
-        planPrograms(ruleset, lookedUp ? "sk_lookup" : "nftables"),
+        expectedPrograms(ruleset, lookedUp ? "sk_lookup" : "nftables"),
       );
       if (ruleset.families.length > 0 && !lookedUp) {
         differences.push(...inboundRulesDifferences(ruleset));
       }
-      differences.push(...namespaceDifferences(installed));
+      differences.push(...mapDifferences(installed));
       if (ruleset.ipv6PassthroughAddress) differences.push(...passthroughAddressDifferences());
       const { pinFolder } = this.options;
       if (pinFolder !== undefined && installed.at(LOOKUP_HOOK).length > 0 && !isPinned(pinFolder)) {
@@ -150,10 +152,7 @@ export class EbpfEngine implements Engine {
       ...lookup === undefined
         ? []
         : compareAttached(namespace, [{ hook: LOOKUP_HOOK, program: lookup }]),
-      ...missingAddresses(maps, entries).map((): Difference => ({
-        kind: "missing",
-        object: "address in the programs' map",
-      })),
+      ...addressDifferences(maps, entries),
     ];
     if (differences.length > 0) {
       throw new EngineError(
@@ -198,20 +197,24 @@ function usableMaps(before: InstalledPrograms, inode: number): OpenMaps | undefi
   return undefined;
 }
 
-/** Programs of an earlier sandbox, or of another pod, may have the same instructions. */
-function namespaceDifferences({ all }: InstalledPrograms): Difference[] {
-  // The one for incoming connections is at this namespace; its maps would hide the others'.
-  const atCgroup = all.filter(({ hook }) => hook !== LOOKUP_HOOK);
-  if (atCgroup.length === 0) return [];
-  using maps = OpenMaps.open(new Set(atCgroup.flatMap(({ info }) => info.mapIds)));
-  const [expected, actual] = [namespaceInode(), namespaceOf(maps)];
-  if (expected === actual) return [];
-  return [{
-    kind: "changed",
-    object: "network namespace of the BPF programs",
-    expected: `${expected}`,
-    actual: `${actual ?? "not known"}`,
-  }];
+/**
+ * Compares the maps. Programs of an earlier sandbox, or of another pod, may have the same
+ * instructions; and programs that do not share their maps do not know of each other's connections.
+ */
+function mapDifferences({ all }: InstalledPrograms): Difference[] {
+  const [atCgroup, atNamespace] = [true, false].map((wanted) =>
+    mapIdsOf(all.filter(({ hook }) => (hook !== LOOKUP_HOOK) === wanted))
+  ) as [ReadonlySet<number>, ReadonlySet<number>];
+  if (atCgroup.size === 0) return [];
+  // Only those at the cgroup: the one for incoming connections is at this namespace for certain.
+  using maps = OpenMaps.open(atCgroup);
+  const differences = addressDifferences(maps, addressEntries(namespaceInode()));
+  if (differences.some(({ object }) => object === PROGRAMS_NAMESPACE)) return differences;
+  if (maps.several.length > 0 || !atNamespace.isSubsetOf(atCgroup)) {
+    const actual = maps.several.join(", ") || LOOKUP_HOOK.name;
+    differences.push({ kind: "changed", object: "BPF maps that the programs share", actual });
+  }
+  return differences;
 }
 
 /** Turns errors of the kernel into errors of the engine, with the fix where it is known. */

@@ -29,14 +29,40 @@ export class InstalledPrograms implements Disposable {
     return this.all.filter((one) => one.hook.name === hook.name);
   }
 
-  /** Numbers of the maps that they use. */
+  /** Numbers of the maps that they use, see {@linkcode mapIdsOf}. */
   get mapIds(): ReadonlySet<number> {
-    return new Set(this.all.flatMap(({ info }) => info.mapIds));
+    return mapIdsOf(this.all);
   }
 
   [Symbol.dispose](): void {
     for (const { program } of this.all) program[Symbol.dispose]();
   }
+}
+
+/**
+ * Numbers of the maps that programs use, those that belong to most of them last: where one program has
+ * maps of its own, the others' are those that know the pod's connections.
+ */
+export function mapIdsOf(programs: readonly InstalledProgram[]): ReadonlySet<number> {
+  const uses = weighed(programs, () => 1);
+  // Two programs share some map only: what else the others share with one of them tells which is odd.
+  const weights = weighed(
+    programs,
+    ({ info }) => info.mapIds.reduce((sum, id) => sum + uses.get(id)!, 0),
+  );
+  return new Set([...weights].sort(([, a], [, b]) => a - b).map(([id]) => id));
+}
+
+/** Adds up, for each map, what the programs that use it weigh. */
+function weighed(
+  programs: readonly InstalledProgram[],
+  weight: (program: InstalledProgram) => number,
+): ReadonlyMap<number, number> {
+  const sums = new Map<number, number>();
+  for (const program of programs) {
+    for (const id of program.info.mapIds) sums.set(id, (sums.get(id) ?? 0) + weight(program));
+  }
+  return sums;
 }
 
 /**

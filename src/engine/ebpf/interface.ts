@@ -7,6 +7,9 @@ import type { Ruleset } from "../../redirect/ruleset.ts";
 import type { Engine } from "../engine.ts";
 import type { RedirectCounts } from "../redirect_counts.ts";
 
+/** What is compared first: programs at a pod's cgroup may be those of another sandbox of the pod. */
+export const PROGRAMS_NAMESPACE = "network namespace of the BPF programs";
+
 /** How a pod's incoming connections reach the sidecar. */
 export type InboundWay = "sk_lookup" | "nftables";
 

@@ -52,7 +52,7 @@ function compareChains(socket: NetlinkSocket, table: EncodedTable): Difference[]
   const installed = new Map(readChains(socket, table.family).map((chain) => [chain.name, chain]));
   const place = `${table.family} ${table.name}`;
   const differences: Difference[] = [];
-  const resolve: SetResolver = (name) => readSet(socket, table.family, name);
+  const resolve = setReader(socket, table);
   for (const chain of table.chains) {
     const object = `${place} ${chain.name}`;
     const found = installed.get(chain.name);
@@ -70,6 +70,29 @@ function compareChains(socket: NetlinkSocket, table: EncodedTable): Difference[]
     differences.push({ kind: "unexpected", object, actual: describeInstalled(chain) });
   }
   return differences;
+}
+
+/** Length of the text of others' sets that is read beside that of ours. */
+const othersSets = 16 * 1024;
+
+/**
+ * Reads each set once, and no more of them all than anybody needs: whoever may write to the table can
+ * fill large sets, and name each in many rules.
+ */
+function setReader(socket: NetlinkSocket, { family, chains }: EncodedTable): SetResolver {
+  const known = new Map<string, string>();
+  const ours = () => chains.flatMap(({ rules }) => rules).flatMap(({ sets }) => sets);
+  let left: number | undefined;
+  return (name) => {
+    const before = known.get(name);
+    if (before !== undefined) return before;
+    left ??= ours().reduce((sum, set) => sum + describePortSet(set).length, othersSets);
+    const text = left > 0 ? readSet(socket, family, name) : "more than is read";
+    left -= text.length;
+    const kept = left > 0 ? text : "more than is read";
+    known.set(name, kept);
+    return kept;
+  };
 }
 
 function describeExpected({ hook }: EncodedChain): string {

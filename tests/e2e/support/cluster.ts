@@ -13,16 +13,24 @@ import {
   apiServerArgs,
   etcdArgs,
   kubeletArgs,
-  kubeletConfiguration,
   managerArgs,
   proxyArgs,
   schedulerArgs,
-} from "../../support/control_plane.ts";
-import { type ClusterUser, Identities } from "../../support/identities.ts";
+} from "./control_plane.ts";
+import { type ClusterUser, Identities } from "./identities.ts";
 import { kubectlSucceeded, must, type Output } from "../../support/programs.ts";
 import { Machine, pause } from "./machine.ts";
+import {
+  addressesOf,
+  conflistName,
+  conflistOf,
+  containerdToml,
+  kubeletJson,
+  podRangesOf,
+  socketOf,
+} from "./node_files.ts";
 
-export { type KubernetesVersion, kubernetesVersions };
+export { conflistName, type KubernetesVersion, kubernetesVersions };
 
 const serviceRanges = { ipv4: "10.96.0.0/16", ipv6: "fd96::/112" } as const;
 const server = "https://10.95.0.1:6443";
@@ -32,9 +40,6 @@ const users: Readonly<Record<string, ClusterUser>> = {
   scheduler: { name: "system:kube-scheduler" },
   proxy: { name: "system:kube-proxy" },
 };
-
-/** Name of the primary plugin's list in each node's net dir. */
-export const conflistName = "10-bridge.conflist";
 
 /** Programs of others that make a cluster. */
 interface Programs {
@@ -101,9 +106,12 @@ export class Cluster implements AsyncDisposable {
 
   /** Runs kubectl as the administrator. */
   async tryKubectl(args: readonly string[], input?: string): Promise<Output> {
-    const { folder } = this.first;
-    const flags = [`--kubeconfig=${folder}/admin.conf`, `--cache-dir=${folder}/kubectl-cache`];
-    return await this.first.run([this.programs.kubectl, ...flags, ...args], input);
+    return await this.first.run(this.#kubectlWith(args), input);
+  }
+
+  /** Starts kubectl with its standard output in a pipe. */
+  spawnKubectl(args: readonly string[]): Deno.ChildProcess {
+    return this.first.spawn(this.#kubectlWith(args));
   }
 
   /** Runs kubectl and returns what it prints. @throws {Error} with its message when it fails. */
@@ -227,6 +235,12 @@ export class Cluster implements AsyncDisposable {
     for (const { machine } of this.nodes.toReversed()) await machine[Symbol.asyncDispose]();
   }
 
+  #kubectlWith(args: readonly string[]): string[] {
+    const { folder } = this.first;
+    const flags = [`--kubeconfig=${folder}/admin.conf`, `--cache-dir=${folder}/kubectl-cache`];
+    return [this.programs.kubectl, ...flags, ...args];
+  }
+
   async #addMachine(): Promise<ClusterNode> {
     const number = (this.nodes.at(-1)?.number ?? 0) + 1;
     const node = { machine: await Machine.start(`node${number}`), number };
@@ -327,76 +341,4 @@ export class Cluster implements AsyncDisposable {
     const text = this.#identities.kubeconfig(server, user);
     await Deno.writeTextFile(`${machine.folder}/${name}.conf`, text);
   }
-}
-
-function addressesOf(number: number): readonly [string, string] {
-  return [`10.95.0.${number}`, `fd95::${number}`];
-}
-
-function podRangesOf(number: number): { readonly ipv4: string; readonly ipv6: string } {
-  return { ipv4: `10.${87 + number}.0.0/16`, ipv6: `fd88:${number}::/64` };
-}
-
-function socketOf({ folder }: Machine): string {
-  return `${folder}/containerd.sock`;
-}
-
-/** The primary plugin's list, with odd formatting, which nobody may change. */
-function conflistOf(number: number): string {
-  const { ipv4, ipv6 } = podRangesOf(number);
-  return `{
-  "name":"k8s-pod-network",   "cniVersion" : "1.1.0",
-  "plugins": [
-    { "type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "mtu": 1400.0,
-      "ipam": { "type": "host-local",
-        "ranges": [ [{ "subnet": "${ipv4}" }], [{ "subnet": "${ipv6}" }] ],
-        "routes": [ { "dst": "0.0.0.0/0" }, { "dst": "::/0" } ] } },
-    { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true }
-  ]
-}
-`;
-}
-
-function containerdToml(folder: string): string {
-  return `version = 3
-root = "${folder}/containerd/root"
-state = "${folder}/containerd/state"
-# They make folders at fixed places.
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
-[grpc]
-  address = "${folder}/containerd.sock"
-[ttrpc]
-  address = "${folder}/containerd.sock.ttrpc"
-[plugins.'io.containerd.cri.v1.images'.pinned_images]
-  sandbox = "e2e.local/box:1"
-[plugins.'io.containerd.cri.v1.runtime']
-  disable_apparmor = true
-  # Without the right to lower it, runc would fail to set the score of a pod.
-  restrict_oom_score_adj = true
-  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-      SystemdCgroup = false
-  [plugins.'io.containerd.cri.v1.runtime'.cni]
-    conf_dir = "/etc/cni/net.d"
-    bin_dirs = ["/opt/cni/bin"]
-    max_conf_num = 1
-`;
-}
-
-function kubeletJson({ folder, cgroup }: Machine): string {
-  const common = kubeletConfiguration(folder, cgroup);
-  const little = "0.1%";
-  return JSON.stringify({
-    ...common,
-    failCgroupV1: false,
-    readOnlyPort: 0,
-    containerRuntimeEndpoint: `unix://${folder}/containerd.sock`,
-    evictionHard: {
-      ...common.evictionHard as object,
-      "nodefs.inodesFree": little,
-      "imagefs.inodesFree": little,
-    },
-    staticPodPath: `${folder}/static`,
-  });
 }

@@ -6,7 +6,7 @@
  */
 import { cgroupName, removeCgroups } from "../../../scripts/e2e/cgroups.ts";
 import { TASK_VARIABLE } from "../../../scripts/supervise.ts";
-import { kernelSettings } from "../../support/control_plane.ts";
+import { kernelSettings } from "./control_plane.ts";
 import { type Output, outputOf } from "../../support/programs.ts";
 
 /** What the machine's first process does; `$1` is the machine's folder. */
@@ -52,7 +52,7 @@ export class Machine implements AsyncDisposable {
     // Root of a pod's own user namespace is somebody else here, who has to find the pod's files.
     await Deno.chmod(folder, 0o755);
     const machine = new Machine(name, folder);
-    for (const name of ["containerd", "log", "kubelet", "sysctl"]) {
+    for (const name of ["containerd", "log", "kubelet", "static", "sysctl"]) {
       await Deno.mkdir(`${folder}/${name}`);
     }
     for (const [setting, value] of Object.entries(kernelSettings)) {
@@ -125,6 +125,16 @@ export class Machine implements AsyncDisposable {
     return await outputOf(["nsenter", ...this.#enter(), ...command], input, env);
   }
 
+  /** Starts a program on the machine, with its standard output in a pipe. */
+  spawn(command: readonly string[]): Deno.ChildProcess {
+    return new Deno.Command("nsenter", {
+      args: [...this.#enter(), ...command],
+      env: { HOME: this.folder },
+      stdin: "null",
+      stdout: "piped",
+    }).spawn();
+  }
+
   /** Runs a program on the machine. @throws {Error} with what it said when it fails. */
   async must(...command: readonly string[]): Promise<string> {
     const { code, stdout, stderr } = await this.run(command);
@@ -157,7 +167,11 @@ export class Machine implements AsyncDisposable {
   async stop(name: string, signal: Deno.Signal = "SIGKILL"): Promise<void> {
     const child = this.#daemons.get(name);
     this.#daemons.delete(name);
-    if (child === undefined) return;
+    if (child !== undefined) await this.end(child, signal);
+  }
+
+  /** Ends a program that was started on the machine. */
+  async end(child: Deno.ChildProcess, signal: Deno.Signal = "SIGKILL"): Promise<void> {
     // nsenter waits for the program, which is its child in the other process namespace.
     const children = `/proc/${child.pid}/task/${child.pid}/children`;
     const pids = Deno.readTextFileSync(children).trim().split(" ").filter((pid) => pid !== "");

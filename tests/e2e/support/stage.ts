@@ -5,7 +5,7 @@ import { root } from "../../../scripts/build.ts";
 import { contentsOf } from "../../support/files.ts";
 import { injectedPod, type InjectedPodOptions, type PodObject } from "../../support/pods.ts";
 import type { Output } from "../../support/programs.ts";
-import { isCaptured } from "../../support/sandbox_probe.ts";
+import { healthPort } from "./agent.ts";
 import { Cluster, type ClusterNode, conflistName, type KubernetesVersion } from "./cluster.ts";
 import { box, installerReference } from "./images.ts";
 import { Sandboxes } from "./sandboxes.ts";
@@ -13,6 +13,8 @@ import { sidecarConfigMap } from "./sidecar.ts";
 import { workload, type WorkloadOptions } from "./workload.ts";
 
 export const demo = "demo";
+/** Folder of the chart. */
+export const chart = `${root}/deploy/helm/kuma-cni`;
 
 /** What an application got for a request; `head` has the header lines in small letters. */
 export interface Reply {
@@ -55,6 +57,7 @@ export class Stage implements AsyncDisposable {
       "cni.confName": conflistName,
       "cni.image.registry": registry,
       "cni.image.tag": repositoryAndTag.split(":")[1],
+      "cni.healthPort": String(healthPort),
       "cni.rbac.watchPods": "true",
       "cni.rbac.getDaemonSets": "true",
       ...more,
@@ -73,17 +76,46 @@ export class Stage implements AsyncDisposable {
     return decoder.decode(stdout);
   }
 
-  /** Runs the real Helm. */
-  async helm(...args: readonly string[]): Promise<string> {
+  /** Runs the real Helm of a major version. */
+  async helm(major: 3 | 4, ...args: readonly string[]): Promise<string> {
     const { first } = this.cluster;
-    const command = [await program("kubectl", "helm"), `--kubeconfig=${first.folder}/admin.conf`];
+    const helm = major === 3 ? await program("helm-3", "helm") : await program("kubectl", "helm");
+    const command = [helm, `--kubeconfig=${first.folder}/admin.conf`];
     return await first.must(...command, "--namespace=kube-system", ...args);
   }
 
-  /** Folder of the chart. */
-  readonly chart = `${root}/deploy/helm/kuma-cni`;
+  /** Text of a node's list with the primary plugin. */
+  async conflist({ machine }: ClusterNode): Promise<string> {
+    return await Deno.readTextFile(machine.path(`/etc/cni/net.d/${conflistName}`));
+  }
 
-  /** Waits until a workload has its pods, none of which has ever died. */
+  /** Asks the API server for the pod "client" with somebody's token. */
+  async askWith(token: string): Promise<Output> {
+    const authority = `${this.cluster.first.folder}/authority.crt`;
+    const server = ["--server=https://10.95.0.1:6443", `--certificate-authority=${authority}`];
+    const nobody = ["--kubeconfig=/dev/null", ...server, `--token=${token}`];
+    return await this.cluster.tryKubectl([
+      ...nobody,
+      "-n",
+      demo,
+      "get",
+      "pod",
+      "client",
+      "-o=name",
+    ]);
+  }
+
+  /** Fails when a container of the installation, with its limit of memory, has ever ended. */
+  async assertNoneHasDied(): Promise<void> {
+    const { items } = await this.cluster.get<{
+      items: { status: { containerStatuses: { name: string; restartCount: number }[] } }[];
+    }>("/api/v1/namespaces/kube-system/pods?labelSelector=app%3Dkuma-cni");
+    const all = items.flatMap(({ status }) => status.containerStatuses);
+    ok(all.length > 0, "There must be agents");
+    for (const { name, restartCount } of all) equal(restartCount, 0, name);
+  }
+
+  /** Waits until a workload has all its pods, ready. */
   async rolledOut(what = "daemonset/kuma-cni-node", seconds = 90): Promise<void> {
     const args = ["-n=kube-system", "rollout", "status", what, `--timeout=${seconds}s`];
     const { code, stdout, stderr } = await this.cluster.tryKubectl(args);
@@ -104,7 +136,7 @@ export class Stage implements AsyncDisposable {
   }
 
   /** Creates a pod that the mesh has nothing to do with. */
-  async startPlain(name: string): Promise<PodObject> {
+  async createPlain(name: string): Promise<void> {
     await this.cluster.apply({
       apiVersion: "v1",
       kind: "Pod",
@@ -115,6 +147,11 @@ export class Stage implements AsyncDisposable {
         containers: [{ name: "app", image: box, imagePullPolicy: "IfNotPresent" }],
       },
     });
+  }
+
+  /** Creates such a pod and waits until it is ready. */
+  async startPlain(name: string): Promise<PodObject> {
+    await this.createPlain(name);
     return await this.ready(name);
   }
 
@@ -166,7 +203,7 @@ export class Stage implements AsyncDisposable {
     const { spec } = await this.ready(name, namespace);
     const node = this.cluster.nodes.find(({ machine }) => machine.name === spec.nodeName)!;
     using sandboxes = new Sandboxes(node.machine);
-    return isCaptured(await sandboxes.networkNamespaceOf(namespace, name));
+    return await sandboxes.isCaptured(namespace, name);
   }
 
   /** Log of the agents, or of one node's, as `kubectl logs` shows it. */
@@ -242,6 +279,11 @@ function replyOf({ stdout, stderr }: Output): Reply {
     head: lines.join("\n").toLowerCase(),
     body: body.join("\r\n\r\n").trim(),
   };
+}
+
+/** Tells whether the API server does not know who asks. */
+export function isRefused({ code, stderr }: Output): boolean {
+  return code !== 0 && /Unauthorized|must be logged in/.test(stderr);
 }
 
 /** Fails unless a reply came through exactly these sidecars' listeners. */

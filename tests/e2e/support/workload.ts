@@ -39,7 +39,10 @@ export function workload(pod: PodObject, options: WorkloadOptions = {}): PodObje
         : { nodeSelector: { "kubernetes.io/hostname": options.node } }),
       initContainers: containers(initContainers),
       containers: containers(apps),
-      volumes: [...volumes, { name: "sidecar", configMap: { name: "sidecar", optional: true } }],
+      // A static pod may not name other objects.
+      volumes: options.light
+        ? volumes
+        : [...volumes, { name: "sidecar", configMap: { name: "sidecar", optional: true } }],
       automountServiceAccountToken: false,
       terminationGracePeriodSeconds: 1,
       // A pod that a node's end has taken comes back with the node.

@@ -2,13 +2,14 @@
  * A real API server with etcd, and nothing else of a cluster, on free ports of 127.0.0.1. Objects are
  * what a test makes of them: no controller and no kubelet changes any.
  */
-import { KubernetesClient } from "../../src/kubernetes/client.ts";
-import type { JsonPatch } from "../../src/kubernetes/changes.ts";
-import { ApiError } from "../../src/kubernetes/errors.ts";
-import { kubernetesPrograms } from "../../scripts/kubernetes.ts";
-import { apiKinds, resourceOf } from "./api_kinds.ts";
+import { KubernetesClient } from "../../../src/kubernetes/client.ts";
+import type { JsonPatch } from "../../../src/kubernetes/changes.ts";
+import { ApiError } from "../../../src/kubernetes/errors.ts";
+import { type KubernetesVersion, part } from "../../../scripts/e2e/parts.ts";
+import { apiKinds, resourceOf } from "../../support/api_kinds.ts";
 import { type ClusterUser, Identities } from "./identities.ts";
-import type { KubernetesObject } from "./pods.ts";
+import { ask } from "./api_questions.ts";
+import type { KubernetesObject } from "../../support/pods.ts";
 
 /** A running API server; dispose of it to stop it. */
 export class RealApiServer implements AsyncDisposable {
@@ -16,29 +17,34 @@ export class RealApiServer implements AsyncDisposable {
   readonly #etcd = freePort();
   readonly #folder = Deno.makeTempDirSync({ prefix: "kuma-test-api-" });
   #identities!: Identities;
-  readonly #daemons: Deno.ChildProcess[] = [];
+  readonly #daemons = new Map<string, Deno.ChildProcess>();
   readonly #clients: KubernetesClient[] = [];
 
-  private constructor() {}
+  private constructor(private readonly program: string, private readonly etcd: string) {}
 
   /**
    * Starts it and waits until it is ready.
    *
    * @param users Names that have a token each, besides `admin`.
    */
-  static async start(users: readonly string[]): Promise<RealApiServer> {
-    // A newer one than the tests build can be named.
-    const program = Deno.env.get("KUMA_CNI_KUBE_APISERVER") ??
-      `${await kubernetesPrograms()}/kube-apiserver`;
-    const server = new RealApiServer();
+  static async start(
+    version: KubernetesVersion,
+    users: readonly string[],
+  ): Promise<RealApiServer> {
+    const programs = await part(`kubernetes-${version}`);
+    const server = new RealApiServer(`${programs}/kube-apiserver`, `${await part("etcd")}/etcd`);
     try {
-      await server.#start(program, users);
+      await server.#start(users);
     } catch (error) {
       const log = Deno.readTextFileSync(`${server.#folder}/kube-apiserver.log`).slice(-2000);
       await server[Symbol.asyncDispose]();
       throw new Error(`The API server does not start: ${log}`, { cause: error });
     }
     return server;
+  }
+
+  get url(): string {
+    return `https://127.0.0.1:${this.port}`;
   }
 
   /** The certificate authority, PEM. */
@@ -109,18 +115,17 @@ export class RealApiServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const client of this.#clients) client.close();
-    for (const daemon of this.#daemons.toReversed()) {
-      try {
-        daemon.kill("SIGKILL");
-      } catch {
-        // It has ended by itself.
-      }
-      await daemon.status;
-    }
+    for (const name of [...this.#daemons.keys()].reverse()) await this.#stop(name);
     await Deno.remove(this.#folder, { recursive: true });
   }
 
-  async #start(program: string, users: readonly string[]): Promise<void> {
+  /** Kills it and starts it again: it knows nothing of earlier versions of objects then. */
+  async restart(): Promise<void> {
+    await this.#stop("kube-apiserver");
+    await this.#serve();
+  }
+
+  async #start(users: readonly string[]): Promise<void> {
     const folder = this.#folder;
     const etcd = `http://127.0.0.1:${this.#etcd}`;
     const peers = `http://127.0.0.1:${freePort()}`;
@@ -129,7 +134,7 @@ export class RealApiServer implements AsyncDisposable {
       admin: { name: "admin", group: "system:masters" },
       ...Object.fromEntries(known),
     });
-    this.#run("etcd", "etcd", [
+    this.#run("etcd", this.etcd, [
       `--data-dir=${folder}/etcd`,
       `--listen-client-urls=${etcd}`,
       `--advertise-client-urls=${etcd}`,
@@ -137,8 +142,21 @@ export class RealApiServer implements AsyncDisposable {
       `--initial-advertise-peer-urls=${peers}`,
       `--initial-cluster=default=${peers}`,
     ]);
-    this.#run("kube-apiserver", program, [
-      `--etcd-servers=${etcd}`,
+    this.#clients.push(
+      new KubernetesClient({
+        server: this.url,
+        certificateAuthority: this.certificateAuthority,
+        token: this.token("admin"),
+        insecureSkipTlsVerify: false,
+      }),
+    );
+    await this.#serve();
+  }
+
+  async #serve(): Promise<void> {
+    const folder = this.#folder;
+    this.#run("kube-apiserver", this.program, [
+      `--etcd-servers=http://127.0.0.1:${this.#etcd}`,
       "--bind-address=127.0.0.1",
       "--advertise-address=127.0.0.1",
       `--secure-port=${this.port}`,
@@ -156,19 +174,16 @@ export class RealApiServer implements AsyncDisposable {
       // History is forgotten all the time, so that a watch that was interrupted must list anew.
       "--etcd-compaction-interval=2s",
     ]);
-    const client = new KubernetesClient({
-      server: `https://127.0.0.1:${this.port}`,
-      certificateAuthority: this.certificateAuthority,
-      token: this.token("admin"),
-      insecureSkipTlsVerify: false,
-    });
-    this.#clients.push(client);
     const end = performance.now() + 120_000;
     for (;;) {
       try {
-        await client.getJson("/api/v1/namespaces/kube-system");
-        await client.getJson("/api/v1/namespaces/default");
-        return;
+        await this.admin.getJson("/api/v1/namespaces/kube-system");
+        await this.admin.getJson("/api/v1/namespaces/default");
+        const requests = [{ path: "/readyz", token: this.token("admin") }];
+        const { url: server, certificateAuthority } = this;
+        const [answer] = await ask({ server, certificateAuthority, requests });
+        if (answer!.status === 200) return;
+        throw new Error(`The API server is not ready: ${answer!.body}`);
       } catch (error) {
         if (performance.now() > end) throw error;
         await new Promise((resolve) => setTimeout(resolve, 200));
@@ -179,13 +194,25 @@ export class RealApiServer implements AsyncDisposable {
   #run(name: string, program: string, args: readonly string[]): void {
     const log = `${this.#folder}/${name}.log`;
     const script = 'exec "$0" "$@" >>"$LOG" 2>&1';
-    this.#daemons.push(
+    this.#daemons.set(
+      name,
       new Deno.Command("sh", {
         args: ["-c", script, program, ...args],
         env: { LOG: log },
         stdin: "null",
       }).spawn(),
     );
+  }
+
+  async #stop(name: string): Promise<void> {
+    const daemon = this.#daemons.get(name);
+    this.#daemons.delete(name);
+    try {
+      daemon?.kill("SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+    await daemon?.status;
   }
 }
 

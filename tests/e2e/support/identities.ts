@@ -1,5 +1,5 @@
 /** Who is who in a cluster of the tests: certificates of its API server, and a token for each user. */
-import { makeAuthority } from "./certificates.ts";
+import { makeAuthority } from "../../support/certificates.ts";
 
 /** A user of the API server. */
 export interface ClusterUser {

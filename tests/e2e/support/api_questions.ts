@@ -1,9 +1,4 @@
-/**
- * A program that asks an API server questions and prints what came, byte for byte. It is a program of
- * its own because what runs in another network namespace must have been started there.
- *
- * Reads `Questions` as JSON from stdin and writes an array of `RawAnswer` to stdout.
- */
+/** Asks an API server questions and keeps what came, byte for byte. */
 
 /** What to ask, and whom. */
 export interface Questions {
@@ -20,7 +15,8 @@ export interface RawAnswer {
   readonly body: string;
 }
 
-async function ask(questions: Questions): Promise<RawAnswer[]> {
+/** Asks all at once. */
+export async function ask(questions: Questions): Promise<RawAnswer[]> {
   using client = Deno.createHttpClient({ caCerts: [questions.certificateAuthority] });
   return await Promise.all(questions.requests.map(async ({ path, token }) => {
     const headers = { ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) };
@@ -31,9 +27,4 @@ async function ask(questions: Questions): Promise<RawAnswer[]> {
       body: await response.text(),
     };
   }));
-}
-
-if (import.meta.main) {
-  const questions = JSON.parse(await new Response(Deno.stdin.readable).text()) as Questions;
-  console.log(JSON.stringify(await ask(questions)));
 }

@@ -1,7 +1,6 @@
 /**
- * How the programs of a cluster of the tests are started, as far as that is the same for all versions
- * of Kubernetes: the control plane and etcd are on one node, whose folder has the identities, and a
- * kubeconfig for each program.
+ * How the programs of a cluster of the tests are started: the control plane and etcd are on one node,
+ * whose folder has the identities, and a kubeconfig for each program.
  */
 
 /** Kernel settings that kubelet wants to change; they are the real machine's. */

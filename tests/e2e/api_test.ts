@@ -1,14 +1,22 @@
 /**
- * The stand-in for the API server, which all other tests believe, answers as the real one does.
+ * Real API servers of today: the stand-in, which all other tests believe, answers as they do, and the
+ * controller does its work with one.
  */
+import "../support/load_libc.ts";
 import assert from "node:assert/strict";
-import { ApiServer } from "./support/api_server.ts";
-import type { Questions, RawAnswer } from "./support/api_questions.ts";
-import { KubernetesCluster } from "./support/kubernetes_cluster.ts";
-import type { PodObject } from "./support/pods.ts";
-import { accountObjects, rights } from "./support/reference_manifest.ts";
+import { parts } from "../../scripts/e2e/parts.ts";
+import { ApiServer } from "../support/api_server.ts";
+import type { KubernetesObject, PodObject } from "../support/pods.ts";
+import { accountObjects, rights } from "../support/reference_manifest.ts";
+import { ask, type Questions, type RawAnswer } from "./support/api_questions.ts";
+import { kubernetesVersions } from "./support/cluster.ts";
+import { fact } from "./support/facts.ts";
+import { RealApiServer } from "./support/real_api_server.ts";
+import { controllerSteps, controllerUser } from "./steps/controller.ts";
 
-const program = new URL("support/api_questions.ts", import.meta.url).pathname;
+const account = "system:serviceaccount:kube-system:kuma-cni";
+fact(`Kubernetes ${kubernetesVersions.join(" and ")}, etcd ${parts.etcd.version}`);
+
 const pods = "/api/v1/namespaces/demo/pods";
 
 /** What the reference's account, and a person with all rights, may ask. */
@@ -48,11 +56,11 @@ interface Side {
   restrict(): void;
 }
 
-if (Deno.env.get("KUMA_CNI_LONG_TESTS") === "1") {
-  Deno.test("the stand-in answers like a real API server", async (t) => {
-    await using cluster = await KubernetesCluster.start();
+for (const version of kubernetesVersions) {
+  Deno.test(`the stand-in answers like Kubernetes ${version}`, async (t) => {
+    await using server = await RealApiServer.start(version, [account]);
     await using standIn = await ApiServer.start();
-    const real = await realSide(cluster);
+    const real = await realSide(server);
     const stood = standInSide(standIn);
     for (const side of [real, stood]) {
       await side.put("one", { colour: "red" });
@@ -84,8 +92,7 @@ if (Deno.env.get("KUMA_CNI_LONG_TESTS") === "1") {
       assert.deepEqual(actual, wanted);
     });
     await t.step("a watch from a version that was forgotten", async () => {
-      await cluster.killApiServer();
-      await cluster.startApiServer();
+      await server.restart();
       standIn.store.compact();
       const [wanted, actual] = await Promise.all([real, stood].map(async (side) => {
         const path = `${pods}?watch=true&resourceVersion=1&timeoutSeconds=1`;
@@ -96,6 +103,11 @@ if (Deno.env.get("KUMA_CNI_LONG_TESTS") === "1") {
     });
   });
 }
+
+Deno.test("the controller against a real API server", async (t) => {
+  await using server = await RealApiServer.start(kubernetesVersions[0], [controllerUser]);
+  await controllerSteps(t, server);
+});
 
 /** Follows pods of one label through all that can happen to them; returns the events. */
 async function watchOne(side: Side): Promise<unknown[]> {
@@ -111,59 +123,42 @@ async function watchOne(side: Side): Promise<unknown[]> {
   side.bookmark();
   const [answer] = await watched;
   assert.equal(answer!.status, 200);
-  return answer!.body.split("\n").filter((line) => line !== "").map((line) => {
-    const { type, object } = JSON.parse(line) as { type: string; object: PodObject };
-    return type === "BOOKMARK"
-      ? { type, object: withoutVersions(object) }
-      : { type, keys: Object.keys(object).slice(0, 3), labels: object.metadata.labels };
-  });
+  const events = answer!.body.split("\n").filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as { type: string; object: PodObject });
+  // When bookmarks come, and how many, is the server's affair.
+  const [bookmark] = events.filter(({ type }) => type === "BOOKMARK");
+  assert.ok(bookmark !== undefined, "A bookmark must come");
+  const others = events.filter(({ type }) => type !== "BOOKMARK").map(({ type, object }) => ({
+    type,
+    keys: Object.keys(object).slice(0, 3),
+    labels: object.metadata.labels,
+  }));
+  return [withoutVersions(bookmark.object), ...others];
 }
 
-async function realSide(cluster: KubernetesCluster): Promise<Side> {
-  await cluster.apply(
-    { apiVersion: "v1", kind: "Namespace", metadata: { name: "demo" } },
-    ...accountObjects(rights.reference),
-  );
-  let accountToken = "";
-  await cluster.until("the accounts have their tokens", async () => {
-    const { code } = await cluster.run("-n=demo", "get", "sa", "default");
-    const { stdout } = await cluster.run("-n=kube-system", "get", "secrets", "-o=json");
-    const { items } = JSON.parse(stdout) as {
-      items: { metadata: { name: string }; data: { token: string } }[];
-    };
-    const secret = items.find(({ metadata }) => metadata.name.startsWith("kuma-cni-token"));
-    accountToken = atob(secret?.data.token ?? "");
-    return code === 0 && accountToken !== "";
+async function realSide(server: RealApiServer): Promise<Side> {
+  const { url, certificateAuthority } = server;
+  const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name: "demo" } };
+  for (const object of [namespace, ...accountObjects(rights.reference)]) {
+    await server.create(object as KubernetesObject);
+  }
+  const pod = (name: string, labels: Record<string, string> = {}) => ({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: "demo", labels },
+    // Nobody but the test changes it.
+    spec: { schedulerName: "nobody", containers: [{ name: "app", image: "app" }] },
   });
-  const { certificateAuthority } = cluster;
   return {
-    accountToken,
-    adminToken: cluster.adminToken,
-    ask: async (requests) => {
-      const { stdout, stderr } = await cluster.onNode(
-        Deno.execPath(),
-        ["run", "--allow-all", "--no-config", program],
-        JSON.stringify({ server: cluster.server, certificateAuthority, requests }),
-      );
-      assert.notEqual(stdout, "", stderr);
-      return JSON.parse(stdout);
-    },
+    accountToken: server.token(account),
+    adminToken: server.token("admin"),
+    ask: (requests) => ask({ server: url, certificateAuthority, requests }),
     put: async (name, labels) => {
-      // Without a scheduler nothing but the test changes it.
-      await cluster.apply({
-        apiVersion: "v1",
-        kind: "Pod",
-        metadata: { name, namespace: "demo", labels },
-        spec: {
-          schedulerName: "nobody",
-          automountServiceAccountToken: false,
-          containers: [{ name: "app", image: "app" }],
-        },
-      });
+      const object = pod(name, labels);
+      if (await server.get(object) === undefined) await server.create(object);
+      else await server.patch(object, [{ op: "add", path: "/metadata/labels", value: labels }]);
     },
-    remove: async (name) => {
-      await cluster.kubectl("-n=demo", "delete", "pod", name, "--wait=false");
-    },
+    remove: (name) => server.delete(pod(name)),
     bookmark: () => {},
     restrict: () => {},
   };
@@ -173,28 +168,15 @@ function standInSide(api: ApiServer): Side {
   const labelled = (name: string, labels: Record<string, string>): PodObject => ({
     kind: "Pod",
     apiVersion: "v1",
-    metadata: { name, namespace: "demo", labels },
+    metadata: { name, namespace: "demo", generation: 1, labels },
     spec: { containers: [{ name: "app", image: "app" }], schedulerName: "nobody" },
     status: { phase: "Pending", qosClass: "BestEffort" },
   });
   return {
     accountToken: api.token,
     adminToken: api.token,
-    ask: async (requests) => {
-      const child = new Deno.Command(Deno.execPath(), {
-        args: ["run", "--allow-all", "--no-config", program],
-        stdin: "piped",
-        stdout: "piped",
-        stderr: "inherit",
-      }).spawn();
-      const stdin = child.stdin.getWriter();
-      const { url: server, certificateAuthority } = api;
-      await stdin.write(
-        new TextEncoder().encode(JSON.stringify({ server, certificateAuthority, requests })),
-      );
-      await stdin.close();
-      return JSON.parse(new TextDecoder().decode((await child.output()).stdout));
-    },
+    ask: (requests) =>
+      ask({ server: api.url, certificateAuthority: api.certificateAuthority, requests }),
     put: (name, labels) => {
       api.store.put(labelled(name, labels));
       return Promise.resolve();
