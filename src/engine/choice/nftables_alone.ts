@@ -6,7 +6,10 @@
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import { loopbackLink } from "../../linux/addresses.ts";
 import { LinuxError } from "../../linux/errno.ts";
-import { type NamespaceIdentity, networkNamespaceIdentity } from "../../linux/namespace_identity.ts";
+import {
+  type NamespaceIdentity,
+  networkNamespaceIdentity,
+} from "../../linux/namespace_identity.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../linux/netlink.ts";
 import { withNetworkNamespaceLock } from "../../linux/network_namespace_lock.ts";
 import { EngineError } from "../engine.ts";
