@@ -54,11 +54,6 @@ const troubles: Readonly<Record<string, Trouble>> = {
     code: 2,
     says: /^Something is wrong: The API server does not answer in time/,
   },
-  "the API server hangs": {
-    breaks: (bed) => bed.api.inject({ kind: "hang" }),
-    code: 2,
-    says: /^Something is wrong: The API server does not answer in time/,
-  },
   "the API server takes its time": {
     breaks: (bed) => bed.api.inject({ kind: "delay", milliseconds: 900 }),
     code: 1,

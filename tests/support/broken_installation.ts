@@ -120,7 +120,6 @@ export const brokenInstallations: Readonly<Record<string, BrokenNode>> = {
       ),
     finds: ["not-captured"],
     says: /so what Multus calls is not known/,
-    fix: "shows",
   },
   "there is no list yet": {
     breaks: (bed) => Deno.removeSync(bed.path(chained)),
