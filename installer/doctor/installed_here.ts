@@ -26,21 +26,27 @@ export function installedFindings(seen: NodeSeen): Finding[] {
       `"${settings.mountedBinDir}": install-cni has not run on this node, or has uninstalled`;
     const told = plan === undefined ? [] : findingsOf(settings, observed, plan);
     const waiting = told.filter(({ code }) => code === "waiting");
-    return [found("not-installed", text, restart(settings)), ...waiting];
+    return [
+      found("not-installed", text, restart(settings)),
+      ...waiting.map((finding) => completed(finding, seen)),
+    ];
   }
   const findings = plan === undefined
     ? withoutSettings(seen)
     : findingsOf(settings, observed, plan);
   const told = new Set(findings.map(({ code }) => code));
   const more = entries.flatMap(entryFindings).filter(({ code }) => !told.has(code));
-  return [...findings, ...more].map((finding) => {
-    const { code } = finding;
-    if (code === undefined || code === "not-seen") return finding;
-    const { subject } = catalogue[code];
-    if (finding.grade !== "failure") return { ...finding, subject };
-    const { fix = fixOf(finding, seen), text } = finding;
-    return { ...finding, subject, fix, text: text + consequenceOf(finding, seen) };
-  });
+  return [...findings, ...more].map((finding) => completed(finding, seen));
+}
+
+/** A finding about what is installed under the name that the catalogue has, with what it means and the fix. */
+function completed(finding: Finding, seen: NodeSeen): Finding {
+  const { code, grade, text } = finding;
+  if (code === undefined || code === "not-seen") return finding;
+  const { subject } = catalogue[code];
+  if (grade !== "failure") return { ...finding, subject };
+  const { fix = fixOf(finding, seen) } = finding;
+  return { ...finding, subject, fix, text: text + consequenceOf(finding, seen) };
 }
 
 /** What a difference on the node means for the pods that start now: who is woken by it asks that first. */
@@ -56,7 +62,9 @@ function consequenceOf({ code }: Finding, { entries }: NodeSeen): string {
     case "entry-wrong":
       return ", so pods that start now may be captured wrongly";
     case "waiting":
-      return ", and until then pods are not captured";
+      return isCalled
+        ? ", and until then nothing is put right"
+        : ", and until then no pod is captured";
     case "entry-missing":
     case "file-wrong":
       return ", so pods that start now are not captured";
