@@ -2,8 +2,9 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { pathsOf } from "../installer/settings/paths.ts";
 import { compiledInstaller } from "./support/compiled.ts";
-import { DoctorBed, type DoctorNode } from "./support/doctor_bed.ts";
+import { DoctorBed, type DoctorNode, nodeName } from "./support/doctor_bed.ts";
 import "./support/load_libc.ts";
+import { injectedPod } from "./support/pods.ts";
 import { measure, type MeasuredRun } from "./support/peak_memory.ts";
 import { Surroundings } from "./support/surroundings.ts";
 
@@ -193,6 +194,16 @@ Deno.test("the file of the settings is looked at wherever it stands among many",
   deepEqual(await troubles(), ["entry-missing", "warning"]);
   await bed.install();
   deepEqual(await troubles(), ["warning"]);
+});
+
+Deno.test("doctor calls a pod unseen, and no more, for whose result there was no time", async () => {
+  const pod = injectedPod({ namespace: "shop", name: "web-0", nodeName });
+  await using bed = await DoctorBed.make({ parent: "/tmp", objects: [pod] });
+  fill(bed, "/var/lib/cni/results/k-", result(letters(250_000)), 10_000, "");
+  const run = await measure([await compiledInstaller(), "doctor", "shop/web-0"], bed.environment);
+  match(run.stdout, /^shop\/web-0 is meshed; whether it was captured cannot be seen here\n/);
+  match(run.stdout, /there was no time for \d+ of the runtime's results$/m);
+  equal(run.code, 0);
 });
 
 /** A disk of some 4 MB/s, for whoever is started with it: each read of a large piece takes a while. */
