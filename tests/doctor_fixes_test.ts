@@ -49,6 +49,24 @@ Deno.test("doctor advises no chart and no pod where the agent is a service", () 
   match(restoreRights(service), /^kubectl create clusterrole kuma-cni --verb=get --resource=pods /);
 });
 
+Deno.test("doctor says when its advice is about all nodes", () => {
+  equal(restart(pod), "kubectl delete pod -n mesh kuma-cni-x");
+  const unknown = {
+    ...pod,
+    podName: "",
+    podNamespace: "",
+    tokenFile: "/var/run/secrets/kubernetes.io/serviceaccount/token",
+  };
+  match(
+    restart(unknown),
+    /-l app=kuma-cni {3}# of all nodes; add --field-selector spec\.nodeName=NAME/,
+  );
+  equal(
+    restart({ ...unknown, nodeName: "n1" }),
+    "kubectl delete pod -n kube-system -l app=kuma-cni --field-selector spec.nodeName=n1",
+  );
+});
+
 Deno.test("what others have named is one word of a shell in what doctor advises", async () => {
   const words = ["web-0", "$(reboot)", "a'b", "a b;c", "", "-n", "`x`", 'q"'];
   for (const word of words) {

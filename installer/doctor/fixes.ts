@@ -35,9 +35,11 @@ function agentHere(settings: Settings): string {
 
 /** Starts the node agent again, which puts right whatever differs. */
 export function restart(settings: Settings): string {
-  return isByHand(settings)
-    ? "systemctl restart kuma-cni"
-    : `kubectl delete pod ${agentHere(settings)}`;
+  if (isByHand(settings)) return "systemctl restart kuma-cni";
+  const command = `kubectl delete pod ${agentHere(settings)}`;
+  return settings.podName === "" && settings.nodeName === ""
+    ? `${command}   # of all nodes; add --field-selector spec.nodeName=NAME for this one`
+    : command;
 }
 
 /** Shows what the agent says. */
