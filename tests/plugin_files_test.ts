@@ -3,6 +3,7 @@ import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { interpreterOf } from "../installer/host/interpreter.ts";
 import { Operations } from "../installer/host/operations.ts";
 import { PluginFiles } from "../installer/host/plugin_files.ts";
+import { startProgram } from "../installer/host/program_start.ts";
 import { fileClock } from "../src/linux/file_clock.ts";
 import { InstallerHost, primaryList } from "./support/installer_host.ts";
 import { loader, scriptPlugin } from "./support/stand_in_program.ts";
@@ -144,4 +145,19 @@ Deno.test("a program that may not be started here is installed with a word of do
   equal(files.doubt, "Cannot start: Permission denied");
   await afterTick();
   deepEqual(await files.inspect(), { kind: "current" });
+});
+
+Deno.test("a program that a child of another thread still has open is started when it is free", async () => {
+  await using host = new InstallerHost();
+  const path = `${host.sourceDir}/kuma-cni`;
+  const holder = new Deno.Command("sh", {
+    args: ["-c", 'exec 3>> "$0"; echo open; sleep 0.2', path],
+    stdout: "piped",
+  }).spawn();
+  const reader = holder.stdout.getReader();
+  await reader.read();
+  deepEqual(startProgram(path, true), { kind: "started" });
+  reader.releaseLock();
+  await holder.stdout.cancel();
+  await holder.status;
 });

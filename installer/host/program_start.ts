@@ -54,7 +54,7 @@ function tryVersion(
   faultOf: (run: ProgramResult) => string | undefined,
 ): ProgramStart {
   try {
-    const run = runProgram({ path, args: [], env: { CNI_COMMAND: "VERSION" } }, patience);
+    const run = runWhenFree(path);
     const reason = faultOf(run);
     return reason === undefined ? { kind: "started" } : { kind: faulty, reason };
   } catch (error) {
@@ -62,6 +62,25 @@ function tryVersion(
     // A folder without the right to execute, or a rule of the container's: no fault of the program's.
     const isForbidden = error.code === "EACCES" || error.code === "EPERM";
     return { kind: isForbidden ? "doubt" : faulty, reason: error.message };
+  }
+}
+
+/** How often, and after how many milliseconds, a program is tried again that is open for writing. */
+const tries = 50;
+const pause = 10;
+
+/**
+ * Runs the program. A child that another thread of this process starts at the same time holds all that
+ * was open, the program that had just been written too, until it has become a program of its own.
+ */
+function runWhenFree(path: string): ProgramResult {
+  for (let left = tries;; left--) {
+    try {
+      return runProgram({ path, args: [], env: { CNI_COMMAND: "VERSION" } }, patience);
+    } catch (error) {
+      if (!(error instanceof LinuxError) || error.code !== "ETXTBSY" || left === 0) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pause);
+    }
   }
 }
 

@@ -79,6 +79,7 @@ export function errnoName(errno: number): readonly [code: string, text: string] 
     22: ["EINVAL", "Invalid argument"],
     23: ["ENFILE", "Too many open files in the system"],
     24: ["EMFILE", "Too many open files"],
+    26: ["ETXTBSY", "Text file busy"],
     25: ["ENOTTY", "Not such a file"],
     28: ["ENOSPC", "No space left"],
     30: ["EROFS", "Read-only file system"],
