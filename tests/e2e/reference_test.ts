@@ -12,7 +12,8 @@ import { fact } from "./support/facts.ts";
 import { writeImages } from "./support/images.ts";
 import { pause } from "./support/machine.ts";
 import { Sandboxes } from "./support/sandboxes.ts";
-import { chart, demo, Stage } from "./support/stage.ts";
+import { hostToken } from "./support/host_token.ts";
+import { chart, demo, isRefused, Stage } from "./support/stage.ts";
 import { churn } from "./steps/churn.ts";
 import { staticPod } from "./steps/node_life.ts";
 
@@ -97,10 +98,14 @@ Deno.test("our image under the reference's objects, and ours in their place", as
   await t.step(
     "a deletion that it cannot prove leaves the plugin, and no pod starts past it",
     async () => {
+      const token = await hostToken(node.machine);
       await cluster.kubectl(inSystem, "delete", daemonSet);
       await stage.untilInstallerIsGone();
       equal(await isChained(), true);
-      // The token on the host has gone with the pod that it was bound to.
+      // It has gone with the pod that it was bound to; the API server notices within ten seconds.
+      await cluster.until("the token on the host is refused", async () => {
+        return isRefused(await stage.askWith(token.text));
+      });
       await stage.create({ name: "orphan" }, { light: true });
       let refusals: string[] = [];
       await cluster.until("its sandbox is refused", async () => {

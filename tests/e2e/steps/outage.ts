@@ -148,7 +148,7 @@ export async function apiServerAway(t: Deno.TestContext, stage: Stage): Promise<
     await cluster.until("the agent is at ease", async () => {
       return await agent.find() !== undefined && await agent.metric("kuma_cni_degraded") === 0 &&
         await agent.metric("kuma_cni_agent_cache_age_seconds") === 0;
-    }, 120_000);
+    }, 180_000);
     fact(`the agent follows its pods again ${since()} after it`);
     const { status, reason } = await agent.readiness();
     equal(status, "200");
