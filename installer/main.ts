@@ -11,6 +11,7 @@ import { layOutHelp } from "./commands/help.ts";
 import { register as registerInstall } from "./commands/install.ts";
 import { register as registerManifests } from "./commands/manifests.ts";
 import { register as registerPlan } from "./commands/plan.ts";
+import { register as registerPodNames } from "./commands/pod_names.ts";
 import { register as registerPods } from "./commands/pods.ts";
 import { register as registerRules } from "./commands/rules.ts";
 import { register as registerSystemdUnit } from "./commands/systemd_unit.ts";
@@ -27,6 +28,7 @@ export function commandLine(): Command {
   registerDoctor(program);
   registerPlan(program);
   registerPods(program);
+  registerPodNames(program);
   registerUninstall(program);
   registerSystemdUnit(program);
   registerRules(program);

@@ -68,7 +68,7 @@ class Served implements AsyncDisposable {
       mayCapture: this.mayCapture,
       podAnswered: () => {},
       stateFolder: this.folder,
-      finished: ({ records, outcome, entry }) => {
+      finished: ({ records, outcome }, entry) => {
         this.records.push(...records);
         if (outcome !== undefined) this.outcomes.push(outcome);
         if (entry !== undefined) this.entries.push(entry);

@@ -28,7 +28,16 @@ interface Told {
   readonly findings: readonly Finding[];
 }
 
-async function ask(
+/** Asks; while all cores are busy even an API server at hand answers slowly, so then once more. */
+async function ask(bed: DoctorBed, broken: BrokenNode, entrance: readonly string[]): Promise<Told> {
+  for (let tries = 1;; tries++) {
+    const told = await askOnce(bed, broken, entrance);
+    const isSlow = told.findings.some(({ code }) => code === "api-slow");
+    if (!isSlow || broken.finds.includes("api-slow") || tries === 5) return told;
+  }
+}
+
+async function askOnce(
   bed: DoctorBed,
   { pod, behind = [] }: BrokenNode,
   entrance: readonly string[],
@@ -46,7 +55,7 @@ async function ask(
   }).output();
   const text = new TextDecoder();
   equal(text.decode(stderr), "");
-  ok(performance.now() - started < 5000, "it never hangs");
+  ok(performance.now() - started < 15_000, "it never hangs");
   const told: Told = JSON.parse(text.decode(stdout));
   equal(code, told.exitCode);
   return told;
@@ -65,8 +74,6 @@ async function provoke(broken: BrokenNode): Promise<void> {
     findings.filter(({ grade }) => grade === "failure" || grade === "warning")
       .map(({ code }) => code!),
   );
-  // While all cores are busy even an API server at hand answers slowly.
-  if (!finds.includes("api-slow")) found.delete("api-slow");
   deepEqual([...found], finds, JSON.stringify(findings, null, 1));
   for (const code of notes) ok(findings.some((finding) => finding.code === code), code);
   match(verdict, says);
@@ -78,6 +85,7 @@ async function provoke(broken: BrokenNode): Promise<void> {
   if (about === undefined) return;
   const finding = findings.find(({ code }) => code === about);
   equal(finding?.grade, catalogue[about].grade);
+  for (const { code, grade, fix } of findings) ok(grade !== "failure" || fix, `${code} has no fix`);
   if (fix === "none") return equal(finding?.fix, undefined);
   ok(finding?.fix, `${about} has no fix`);
   const cluster = new AdvisedCluster(bed);

@@ -31,14 +31,18 @@ for (const way of ["sk_lookup", "nftables"] as const) {
         lookAtSandbox(pod.namespace.path, entry, { repair, ebpfOf: pod.ebpfOf });
       assert.deepEqual(look(), { kind: "equal" });
       const dice = new Dice(7);
+      const maps = () => pod.withPrograms(({ mapIds }) => new Set(mapIds));
       for (const [name, drift] of Object.entries(driftsOf(pod))) {
+        const before = maps();
         const what = `${name}: ${drift(pod, dice)}`;
+        const kept = maps().intersection(before);
         const drifted = pod.listing();
         assert.notEqual(drifted, right, what);
         assert.equal(look().kind, "drifted", what);
         assert.equal(pod.listing(), drifted, `${what}: a report changes nothing`);
         assert.equal(look(true).kind, "repaired", what);
         assert.equal(pod.listing(), right, what);
+        assert.ok(kept.isSubsetOf(maps()), `${what}: listeners would be forgotten`);
         assert.deepEqual(look(), { kind: "equal" }, what);
       }
     },

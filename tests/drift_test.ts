@@ -2,16 +2,19 @@
 import "./support/load_libc.ts";
 import assert from "node:assert/strict";
 import { readNamespaceFacts } from "../src/engine/choice/facts.ts";
+import { IptablesEngine } from "../src/engine/iptables/iptables_engine.ts";
 import { NftablesEngine } from "../src/engine/nftables/nftables_engine.ts";
 import { hasNamespaceFile, type Look, lookAtSandbox } from "../installer/ledger/look.ts";
 import type { PodEvent } from "../installer/ledger/pod_events.ts";
 import { Sweep } from "../installer/ledger/sweep.ts";
 import type { LedgerEntry } from "../src/ledger/entry.ts";
+import { getLink, removeAddress } from "../src/linux/addresses.ts";
 import { isSameIdentity, networkNamespaceIdentity } from "../src/linux/namespace_identity.ts";
 import { withNetworkNamespace } from "../src/linux/network_namespace.ts";
 import { compileRuleset } from "../src/redirect/compile.ts";
 import { defaultRedirectConfig } from "../src/redirect/defaults.ts";
 import { repairDrifts } from "./support/drift_repair.ts";
+import { BACKENDS, saved, tool, toolName } from "./support/iptables.ts";
 import { ledgerEntry } from "./support/ledger_entries.ts";
 import { namespaceState } from "./support/namespace_state.ts";
 import { createNamespace, type NamedNamespace } from "./support/topology.ts";
@@ -114,6 +117,62 @@ Deno.test(
     assert.ok(harmless > 0);
   },
 );
+
+Deno.test("Rules of iptables that nobody has changed are compared by the tools once, changed ones again", () => {
+  for (const backend of BACKENDS) {
+    using namespace = createNamespace();
+    namespace.run(() => {
+      const ruleset = compileRuleset(defaultRedirectConfig, readNamespaceFacts());
+      new IptablesEngine({ backend }).apply(ruleset);
+    });
+    const entry = ledgerEntry({
+      engine: "iptables",
+      netns: namespace.path,
+      namespace: identityOf(namespace),
+    });
+    const unchanged = new Map<string, string>();
+    const { verify } = IptablesEngine.prototype;
+    let compared = 0;
+    IptablesEngine.prototype.verify = function (ruleset) {
+      compared++;
+      return verify.call(this, ruleset);
+    };
+    try {
+      const look = (of = entry) => lookAtSandbox(namespace.path, of, { unchanged }).kind;
+      const counted = () => namespace.run(() => saved("ipv4", backend, true));
+      assert.deepEqual([look(), look(), compared], ["equal", "equal", 1], backend);
+      const before = counted();
+      const command = new Deno.Command("bash", { args: ["-c", ": < /dev/tcp/127.0.0.1/9"] });
+      namespace.run(() => command.outputSync());
+      assert.notEqual(counted(), before, "a packet was counted");
+      assert.deepEqual([look(), compared], ["equal", 1], `${backend}: what counts is no change`);
+      const config = { ...defaultRedirectConfig, sidecarUid: 1234 };
+      const outcome = { ...entry.outcome, config } as LedgerEntry["outcome"];
+      assert.deepEqual([look({ ...entry, outcome }), compared], ["drifted", 2], backend);
+      const nat = (...args: string[]) =>
+        namespace.run(() => tool(toolName("ipv6", backend), ["-w", "-t", "nat", ...args]));
+      nat("-A", "KUMA_MESH_OUTBOUND", "-p", "udp", "-j", "RETURN");
+      assert.deepEqual([look(), look(), compared], ["drifted", "drifted", 4], backend);
+      nat("-D", "KUMA_MESH_OUTBOUND", "-p", "udp", "-j", "RETURN");
+      assert.equal(look(), "equal");
+      const line = namespace.run(() => saved("ipv6", backend)).split("\n")
+        .find((line) => line.startsWith("-A KUMA_MESH_OUTBOUND_REDIRECT"))!;
+      const replaceBy = (line: string) => {
+        const script = line.replace(/^-A (\S+)/, "-R $1 1");
+        const restore = toolName("ipv6", backend, "restore");
+        namespace.run(() => tool(restore, ["--noflush"], `*nat\n${script}\nCOMMIT\n`));
+      };
+      replaceBy(line.replace("15001", "15002"));
+      assert.equal(look(), "drifted", "by a rule of the same length");
+      replaceBy(line);
+      assert.equal(look(), "equal");
+      namespace.run(() => removeAddress(getLink("lo").index, "::6", 128));
+      assert.equal(look(), "drifted", "the address is looked at, too");
+    } finally {
+      IptablesEngine.prototype.verify = verify;
+    }
+  }
+});
 
 /** A sweep over a ledger of tests, on a clock of tests. */
 class Trial {

@@ -232,6 +232,12 @@ Deno.test("Large sets in our table, named in many rules, are read once, and not 
   const names = Array.from({ length: 4 }, (_, i) => `big${i}`);
   nftScript(
     namespace,
+    "add set inet kuma_mesh small { type inet_service; }\n" +
+      "add element inet kuma_mesh small { 80, 443 }\n" +
+      "add rule inet kuma_mesh KUMA_MESH_OUTBOUND tcp dport @small accept\n".repeat(50),
+  );
+  nftScript(
+    namespace,
     names.map((name) =>
       `add set inet kuma_mesh ${name} { type inet_service; }\n` +
       `add element inet kuma_mesh ${name} { ${elements} }\n` +

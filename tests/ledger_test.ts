@@ -96,17 +96,33 @@ Deno.test("Damaged, begun, foreign and misnamed files are no entries, and go wit
 });
 
 Deno.test("A report over the socket is checked, and the ledger has a bound", async () => {
-  await withStateFolder((folder) => {
+  await withStateFolder(async (folder) => {
     const ledger = new Ledger(folder);
     for (const sandbox of ["../../x", "a/b", "", "a@b", "x".repeat(200)]) {
       assert.throws(() => ledger.record({ ...ledgerEntry(), sandbox }), TypeError, sandbox);
     }
+    const file = (i: number) => `${folder}/${LEDGER_FOLDER}/x${i}@eth0`;
+    Deno.mkdirSync(`${folder}/${LEDGER_FOLDER}`);
+    for (let i = 0; i < MAX_ENTRIES - 2; i++) Deno.writeTextFileSync(file(i), "");
     ledger.record(ledgerEntry());
-    for (let i = 0; i < MAX_ENTRIES; i++) {
-      Deno.writeTextFileSync(`${folder}/${LEDGER_FOLDER}/x${i}@eth0`, "");
+    ledger.record(ledgerEntry({ sandbox: "last" }));
+    for (const sandbox of ["one-more", "and-another"]) {
+      assert.throws(() => ledger.record(ledgerEntry({ sandbox })), /4096 entries/);
     }
-    assert.throws(() => ledger.record(ledgerEntry({ sandbox: "one-more" })), /4096 entries/);
+    Deno.removeSync(file(0));
+    await new Promise((resolve) => setTimeout(resolve, 550));
+    ledger.record(ledgerEntry({ sandbox: "one-more" }));
     assert.ok(ledger.read().unreadable.length <= MAX_ENTRIES);
+  });
+});
+
+Deno.test("The ledger's folder may go at any time, and comes back with the next entry", async () => {
+  await withStateFolder((folder) => {
+    const ledger = new Ledger(folder);
+    ledger.put(ledgerEntry());
+    Deno.removeSync(`${folder}/${LEDGER_FOLDER}`, { recursive: true });
+    ledger.put(ledgerEntry({ sandbox: "later" }));
+    assert.deepEqual(filesIn(folder), ["later@eth0"]);
   });
 });
 

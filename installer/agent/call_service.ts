@@ -1,5 +1,4 @@
 /** Puts the server of the shim's calls together with what it needs of the running agent. */
-import type { ReceivedFinish } from "../../src/agent/messages.ts";
 import { missingCapabilities } from "../../src/linux/capabilities.ts";
 import type { LostNamespaceError } from "../../src/linux/network_namespace.ts";
 import type { Logger } from "../../src/log/log.ts";
@@ -8,18 +7,17 @@ import type { ServiceContext } from "../loop/service.ts";
 import type { AgentMetrics } from "./agent_metrics.ts";
 import { type CallObserver, CallServer } from "./call_server.ts";
 import { CompiledRules } from "./compiled_rules.ts";
-import { serveCall } from "./served_call.ts";
+import { type CallAgent, serveCall } from "./served_call.ts";
 import type { PodProvider } from "./socket_server.ts";
 
 /** As when staying fails for another reason; kubelet starts the program again. */
 const exitCodeWhenLost = 5;
 
 /** What the server needs of its owner. */
-export interface CallServiceParts extends Pick<CallObserver, "failed"> {
+export interface CallServiceParts
+  extends Pick<CallObserver, "failed">, Pick<CallAgent, "finished"> {
   readonly pods: PodProvider;
   readonly metrics: AgentMetrics;
-  /** Takes over what the plugin would tell at its end. */
-  finished(report: ReceivedFinish): void;
 }
 
 /** Makes the server; it serves nobody before it is told to. */

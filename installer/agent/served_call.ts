@@ -12,9 +12,9 @@ import type { Pod } from "../../src/kubernetes/pod.ts";
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import type { FileDescriptor } from "../../src/linux/libc.ts";
 import {
-  isCurrentNetworkNamespace,
-  isSameNamespace,
+  isOneOfNamespaces,
   LostNamespaceError,
+  ownNamespace,
   withNetworkNamespace,
 } from "../../src/linux/network_namespace.ts";
 import type { LogRecord } from "../../src/log/log.ts";
@@ -66,8 +66,8 @@ export interface CallAgent {
   podAnswered(source: "cache" | "api" | "error"): void;
   /** The project's own folder, as this program sees it. */
   readonly stateFolder: string;
-  /** Takes over what the plugin would tell at its end. */
-  finished(report: ReceivedFinish): void;
+  /** Takes over what the plugin would tell at its end; the entry is this program's own work. */
+  finished(report: Omit<ReceivedFinish, "entry">, entry?: LedgerEntry): void;
   /** A call was served. */
   served(): void;
   /** A call was handed back. */
@@ -191,18 +191,12 @@ class AgentHost implements CallHost {
   }
 
   finish(records: readonly LogRecord[], outcome: CallOutcome, entry?: LedgerEntry): void {
-    this.agent.finished({
-      type: "finish",
-      records,
-      outcome,
-      ...(entry === undefined ? {} : { entry }),
-    });
+    this.agent.finished({ type: "finish", records, outcome }, entry);
   }
 
   /** Whether it is this program's own namespace, or the one that the container runtime works in. */
   #isHosts(namespace: FileDescriptor): boolean {
-    if (isCurrentNetworkNamespace(namespace)) return true;
     using callers = this.origin.openCallersNamespace();
-    return isSameNamespace(callers, namespace);
+    return isOneOfNamespaces(namespace, [ownNamespace, callers]);
   }
 }

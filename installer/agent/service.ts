@@ -6,6 +6,7 @@ import type { Sink } from "../../src/log/log.ts";
 import { stderrSink } from "../../src/log/stderr.ts";
 import { ClusterConnection } from "../cluster/cluster_connection.ts";
 import { nodeName } from "../cluster/own_pod.ts";
+import type { Ledger } from "../ledger/ledger.ts";
 import { RunningPods } from "../ledger/running_pods.ts";
 import type { Observer, Service, ServiceContext, State } from "../loop/service.ts";
 import type { Settings } from "../settings/declarations.ts";
@@ -170,15 +171,18 @@ export class AgentService implements Service {
     return callServerOf(context, {
       pods: this.#pods,
       metrics: this.metrics,
-      finished: (report) => this.#finished(report),
+      finished: (report, entry) => {
+        this.#finished(report);
+        if (entry !== undefined) this.#record((ledger) => ledger.put(entry));
+      },
       failed: (cause, error) => this.#dropped(context, cause, error),
     });
   }
 
-  #finished(request: ReceivedFinish): void {
-    for (const record of request.records) this.#sink(record);
-    if (request.outcome !== undefined) this.metrics.recordOutcome(request.outcome);
-    if (request.entry !== undefined) this.#record(request.entry);
+  #finished({ records, outcome, entry }: ReceivedFinish): void {
+    for (const record of records) this.#sink(record);
+    if (outcome !== undefined) this.metrics.recordOutcome(outcome);
+    if (entry !== undefined) this.#record((ledger) => ledger.record(entry));
   }
 
   #dropped({ log }: ServiceContext, cause: string, error: unknown): void {
@@ -187,11 +191,11 @@ export class AgentService implements Service {
   }
 
   /** A report that is lost leaves its pod unknown to the ledger, which is no reason to fail a pod. */
-  #record(report: unknown): void {
+  #record(write: (ledger: Ledger) => void): void {
     const context = this.#context;
     if (context === undefined) return;
     try {
-      this.#runningPods(context).ledger.record(report);
+      write(this.#runningPods(context).ledger);
     } catch (error) {
       this.metrics.ledgerErrors.increment();
       context.log.debug("Report of a plugin call is not in the ledger", {

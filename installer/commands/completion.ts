@@ -1,6 +1,8 @@
 /** `install-cni completion`: completion scripts for shells, made from the command line itself. */
 import { Argument, type Command } from "@commander-js/extra-typings";
 
+import { podNamesCommand } from "./pod_names.ts";
+
 /** The command that runs when none is named. */
 export const defaultCommand = "install";
 
@@ -12,6 +14,8 @@ export interface Word {
 
 /** An option as a shell must know it. */
 export interface OptionWord extends Word {
+  /** Its short form, such as `-o`. */
+  readonly short?: string;
   /** What its value is: none, one of these, a path, or any text. */
   readonly value: "none" | "path" | "text" | readonly string[];
 }
@@ -20,7 +24,7 @@ export interface OptionWord extends Word {
 export interface CommandWord extends Word {
   readonly options: readonly OptionWord[];
   /** What its arguments are. */
-  readonly operands: "none" | "path" | "text" | readonly string[];
+  readonly operands: "none" | "path" | "pod" | readonly string[];
 }
 
 /** The command line as shells must know it: the program itself first, named by an empty text. */
@@ -51,8 +55,12 @@ export function register(program: Command): void {
 
 /** Reads what shells must know from the command line's declaration. */
 export function commandLineOf(program: Command): CommandLine {
-  const commands = (program.commands as unknown as readonly Command[])
-    .map((command) => wordOf(command, command.name()));
+  const visible = (program.createHelp().visibleCommands(program) as unknown as readonly Command[])
+    .filter((command) => command.name() !== "help");
+  const named = visible.map((command) => wordOf(command, command.name()));
+  const names = named.map(({ text }) => text);
+  const help = { text: "help", help: "Print the help of a command", options: [], operands: names };
+  const commands = [...named, help];
   const bare = wordOf(program, "");
   // Options without a command are those of the one that runs by default.
   const preset = commands.find(({ text }) => text === defaultCommand)?.options ?? [];
@@ -72,15 +80,18 @@ function wordOf(command: Command, text: string): CommandWord {
         : /path|file|folder/.test(placeholder)
         ? "path"
         : "text");
-    return option.long === undefined || option.long === null
-      ? []
-      : [{ text: option.long, help: firstSentence(option.description), value }];
+    const short = option.short ?? undefined;
+    return option.long === undefined || option.long === null ? [] : [{
+      text: option.long,
+      ...(short === undefined ? {} : { short }),
+      help: firstSentence(option.description),
+      value,
+    }];
   });
   const [argument] = command.registeredArguments;
   const operands = argument === undefined
     ? "none"
-    // A pod's name is nothing that a shell could know.
-    : argument.argChoices ?? (argument.name() === "pod" ? "text" : "path");
+    : argument.argChoices ?? (argument.name() === "pod" ? "pod" : "path");
   return { text, help: firstSentence(command.description()), options, operands };
 }
 
@@ -108,9 +119,9 @@ function quoted(text: string): string {
 function bash(line: CommandLine): string {
   const commands = line.slice(1).map(({ text }) => text);
   const cases = line.map(({ text, options, operands }) => {
-    const values = options.flatMap(({ text, value }) =>
+    const values = options.flatMap(({ text, short, value }) =>
       value === "none" ? [] : [
-        `        ${text}) ${
+        `        ${short === undefined ? text : `${text}|${short}`}) ${
           value === "path"
             ? 'COMPREPLY=($(compgen -f -- "$word")); compopt -o filenames'
             : value === "text"
@@ -125,13 +136,17 @@ function bash(line: CommandLine): string {
       ...(values.length === 0 ? [] : ['      case "$previous" in', ...values, "      esac"]),
       `      options=${quoted(options.map(({ text }) => text).join(" "))}`,
       `      words=${quoted(words.join(" "))}`,
-      `      files=${operands === "path" && text !== "" ? "yes" : ""} ;;`,
+      `      files=${operands === "path" && text !== "" ? "yes" : ""}`,
+      `      pods=${operands === "pod" ? "yes" : ""} ;;`,
     ].join("\n");
   });
   return `# Completion of install-cni for bash.
 _install_cni() {
   local word=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD-1]} command='' i
-  local options='' words='' files=''
+  local options='' words='' files='' pods=''
+  # The shell takes --option=value for three words.
+  if [[ $word == = ]]; then word=''
+  elif [[ $previous == = ]]; then previous=\${COMP_WORDS[COMP_CWORD-2]}; fi
   for ((i = 1; i < COMP_CWORD; i++)); do
     case "\${COMP_WORDS[i]}" in
       ${commands.join("|")}) command=\${COMP_WORDS[i]}; break ;;
@@ -140,6 +155,9 @@ _install_cni() {
   case "$command" in
 ${cases.join("\n")}
   esac
+  if [[ -n $pods && $word != -* ]]; then
+    words=$(timeout 2 "\${COMP_WORDS[0]}" ${podNamesCommand} 2> /dev/null)
+  fi
   if [[ $word == -* ]]; then
     COMPREPLY=($(compgen -W "$options" -- "$word"))
   elif [[ -n $files ]]; then
@@ -159,7 +177,7 @@ function zsh(line: CommandLine): string {
   const escaped = (help: string) => help.replaceAll(/[[\]:]/g, "\\$&");
   const specs = ({ options, operands }: CommandWord) =>
     [
-      ...options.map(({ text, help, value }) => {
+      ...options.flatMap(({ text, short, help, value }) => {
         const action = value === "none"
           ? ""
           : value === "path"
@@ -167,21 +185,27 @@ function zsh(line: CommandLine): string {
           : value === "text"
           ? ":value: "
           : `:value:(${value.join(" ")})`;
-        return quoted(`*${text}[${escaped(help)}]${action}`);
+        const long = value === "none" ? text : `${text}=`;
+        return [long, ...(short === undefined ? [] : [short])]
+          .map((word) => quoted(`*${word}[${escaped(help)}]${action}`));
       }),
       ...(operands === "path"
         ? [quoted("*:file:_files")]
         : operands === "none"
         ? []
-        : operands === "text"
-        ? [quoted("1:value: ")]
+        : operands === "pod"
+        ? [quoted("1:pod:_install_cni_pods")]
         : [quoted(`1:value:(${operands.join(" ")})`)]),
     ].join(" ");
   const [program, ...commands] = line;
   return `#compdef install-cni
 # Completion of install-cni for zsh.
+_install_cni_pods() {
+  local -a pods=(\${(f)"$(timeout 2 $program ${podNamesCommand} 2> /dev/null)"})
+  compadd -a pods
+}
 _install_cni() {
-  local context state state_descr line
+  local context state state_descr line program=\${(Q)words[1]}
   typeset -A opt_args
   _arguments -C ${specs({ ...program!, operands: "none" })} '1:command:->command' '*::rest:->rest'
   case $state in
@@ -202,6 +226,8 @@ fi
 `;
 }
 
+const fishPods = `(timeout 2 (commandline -opc)[1] ${podNamesCommand} 2> /dev/null)`;
+
 function fish(line: CommandLine): string {
   const commands = line.slice(1);
   const names = commands.map(({ text }) => text).join(" ");
@@ -217,7 +243,7 @@ function fish(line: CommandLine): string {
       ? `not __fish_seen_subcommand_from ${names}`
       : `__fish_seen_subcommand_from ${command}`;
     const start = `complete -c install-cni -n "${condition}"`;
-    for (const { text, help, value } of options) {
+    for (const { text, short, help, value } of options) {
       const rest = value === "none"
         ? ""
         : value === "path"
@@ -225,10 +251,17 @@ function fish(line: CommandLine): string {
         : value === "text"
         ? " -x"
         : ` -x -a ${quoted(value.join(" "))}`;
-      lines.push(`${start} -l ${text.slice(2)} -d ${quoted(help)}${rest}`);
+      const letter = short === undefined ? "" : ` -s ${short.slice(1)}`;
+      lines.push(`${start}${letter} -l ${text.slice(2)} -d ${quoted(help)}${rest}`);
     }
-    if (command === "" || operands === "none" || operands === "text") continue;
-    lines.push(operands === "path" ? `${start} -F` : `${start} -a ${quoted(operands.join(" "))}`);
+    if (command === "" || operands === "none") continue;
+    lines.push(
+      operands === "path"
+        ? `${start} -F`
+        : operands === "pod"
+        ? `${start} -a ${quoted(fishPods)}`
+        : `${start} -a ${quoted(operands.join(" "))}`,
+    );
   }
   return lines.join("\n") + "\n";
 }

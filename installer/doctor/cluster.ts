@@ -71,7 +71,9 @@ function tokenDoubts(expires: number, now: number, fix: string): Finding[] {
   const quiet = { problem: undefined, problemSince: undefined, forbidden: [] };
   return doubtsOf(quiet, expires, now, 0)
     .map(({ code, text }) =>
-      found(code === "token-expired" ? "token-expired" : "token-expires", text, fix)
+      code === "token-expired"
+        ? found(code, `${text}, so pods that the agent does not know cannot start`, fix)
+        : found("token-expires", text, fix)
     );
 }
 
@@ -85,6 +87,8 @@ function rightsFindings(
   }
   const denied = rights.filter(({ allowed }) => !allowed).map(({ verb }) => verb);
   if (denied.length === 0) return [good("rights", "The account may get, list and watch pods")];
+  // That it may not even get them is told already.
+  if (isDown && denied.includes("get")) return [];
   return [
     found(
       "rights-narrow",

@@ -38,8 +38,17 @@ export interface Sandboxes {
 const sizeLimit = 256 * 1024;
 const patience = 400;
 
-/** Reads the ledger and, for pods that are not in it, libcni's cache. Facts: libcni 1.3 `api.go`, `cachedInfo`, kind `cniCacheV1`. */
-export function readSandboxes(operations: Operations, settings: Settings): Sandboxes | Impossible {
+/**
+ * Reads the ledger and, for pods that are not in it, libcni's cache. Facts: libcni 1.3 `api.go`,
+ * `cachedInfo`, kind `cniCacheV1`.
+ *
+ * @param only The one pod whose result is wanted, as `namespace/name`.
+ */
+export function readSandboxes(
+  operations: Operations,
+  settings: Settings,
+  only?: string,
+): Sandboxes | Impossible {
   const cache = cacheDirOf(settings);
   const folders = [`${cache}/results`, `${cache}/cache/results`]
     .filter((folder) => operations.targetStatus(folder)?.kind === "directory");
@@ -65,7 +74,7 @@ export function readSandboxes(operations: Operations, settings: Settings): Sandb
         unread++;
         continue;
       }
-      const result = resultOf(operations, `${folder}/${name}`);
+      const result = resultOf(operations, `${folder}/${name}`, only);
       // A name can be used again: what the ledger knows of an earlier pod is told by its UID.
       if (result === undefined || noted.has(result.sandbox)) continue;
       // A pod behind Multus has several results; one with our entry is enough.
@@ -110,7 +119,11 @@ interface CachedResult {
   readonly captured: boolean;
 }
 
-function resultOf(operations: Operations, path: string): CachedResult | undefined {
+function resultOf(
+  operations: Operations,
+  path: string,
+  only: string | undefined,
+): CachedResult | undefined {
   try {
     const status = operations.targetStatus(path);
     if (status?.kind !== "file" || status.size > sizeLimit) return undefined;
@@ -122,8 +135,11 @@ function resultOf(operations: Operations, path: string): CachedResult | undefine
     );
     const [namespace, pod] = [args.get("K8S_POD_NAMESPACE"), args.get("K8S_POD_NAME")];
     if (!namespace || !pod) return undefined;
+    const named = `${namespace}/${pod}`;
+    // Looking for the plugin in it is what takes time.
+    if (only !== undefined && named !== only) return undefined;
     return {
-      pod: `${namespace}/${pod}`,
+      pod: named,
       sandbox: own(value, "containerId"),
       captured: mentionOf(byteString(bytes)) !== undefined,
     };
@@ -131,4 +147,9 @@ function resultOf(operations: Operations, path: string): CachedResult | undefine
     // A result that cannot be read tells nothing.
     return undefined;
   }
+}
+
+/** Says that not all of the runtime's results were read, which anything may stand in. */
+export function unreadText({ unread }: Sandboxes): string {
+  return `there was no time for ${unread} of the runtime's results`;
 }

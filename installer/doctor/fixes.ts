@@ -35,9 +35,11 @@ function agentHere(settings: Settings): string {
 
 /** Starts the node agent again, which puts right whatever differs. */
 export function restart(settings: Settings): string {
-  return isByHand(settings)
-    ? "systemctl restart kuma-cni"
-    : `kubectl delete pod ${agentHere(settings)}`;
+  if (isByHand(settings)) return "systemctl restart kuma-cni";
+  const command = `kubectl delete pod ${agentHere(settings)}`;
+  return settings.podName === "" && settings.nodeName === ""
+    ? `${command}   # of all nodes; add --field-selector spec.nodeName=NAME for this one`
+    : command;
 }
 
 /** Shows what the agent says. */
@@ -47,14 +49,59 @@ export function log(settings: Settings): string {
     : `kubectl logs ${agentHere(settings)} --tail 50`;
 }
 
-/** Sets a value of the chart. */
+/** Sets values of the chart, or what they are to a service. */
 export function setValue(settings: Settings, assignment: string): string {
-  return `${restoreRights(settings)} --set ${shellWord(assignment)}`;
+  return isByHand(settings)
+    ? setByHand(assignment)
+    : `${upgrade(settings)} --set ${shellWord(assignment)}`;
+}
+
+function upgrade(settings: Settings): string {
+  return `helm upgrade kuma-cni deploy/helm/kuma-cni -n ${namespaceOf(settings)} --reuse-values`;
 }
 
 /** Gives back the role, the binding and the account, and changes nothing else. */
 export function restoreRights(settings: Settings): string {
-  return `helm upgrade kuma-cni deploy/helm/kuma-cni -n ${namespaceOf(settings)} --reuse-values`;
+  return isByHand(settings) ? `${role("get")}; ${binding}` : upgrade(settings);
+}
+
+const binding = "kubectl create clusterrolebinding kuma-cni --clusterrole=kuma-cni " +
+  "--serviceaccount=kube-system:kuma-cni";
+
+function role(verbs: string): string {
+  return `kubectl create clusterrole kuma-cni --verb=${verbs} --resource=pods ` +
+    "--dry-run=client -o yaml | kubectl apply -f -";
+}
+
+/** What a value of the chart is called in the settings of a service. */
+const namesByHand: Readonly<Record<string, (value: string) => string>> = {
+  "cni.netDir": (value) => `CNI_NET_DIR=${value} and MOUNTED_CNI_NET_DIR=${value}`,
+  "cni.binDir": (value) =>
+    `MOUNTED_CNI_BIN_DIR=${value} and, in the JSON, "cni_bin_dir": "${value}"`,
+  "cni.confName": (value) => `CNI_CONF_NAME=${value}`,
+  "cni.confNameIsLoaded": (value) => `CNI_CONF_NAME_IS_LOADED=${value}`,
+  "cni.engine": (value) => `in the JSON, "engine": "${value}"`,
+  "cni.excludeNamespaces": (value) => `in the JSON, "exclude_namespaces": ${jsonList(value)}`,
+  "cni.clusterDns": (value) => `in the JSON, "cluster_dns": ${jsonList(value)}`,
+};
+
+/** Without a chart somebody has to edit the file; the command is for afterwards. */
+function setByHand(assignments: string): string {
+  if (assignments === "cni.rbac.watchPods=true") return role("get,list,watch");
+  if (assignments === "cni.controller.enabled=true") {
+    return "systemctl is-enabled kuma-cni   # it must start before kubelet does";
+  }
+  const parts = assignments.match(/[\w.]+=(?:\{[^}]*\}|[^,]*)/g) ?? [];
+  const told = parts.map((part) => {
+    const at = part.indexOf("=");
+    return namesByHand[part.slice(0, at)]?.(part.slice(at + 1)) ?? part;
+  });
+  return `systemctl restart kuma-cni   # once /etc/kuma-cni/install-cni.env has ${told.join(", ")}`;
+}
+
+/** A list as `--set` writes it, in JSON. */
+function jsonList(value: string): string {
+  return JSON.stringify(value.replace(/^\{|\}$/g, "").split(","));
 }
 
 /** Gets a new token: kubelet mounts one into a new pod; by hand it is that of the account's secret. */

@@ -1,9 +1,12 @@
 /** What is found of the chain: the entry as it stands, and what the runtime makes of it. Pure. */
 import { pluginType } from "../conflist/conflist.ts";
+import type { Observed } from "../host/observe.ts";
+import type { Settings } from "../settings/declarations.ts";
 import { pathsOf } from "../settings/paths.ts";
 import { obstacleOf } from "../runtime/capture.ts";
+import { catalogue } from "./catalogue.ts";
 import { type Finding, found, good } from "./finding.ts";
-import { log, restart, setValue, showNodePods } from "./fixes.ts";
+import { log, renewAuthority, renewToken, restart, setValue, showNodePods } from "./fixes.ts";
 import { findingsOf } from "./installed.ts";
 import type { EntrySeen, NodeSeen } from "./seen.ts";
 
@@ -23,18 +26,27 @@ export function installedFindings(seen: NodeSeen): Finding[] {
       `"${settings.mountedBinDir}": install-cni has not run on this node, or has uninstalled`;
     const told = plan === undefined ? [] : findingsOf(settings, observed, plan);
     const waiting = told.filter(({ code }) => code === "waiting");
-    return [found("not-installed", text, restart(settings)), ...waiting];
+    return [
+      found("not-installed", text, restart(settings)),
+      ...waiting.map((finding) => completed(finding, seen)),
+    ];
   }
   const findings = plan === undefined
     ? withoutSettings(seen)
     : findingsOf(settings, observed, plan);
   const told = new Set(findings.map(({ code }) => code));
   const more = entries.flatMap(entryFindings).filter(({ code }) => !told.has(code));
-  return [...findings, ...more].map((finding) => {
-    if (finding.grade !== "failure") return finding;
-    const { fix = fixOf(finding, seen), text } = finding;
-    return { ...finding, fix, text: text + consequenceOf(finding, seen) };
-  });
+  return [...findings, ...more].map((finding) => completed(finding, seen));
+}
+
+/** A finding about what is installed under the name that the catalogue has, with what it means and the fix. */
+function completed(finding: Finding, seen: NodeSeen): Finding {
+  const { code, grade, text } = finding;
+  if (code === undefined || code === "not-seen") return finding;
+  const { subject } = catalogue[code];
+  if (grade !== "failure") return { ...finding, subject };
+  const { fix = fixOf(finding, seen) } = finding;
+  return { ...finding, subject, fix, text: text + consequenceOf(finding, seen) };
 }
 
 /** What a difference on the node means for the pods that start now: who is woken by it asks that first. */
@@ -45,6 +57,14 @@ function consequenceOf({ code }: Finding, { entries }: NodeSeen): string {
       return isCalled ? ", so no pod can start on this node" : ", so no pod is captured";
     case "plugin-differs":
       return ", so pods start by another version, or do not start";
+    case "bin-dir-other":
+      return ", so pods are not captured, or do not start";
+    case "entry-wrong":
+      return ", so pods that start now may be captured wrongly";
+    case "waiting":
+      return isCalled
+        ? ", and until then nothing is put right"
+        : ", and until then no pod is captured";
     case "entry-missing":
     case "file-wrong":
       return ", so pods that start now are not captured";
@@ -89,6 +109,20 @@ function withoutSettings({ settings, observed, entries, hasProgram }: NodeSeen):
   ];
 }
 
+/** What lets install-cni go on. */
+function whatToWaitFor(settings: Settings, observed: Observed): string {
+  const { missingFolder, plugin, token, certificateAuthority, files } = observed;
+  if (missingFolder !== undefined) {
+    return `ls -ld ${settings.netDir} ${pathsOf(settings).hostBinDir}   # on the node`;
+  }
+  if (plugin.kind === "unknown") return log(settings);
+  if ("problem" in token) return renewToken(settings);
+  if ("problem" in certificateAuthority) return renewAuthority(settings);
+  return files.length === 0
+    ? `${showNodePods(settings)}   # does the primary CNI plugin run?`
+    : `ls -l ${settings.netDir}   # on the node: which file is it about?`;
+}
+
 function entryFindings({ file, types, problem }: EntrySeen): Finding[] {
   const findings: Finding[] = [];
   if (problem !== undefined) {
@@ -117,7 +151,7 @@ function entryFindings({ file, types, problem }: EntrySeen): Finding[] {
   return findings;
 }
 
-function fixOf({ code }: Finding, { settings, observed }: NodeSeen): string {
+function fixOf({ code, text }: Finding, { settings, observed, plan }: NodeSeen): string {
   const { runtime } = observed.view;
   switch (code) {
     case "net-dir-other":
@@ -125,13 +159,15 @@ function fixOf({ code }: Finding, { settings, observed }: NodeSeen): string {
     case "bin-dir-other":
       return setValue(settings, `cni.binDir=${runtime.programDirs?.[0]}`);
     case "not-captured":
+      if (text.includes("CNI_CONF_NAME_IS_LOADED") && plan?.target !== undefined) {
+        const word = `cni.confName=${plan.target},cni.confNameIsLoaded=true`;
+        return `${setValue(settings, word)}   # only if pods go through that file`;
+      }
       return settings.confName === ""
         ? `ls -l ${settings.netDir}   # the first file in the order of bytes counts`
         : setValue(settings, "cni.confName=") + "   # then it is the file that the runtime loads";
     case "waiting":
-      return observed.missingFolder === undefined
-        ? `${showNodePods(settings)}   # does the primary CNI plugin run?`
-        : `ls -ld ${settings.netDir} ${pathsOf(settings).hostBinDir}   # on the node`;
+      return whatToWaitFor(settings, observed);
     case "plugin-unknown":
       return log(settings);
     default:

@@ -12,7 +12,7 @@ import { pathsOf } from "../settings/paths.ts";
 import { decideNow, type NodeDecidingSettings, unsetSettings } from "../ledger/decision_now.ts";
 import { listNodePods } from "../ledger/node_pods.ts";
 import type { NodePod } from "../ledger/pod_life.ts";
-import { evidenceOf, type Sandboxes } from "./evidence.ts";
+import { evidenceOf, type Sandboxes, unreadText } from "./evidence.ts";
 import {
   type AgentSeen,
   type ApiSeen,
@@ -200,9 +200,7 @@ function podSeen(
     meshed: true,
     captured: known?.captured,
     reason: known?.reason ??
-      (sandboxes.unread === 0
-        ? "the runtime has no result of it"
-        : `there was no time for ${sandboxes.unread} of the runtime's results`),
+      (sandboxes.unread === 0 ? "the runtime has no result of it" : unreadText(sandboxes)),
   };
 }
 

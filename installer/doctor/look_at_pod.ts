@@ -9,7 +9,7 @@ import { confNames, readNetFiles } from "../host/observe.ts";
 import type { Settings } from "../settings/declarations.ts";
 import type { Look } from "../ledger/look.ts";
 import { sandboxLooker } from "../ledger/look_by_hand.ts";
-import { evidenceOf, readSandboxes } from "./evidence.ts";
+import { evidenceOf, readSandboxes, unreadText } from "./evidence.ts";
 import { giveUp, openAccess } from "./look_at_cluster.ts";
 import { lookAtEntries } from "./look_at_host.ts";
 import type { PodLifeSeen } from "./pod.ts";
@@ -43,8 +43,11 @@ export async function lookAtPod(
     problemIn(client, place, name),
   ]);
   const pod = object === undefined || isImpossible(object) ? undefined : parsePod(object);
-  const sandboxes = readSandboxes(operations, settings);
-  const evidence = isImpossible(sandboxes) ? sandboxes : pod && evidenceOf(sandboxes, pod);
+  const sandboxes = readSandboxes(operations, settings, `${namespace}/${name}`);
+  const known = isImpossible(sandboxes) ? sandboxes : pod && evidenceOf(sandboxes, pod);
+  const evidence = known === undefined && !isImpossible(sandboxes) && sandboxes.unread > 0
+    ? { impossible: unreadText(sandboxes) }
+    : known;
   const entry = isImpossible(evidence) ? undefined : evidence?.entry;
   const rules = entry && await rulesOf(settings, entry);
   return { ...about, object, pod, namespaceLabels, sandboxProblem, evidence, rules };

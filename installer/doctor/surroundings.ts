@@ -89,7 +89,10 @@ export function runtimeFindings({ observed, folders, settings }: NodeSeen): Find
       `${showRuntime(settings)}   # docs/doctor.md has the value of cni.hostFolders for each`,
     ),
   );
-  for (const warning of runtime.warnings) findings.push(found("runtime-odd", warning));
+  for (const warning of runtime.warnings) {
+    const fix = `${showRuntime(settings)}   # says which one kubelet uses; then cni.runtime`;
+    findings.push(found("runtime-odd", warning, warning.startsWith("Both ") ? fix : undefined));
+  }
   for (const path of folders.moved) {
     findings.push(
       found(

@@ -30,7 +30,7 @@ const remembered = 60_000;
  */
 const newShare = 20;
 const oldShare = 1000;
-/** Tries after which a pod is not new any more: a minute. */
+/** Tries after which a pod is not new any more: half a minute. */
 const newTries = 7;
 
 /** What the search needs. */

@@ -5,6 +5,7 @@
 import { readRedirectCounts } from "../../src/engine/choice/counts.ts";
 import type { EbpfForPod } from "../../src/engine/choice/ebpf.ts";
 import { readNamespaceFacts } from "../../src/engine/choice/facts.ts";
+import { rulesMark } from "../../src/engine/choice/rules_mark.ts";
 import type { EngineSetting } from "../../src/engine/choice/select.ts";
 import { applyWithSelectedEngine, verifyRules } from "../../src/engine/choice/work.ts";
 import { PROGRAMS_NAMESPACE } from "../../src/engine/ebpf/interface.ts";
@@ -59,6 +60,11 @@ export interface LookOptions {
   readonly isLast?: () => boolean;
   /** Whether to read how much was redirected. */
   readonly counts?: boolean;
+  /**
+   * Marks of rules that were as they should be, by sandbox: where it is still the same, rules of
+   * iptables are not compared again, since that takes their tools.
+   */
+  readonly unchanged?: Map<string, string>;
   /** Finds the programs of a pod; without it they are not looked at. */
   readonly ebpfOf?: ProgramsOf;
 }
@@ -84,13 +90,23 @@ export function lookAtSandbox(path: string, entry: LedgerEntry, options: LookOpt
     return withNetworkNamespace(path, (): Look => {
       entered = true;
       if (!isSameIdentity(networkNamespaceIdentity(), outcome.namespace)) return { kind: "gone" };
+      // Made before the comparison, so that what changes meanwhile is compared the next time.
+      const mark = engine === "iptables" && options.unchanged !== undefined
+        ? markOf(entry)
+        : undefined;
+      if (mark !== undefined && options.unchanged?.get(entry.sandbox) === mark) {
+        return { kind: "equal" };
+      }
       const differences = differencesOf(engine, outcome.config);
       if (typeof differences === "string") return { kind: "unseen", reason: differences };
       const counts = options.counts === true
         ? readRedirectCounts(engine, outcome.config)
         : undefined;
       const counted = counts === undefined ? {} : { counts };
-      if (differences.length === 0) return { kind: "equal", ...counted };
+      if (differences.length === 0) {
+        if (mark !== undefined) remember(options.unchanged, entry.sandbox, mark);
+        return { kind: "equal", ...counted };
+      }
       if (options.repair !== true) return { kind: "drifted", differences, ...counted };
       const notRepaired = repairHere(engine, outcome.config, differences, options);
       return notRepaired === undefined
@@ -102,6 +118,21 @@ export function lookAtSandbox(path: string, entry: LedgerEntry, options: LookOpt
     const isGone = !entered && isMissing(error) && hasFolder(path);
     return isGone ? { kind: "gone" } : { kind: "unseen", reason: messageOf(error) };
   }
+}
+
+/** Most marks that are kept: of sandboxes that are gone some stay. */
+const mostMarks = 4096;
+
+function remember(marks: Map<string, string> | undefined, sandbox: string, mark: string): void {
+  if (marks === undefined) return;
+  if (marks.size >= mostMarks) marks.clear();
+  marks.set(sandbox, mark);
+}
+
+/** Of the rules here and of what they are compared with: a later call may have asked for others. */
+function markOf({ outcome }: LedgerEntry): string | undefined {
+  const mark = rulesMark();
+  return mark && `${mark} ${JSON.stringify(outcome)}`;
 }
 
 type LookedAt = "nftables" | "iptables" | EbpfForPod;

@@ -20,15 +20,25 @@ export function hasPrograms({ outcome }: LedgerEntry): boolean {
   return outcome.result === "redirected" && outcome.engine === "ebpf";
 }
 
+/** Milliseconds for which the machine's mounts are remembered. */
+const viewPause = 10 * 60_000;
+
 /** Loads the engine, which most nodes never need. */
 export async function loadProgramsOf(settings: Settings): Promise<ProgramsOf> {
-  const [{ EbpfForPod }, engine] = await Promise.all([
+  const [{ EbpfForPod }, engine, { lookAtCgroups }] = await Promise.all([
     import("../../src/engine/choice/ebpf.ts"),
     import("../../src/engine/ebpf/ebpf_engine.ts"),
+    import("../../src/linux/cgroup_view.ts"),
   ]);
   const cgroupRoot = cgroupRootOf(settings);
-  return ({ sandbox, podUid }, wanted = true) =>
-    new EbpfForPod(engine, {
+  let view = lookAtCgroups();
+  let looked = performance.now();
+  return ({ sandbox, podUid }, wanted = true) => {
+    // Of what it has of the machine only the mounts are remembered, and those of a container stay.
+    if (performance.now() - looked > viewPause) {
+      [view, looked] = [lookAtCgroups(), performance.now()];
+    }
+    const request = {
       wanted,
       because: "the ledger says so",
       strict: true,
@@ -36,7 +46,9 @@ export async function loadProgramsOf(settings: Settings): Promise<ProgramsOf> {
       bpffs: settings.mountedBpffs || "/sys/fs/bpf",
       ...(podUid === undefined ? {} : { podUid }),
       ...(cgroupRoot === undefined ? {} : { cgroupRoot }),
-    });
+    };
+    return new EbpfForPod(engine, request, view);
+  };
 }
 
 /** Where the host's control groups are seen; in a container its own ones are elsewhere. */

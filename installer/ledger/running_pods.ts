@@ -42,6 +42,7 @@ export class RunningPods {
   readonly #sweep: Sweep;
   readonly #early: EarlyPods;
   readonly #events: PodEvents;
+  readonly #unchanged = new Map<string, string>();
   readonly #programs: PodPrograms;
   readonly #mayHavePrograms: boolean;
   #nextCleaning = 0;
@@ -128,6 +129,7 @@ export class RunningPods {
     }
     return lookAtSandbox(seenNamespacePath(settings, entry.netns), entry, {
       repair: settings.repair === "repair",
+      unchanged: this.#unchanged,
       isLast: () => isLastWord(entry, this.ledger.read().entries),
       ...(ebpfOf === undefined ? {} : { ebpfOf }),
     });

@@ -12,6 +12,7 @@ import {
 } from "../linux/addresses.ts";
 import { LinuxError } from "../linux/errno.ts";
 import { readKernelFile } from "../linux/kernel_file.ts";
+import type { NetlinkSocket } from "../linux/netlink.ts";
 import { pauseThread } from "../linux/poll.ts";
 import type { Difference } from "./engine.ts";
 
@@ -35,13 +36,15 @@ export interface PassthroughAddition {
 /**
  * Adds `::6/128` to the loopback interface, as soon as that is up; after a second also when it is not.
  *
+ * @param seen The loopback interface as it was found.
+ * @param route Socket of `NETLINK_ROUTE` to use.
  * @throws {LinuxError} when the kernel refuses although the namespace has IPv6 addresses, so that
  * traffic could need it.
  */
-export function addPassthroughAddress(): PassthroughAddition {
-  const loopback = settledLoopback();
+export function addPassthroughAddress(seen?: Link, route?: NetlinkSocket): PassthroughAddition {
+  const loopback = settledLoopback(seen ?? loopbackLink(route));
   try {
-    const added = addAddress(loopback.index, PASSTHROUGH_ADDRESS, PREFIX);
+    const added = addAddress(loopback.index, PASSTHROUGH_ADDRESS, PREFIX, route);
     const undo = () => {
       if (added) removeAddress(loopback.index, PASSTHROUGH_ADDRESS, PREFIX);
     };
@@ -59,10 +62,10 @@ export function addPassthroughAddress(): PassthroughAddition {
  * Waits for the loopback interface: containerd runs the plugin "loopback" beside the chain, and that
  * one fails the pod ("loopback interface found with non-loopback address") when it comes second.
  */
-function settledLoopback(): Link {
+function settledLoopback(seen: Link): Link {
+  if (seen.up) return seen;
   const end = performance.now() + PATIENCE_MS;
-  let loopback = loopbackLink();
-  if (loopback.up) return loopback;
+  let loopback = seen;
   while (!loopback.up && performance.now() < end) {
     pauseThread(PAUSE_MS);
     loopback = loopbackLink();

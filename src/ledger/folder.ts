@@ -38,8 +38,31 @@ export interface AttachmentName {
  * @throws {Deno.errors} when the file cannot be written.
  */
 export function putEntry(stateFolder: string, entry: LedgerEntry): void {
+  makeRoom(stateFolder);
+  writeEntry(stateFolder, entry);
+}
+
+/**
+ * Makes the folder unless it is there, and looks whether another entry fits.
+ *
+ * @returns How many more do.
+ * @throws as {@linkcode putEntry}.
+ */
+export function makeRoom(stateFolder: string): number {
   const folder = `${stateFolder}/${LEDGER_FOLDER}`;
   makeFolder(folder);
+  const room = MAX_ENTRIES - namesIn(folder).length;
+  if (room > 0) return room;
+  throw new Error(`"${folder}" has ${MAX_ENTRIES} entries already, expected one for each pod`);
+}
+
+/**
+ * Writes an entry as {@linkcode putEntry} does, for whoever knows that there is room.
+ *
+ * @throws {Deno.errors.NotFound} when the folder is gone, and other file errors.
+ */
+export function writeEntry(stateFolder: string, entry: LedgerEntry): void {
+  const folder = `${stateFolder}/${LEDGER_FOLDER}`;
   const path = `${folder}/${entryName(entry)}`;
   // Two calls for one attachment must not write into one file.
   const temporary = `${folder}/.${entryName(entry)}.${Deno.pid}`;
@@ -93,9 +116,6 @@ function makeFolder(folder: string): void {
   }
   if (!Deno.lstatSync(folder).isDirectory) {
     throw new Error(`"${folder}" is not a folder; remove it`);
-  }
-  if (namesIn(folder).length >= MAX_ENTRIES) {
-    throw new Error(`"${folder}" has ${MAX_ENTRIES} entries already, expected one for each pod`);
   }
 }
 

@@ -84,29 +84,39 @@ function readLink({ payload }: Message): Link {
 /**
  * Returns the interface of an index, or of a name.
  *
+ * @param open Socket of {@linkcode NETLINK_ROUTE} to ask over; without it a new one is opened.
  * @throws {LinuxError} with code `ENODEV` when there is none.
  */
-export function getLink(which: number | string): Link {
+export function getLink(which: number | string, open?: NetlinkSocket): Link {
+  return overRoute(open, (socket) => {
+    const request = new MessageBuilder(64)
+      .beginMessage(RTM_GETLINK, NLM_F_REQUEST, socket.nextSequence())
+      .u32(AF_UNSPEC).u32(typeof which === "number" ? which : 0).u32(0).u32(0);
+    if (typeof which === "string") request.attributeText(IFLA_IFNAME, which);
+    const attempt = `Cannot find network interface ${JSON.stringify(which)}`;
+    const [link] = socket.request(attempt, request.endMessage().data);
+    if (link === undefined) throw new LinuxError(attempt, 19);
+    return readLink(link);
+  });
+}
+
+/** Opening a socket takes five calls of the kernel: several questions go over one. */
+function overRoute<T>(open: NetlinkSocket | undefined, work: (socket: NetlinkSocket) => T): T {
+  if (open !== undefined) return work(open);
   using socket = new NetlinkSocket(NETLINK_ROUTE);
-  const request = new MessageBuilder(64)
-    .beginMessage(RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK, socket.nextSequence())
-    .u32(AF_UNSPEC).u32(typeof which === "number" ? which : 0).u32(0).u32(0);
-  if (typeof which === "string") request.attributeText(IFLA_IFNAME, which);
-  const attempt = `Cannot find network interface ${JSON.stringify(which)}`;
-  const [link] = socket.request(attempt, request.endMessage().data);
-  if (link === undefined) throw new LinuxError(attempt, 19);
-  return readLink(link);
+  return work(socket);
 }
 
 /**
  * Returns the loopback interface, recognised by its flag, not by its name.
  *
+ * @param open as of {@linkcode getLink}.
  * @throws {LinuxError} when the kernel refuses or the namespace has none.
  */
-export function loopbackLink(): Link {
+export function loopbackLink(open?: NetlinkSocket): Link {
   // The kernel makes the loopback interface of a namespace first, so it nearly always has index 1.
   try {
-    const first = getLink(1);
+    const first = getLink(1, open);
     if (first.loopback) return first;
   } catch (error) {
     if (!(error instanceof LinuxError)) throw error;
@@ -156,27 +166,34 @@ function ownAddress(attributes: readonly Attribute[]): Uint8Array | undefined {
  *
  * @param address Canonical text, either family.
  * @param prefix Length of the network prefix in bits.
+ * @param open as of {@linkcode getLink}.
  * @returns Whether it was added; `false` when the interface had it already.
  * @throws {LinuxError} when the kernel refuses, for example with `EACCES` when IPv6 is disabled.
  */
-export function addAddress(linkIndex: number, address: string, prefix: number): boolean {
+export function addAddress(
+  linkIndex: number,
+  address: string,
+  prefix: number,
+  open?: NetlinkSocket,
+): boolean {
   const bytes = addressBytes(address);
-  using socket = new NetlinkSocket(NETLINK_ROUTE);
-  const flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-  const request = new MessageBuilder(128)
-    .beginMessage(RTM_NEWADDR, flags, socket.nextSequence())
-    .u8(bytes.length === 4 ? AF_INET : AF_INET6).u8(prefix).u8(IFA_F_NODAD).u8(0).u32(linkIndex)
-    .attribute(IFA_LOCAL, bytes).attribute(IFA_ADDRESS, bytes).endMessage();
-  try {
-    socket.request(
-      `Cannot add address ${address}/${prefix} to interface ${linkIndex}`,
-      request.data,
-    );
-    return true;
-  } catch (error) {
-    if (error instanceof LinuxError && error.errno === EEXIST) return false;
-    throw error;
-  }
+  return overRoute(open, (socket) => {
+    const flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    const request = new MessageBuilder(128)
+      .beginMessage(RTM_NEWADDR, flags, socket.nextSequence())
+      .u8(bytes.length === 4 ? AF_INET : AF_INET6).u8(prefix).u8(IFA_F_NODAD).u8(0).u32(linkIndex)
+      .attribute(IFA_LOCAL, bytes).attribute(IFA_ADDRESS, bytes).endMessage();
+    try {
+      socket.request(
+        `Cannot add address ${address}/${prefix} to interface ${linkIndex}`,
+        request.data,
+      );
+      return true;
+    } catch (error) {
+      if (error instanceof LinuxError && error.errno === EEXIST) return false;
+      throw error;
+    }
+  });
 }
 
 /**

@@ -2,7 +2,17 @@
  * Reads files of `/proc` and `/sys`. `Deno.readTextFile` refuses these unless the program may do
  * everything (`--allow-all`), which the compiled plugin may not; the C library has no such rule.
  */
-import { checked, libc, openForReading } from "./libc.ts";
+import { checked, cString, libc, openForReading } from "./libc.ts";
+
+const AT_FDCWD = -100;
+const AT_SYMLINK_NOFOLLOW = 0x100;
+const STATX_BYTES = 256;
+
+/** Tells whether there is a file of this name that can be looked at; needs `--allow-ffi`. */
+export function hasFile(path: string): boolean {
+  const status = new Uint8Array(STATX_BYTES);
+  return libc().statx(AT_FDCWD, cString(path), AT_SYMLINK_NOFOLLOW, 0, status) === 0;
+}
 
 /** The kernel gives no more than a page of most such files at once. */
 const pieceSize = 4096;

@@ -29,6 +29,19 @@ export interface LegacyRule {
   readonly bytes: Uint8Array;
 }
 
+/** Where the 16 bytes of counters stand in `struct ipt_entry` and `struct ip6t_entry`. */
+const COUNTERS_AT = { ipv4: 96, ipv6: 152 } as const;
+const COUNTERS_LENGTH = 16;
+
+/** What of a rule only somebody's change of it changes: all but its counters, in two parts. */
+export function legacyRuleWithoutCounters(
+  { bytes }: LegacyRule,
+  family: "ipv4" | "ipv6",
+): readonly [Uint8Array, Uint8Array] {
+  const at = COUNTERS_AT[family];
+  return [bytes.subarray(0, at), bytes.subarray(at + COUNTERS_LENGTH)];
+}
+
 const AF_INET = 2;
 const AF_INET6 = 10;
 const SOCK_RAW_CLOEXEC = 3 | 0x80000;

@@ -10,8 +10,18 @@ export interface Mount {
   readonly type: string;
 }
 
-/** Parses the text of `/proc/self/mountinfo`, in the order of mounting. */
-export function parseMounts(mountinfo: string): Mount[] {
+let last: { readonly mountinfo: string; readonly mounts: readonly Mount[] } | undefined;
+
+/**
+ * Parses the text of `/proc/self/mountinfo`, in the order of mounting. Whoever looks at many pods asks
+ * about the same text again and again, which has a line for each of them.
+ */
+export function parseMounts(mountinfo: string): readonly Mount[] {
+  if (last?.mountinfo !== mountinfo) last = { mountinfo, mounts: parsed(mountinfo) };
+  return last.mounts;
+}
+
+function parsed(mountinfo: string): Mount[] {
   return mountinfo.split("\n").flatMap((line) => {
     // Optional fields of any number end with a lone dash.
     const [before, after] = line.split(" - ");

@@ -29,11 +29,12 @@ export interface NamespaceIdentity {
  * Tells the identity of the network namespace that the calling thread is in. Synchronous; needs
  * `--allow-ffi` and `--allow-read`.
  *
+ * @param socket Any socket that was made in it; without it one is made.
  * @throws {LinuxError} when the kernel refuses to tell.
  */
-export function networkNamespaceIdentity(): NamespaceIdentity {
+export function networkNamespaceIdentity(socket?: FileDescriptor): NamespaceIdentity {
   const { dev, ino } = Deno.statSync("/proc/thread-self/ns/net");
-  const cookie = namespaceCookie();
+  const cookie = socket === undefined ? cookieByNewSocket() : cookieOf(socket);
   return {
     device: dev,
     inode: ino ?? 0,
@@ -58,11 +59,16 @@ export function isSameIdentity(one: NamespaceIdentity, other: NamespaceIdentity)
     one.cookie === other.cookie;
 }
 
-function namespaceCookie(): string | undefined {
-  const attempt = "Cannot ask for the cookie of the network namespace";
+const attempt = "Cannot ask for the cookie of the network namespace";
+
+function cookieByNewSocket(): string | undefined {
   using socket = new FileDescriptor(
     checked(attempt, () => libc().socket(AF_UNIX, SOCK_STREAM_CLOEXEC, 0)),
   );
+  return cookieOf(socket);
+}
+
+function cookieOf(socket: FileDescriptor): string | undefined {
   const cookie = new BigUint64Array(1);
   const length = new Uint32Array([8]);
   try {

@@ -10,9 +10,11 @@ import {
   HEADER_LENGTH,
   LITTLE_ENDIAN,
   type Message,
+  NLM_F_ACK,
   parseAttributes,
   parseMessages,
   readText,
+  readU16,
   readU32,
 } from "./netlink_message.ts";
 
@@ -103,7 +105,8 @@ export class NetlinkSocket implements Disposable {
   }
 
   /**
-   * Sends one request whose answer is an acknowledgement or messages, and returns the messages.
+   * Sends one request and returns the messages of the answer: all until the acknowledgement when the
+   * request asks for one (`NLM_F_ACK`), else those that come first, which is one.
    *
    * @param attempt Begins the message of an error.
    * @throws {LinuxError} when the kernel refuses or does not answer in time.
@@ -111,6 +114,7 @@ export class NetlinkSocket implements Disposable {
   request(attempt: string, request: Uint8Array<ArrayBuffer>): Message[] {
     this.#send(attempt, request);
     const sequence = readU32(request, 8);
+    const isAcknowledged = (readU16(request, 6) & NLM_F_ACK) !== 0;
     const answers: Message[] = [];
     for (;;) {
       for (const message of this.#receive(attempt)) {
@@ -122,6 +126,7 @@ export class NetlinkSocket implements Disposable {
         }
         answers.push(message);
       }
+      if (!isAcknowledged && answers.length > 0) return answers;
     }
   }
 

@@ -6,7 +6,8 @@ import { EINVAL, LinuxError } from "./errno.ts";
 import { checked, FileDescriptor, lastErrno, libc, openForReading } from "./libc.ts";
 
 const CLONE_NEWNET = 0x40000000;
-const OWN_NAMESPACE = "/proc/thread-self/ns/net";
+/** The file of the namespace that the calling thread is in. */
+export const ownNamespace = "/proc/thread-self/ns/net";
 
 /**
  * The thread could not return to its own network namespace: whatever it does next would happen in
@@ -40,7 +41,7 @@ export function withNetworkNamespace<T>(namespace: string | FileDescriptor, work
       EINVAL,
     );
   }
-  using home = openForReading(OWN_NAMESPACE);
+  using home = openForReading(ownNamespace);
   if (namespace instanceof FileDescriptor) enter(namespace, path);
   else enterByPath(path);
   let result: T;
@@ -115,7 +116,7 @@ function whatItIs(path: string): string {
   try {
     const info = Deno.statSync(path);
     if (info.isDirectory) return "It is a directory, not a namespace file";
-    const nsfs = Deno.statSync(OWN_NAMESPACE).dev;
+    const nsfs = Deno.statSync(ownNamespace).dev;
     if (info.dev === nsfs) return "It is a namespace of another kind";
     return `It is ${info.isFile ? "a plain file" : "a special file"}, not a namespace file; ` +
       "the bind mount of the namespace is gone or was never made";
@@ -131,14 +132,20 @@ function whatItIs(path: string): string {
  * @throws {Deno.errors.NotFound} and other file errors when its file cannot be examined.
  */
 export function isCurrentNetworkNamespace(namespace: string | FileDescriptor): boolean {
-  return isSameNamespace(OWN_NAMESPACE, namespace);
+  return isOneOfNamespaces(namespace, [ownNamespace]);
 }
 
-/** Tells whether two files are those of one namespace; throws as {@linkcode isCurrentNetworkNamespace}. */
-export function isSameNamespace(
-  one: string | FileDescriptor,
-  another: string | FileDescriptor,
+/**
+ * Tells whether a file is that of one of several namespaces; throws as
+ * {@linkcode isCurrentNetworkNamespace}.
+ */
+export function isOneOfNamespaces(
+  namespace: string | FileDescriptor,
+  others: readonly (string | FileDescriptor)[],
 ): boolean {
-  const [a, b] = [Deno.statSync(pathOf(one)), Deno.statSync(pathOf(another))];
-  return a.dev === b.dev && a.ino === b.ino;
+  const { dev, ino } = Deno.statSync(pathOf(namespace));
+  return others.some((other) => {
+    const info = Deno.statSync(pathOf(other));
+    return info.dev === dev && info.ino === ino;
+  });
 }

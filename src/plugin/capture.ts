@@ -38,10 +38,7 @@ const SHOWN_RULE = 500;
 export async function capture(call: Call, decision: Redirect): Promise<void> {
   const setting = netfilterSetting(call);
   const applied = await workInPodNamespace(call, decision, {
-    withNftables: (compile, mayWait) => ({
-      ...applyWithNftables(setting, compile, mayWait),
-      namespace: networkNamespaceIdentity(),
-    }),
+    withNftables: (compile, mayWait) => applyWithNftables(setting, compile, mayWait),
     withAnyEngine: ({ applyWithSelectedEngine }, compile, options) => ({
       ...applyWithSelectedEngine(setting, compile, options),
       namespace: networkNamespaceIdentity(),

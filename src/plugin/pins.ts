@@ -4,13 +4,17 @@
  */
 import type { CniRequest } from "../cni/serve.ts";
 import { readBpffsPath } from "../cni/settings.ts";
+import { hasFile } from "../linux/kernel_file.ts";
 
 /** Where systemd mounts the BPF file system. */
 export const BPFFS = "/sys/fs/bpf";
 
-/** Tells whether the engine has pinned anything on this node since it was started. */
+/**
+ * Tells whether the engine has pinned anything on this node since it was started. Asked for by each
+ * meshed pod, which needs the C library in any case: an error of Deno's is three times as dear.
+ */
 export function hasPins(bpffs: string): boolean {
-  return isThere(`${bpffs}/kuma-cni`);
+  return hasFile(`${bpffs}/kuma-cni`);
 }
 
 /** DEL and GC: removes the pins that nobody needs any more. The caller takes no failure for one. */

@@ -19,6 +19,7 @@ export class AdvisedCluster {
     const { CNI_NET_DIR, CNI_CONF_NAME = "", CNI_RUNTIME = "auto", CNI_NETWORK_CONFIG } =
       bed.environment;
     const values = {
+      "cni.chained": true,
       "cni.netDir": CNI_NET_DIR,
       "cni.binDir": JSON.parse(CNI_NETWORK_CONFIG!).kubernetes.cni_bin_dir,
       "cni.confName": CNI_CONF_NAME,

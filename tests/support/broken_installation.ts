@@ -20,6 +20,17 @@ export const brokenInstallations: Readonly<Record<string, BrokenNode>> = {
     finds: ["not-installed"],
     says: /Nothing of kuma-cni is in/,
   },
+  "nothing is installed, nor the primary CNI plugin": {
+    breaks: (bed) => {
+      Deno.removeSync(bed.path(chained));
+      Deno.removeSync(bed.path("/opt/cni/bin/kuma-cni"));
+      Deno.removeSync(pathsOf(bed.settings).kubeconfig);
+    },
+    finds: ["not-installed", "waiting"],
+    says: /Nothing of kuma-cni is in/,
+    about: "waiting",
+    fix: "shows",
+  },
   "another program wrote the list anew": {
     breaks: (bed) => bed.write(chained, primaryList),
     finds: ["entry-missing"],
@@ -120,7 +131,6 @@ export const brokenInstallations: Readonly<Record<string, BrokenNode>> = {
       ),
     finds: ["not-captured"],
     says: /so what Multus calls is not known/,
-    fix: "shows",
   },
   "there is no list yet": {
     breaks: (bed) => Deno.removeSync(bed.path(chained)),

@@ -45,7 +45,7 @@ export const brokenSurroundings: Readonly<Record<string, BrokenNode>> = {
     },
     finds: ["runtime-odd"],
     says: /, but: Both CRI-O .* and containerd .* are on this node/,
-    fix: "none",
+    fix: "shows",
   },
   "no runtime's configuration is seen": {
     finds: [],

@@ -83,6 +83,8 @@ export function repairDrifts(count: number, seed: number): RepairedDrifts {
     const look = pod.look(true);
     assert.equal(look.kind, "repaired", label);
     assert.equal(pod.listing(), wanted, label);
+    // Remembered from now on, where somebody remembers.
+    assert.deepEqual(pod.look(true), { kind: "equal" }, label);
     drifts[pod.name]!++;
   }
   for (const pod of pods) assert.deepEqual(pod.look(false), { kind: "equal" }, pod.name);
@@ -107,6 +109,8 @@ function podOfRules(
     netns: namespace.path,
     namespace: identity,
   });
+  // As in the sweep: what a mark hid would be no drift here.
+  const unchanged = new Map<string, string>();
   const inside = <T>(work: () => T) => namespace.run(work);
   return {
     name,
@@ -116,7 +120,7 @@ function podOfRules(
       const { what, undo } = inside(() => doHarmless(dice));
       return { what, undo: () => inside(undo) };
     },
-    look: (repair) => lookAtSandbox(namespace.path, entry, { repair }),
+    look: (repair) => lookAtSandbox(namespace.path, entry, { repair, unchanged }),
     listing: () =>
       inside(() =>
         [

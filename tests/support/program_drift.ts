@@ -78,6 +78,11 @@ export const programDrifts: Readonly<Record<string, ProgramDrift>> = {
       removeFromBpfMap(map, key);
       return key.toHex();
     }),
+  "the map does not tell whose it is": (pod) =>
+    withAddresses(pod, (map) => {
+      removeFromBpfMap(map, SpecialKey.namespace);
+      return "no namespace";
+    }),
   "somebody else's address is in the map": (pod, dice) =>
     withAddresses(pod, (map) => {
       const key = SpecialKey.source4.slice();

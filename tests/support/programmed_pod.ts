@@ -15,6 +15,8 @@ import { linkPin } from "../../src/engine/ebpf/pins.ts";
 import { LOOKUP_HOOK } from "../../src/engine/ebpf/programs.ts";
 import type { LedgerEntry } from "../../src/ledger/entry.ts";
 import { addAddress, getLink, listAddresses } from "../../src/linux/addresses.ts";
+import { lookAtCgroups } from "../../src/linux/cgroup_view.ts";
+import type { CgroupView } from "../../src/linux/pod_cgroup.ts";
 import { bpfMapKeys, lookUpBpfMap } from "../../src/linux/bpf_maps.ts";
 import { openForReading } from "../../src/linux/libc.ts";
 import { networkNamespaceIdentity } from "../../src/linux/namespace_identity.ts";
@@ -35,13 +37,21 @@ const configured: RedirectConfig = {
 /** Dispose of it to remove all that it was. */
 export class ProgrammedPod implements Disposable {
   readonly #stack = new DisposableStack();
-  readonly bpffs = this.#stack.use(new BpfFileSystem());
+  readonly bpffs: BpfFileSystem;
   readonly kubelet = this.#stack.use(makeKubeletCgroup());
   readonly sandbox = `sandbox-${crypto.randomUUID()}`;
-  readonly pinFolder = engine.pinFolderOf(this.bpffs.path, this.sandbox);
+  readonly pinFolder: string;
   readonly namespace: NamedNamespace;
 
-  constructor(readonly way: InboundWay, readonly config: RedirectConfig = configured) {
+  /** @param bpffs The host's BPF file system; the pod's own one unless told. */
+  constructor(
+    readonly way: InboundWay,
+    readonly config: RedirectConfig = configured,
+    bpffs?: BpfFileSystem,
+  ) {
+    this.bpffs = bpffs ?? this.#stack.use(new BpfFileSystem());
+    this.view = lookAtCgroups();
+    this.pinFolder = engine.pinFolderOf(this.bpffs.path, this.sandbox);
     this.namespace = this.sandboxNamespace();
   }
 
@@ -79,6 +89,9 @@ export class ProgrammedPod implements Disposable {
     });
   }
 
+  /** What the agent remembers of the machine. */
+  view: CgroupView;
+
   /** What the agent looks with; where incoming connections are nftables' part, nothing is pinned. */
   readonly ebpfOf: NonNullable<LookOptions["ebpfOf"]> = ({ sandbox, podUid }, wanted = true) =>
     new EbpfForPod(engine, {
@@ -89,7 +102,7 @@ export class ProgrammedPod implements Disposable {
       bpffs: this.way === "nftables" ? "/nowhere" : this.bpffs.path,
       cgroupRoot: this.kubelet.root,
       ...(podUid === undefined ? {} : { podUid }),
-    });
+    }, this.view);
 
   /** Does something with the programs of the pod that are attached now. */
   withPrograms<T>(work: (installed: InstalledPrograms) => T, namespace = this.namespace): T {

@@ -6,7 +6,12 @@ import type { Ruleset } from "../../redirect/ruleset.ts";
 import { lookAtCgroups } from "../../linux/cgroup_view.ts";
 import { LinuxError } from "../../linux/errno.ts";
 import { isMountOf } from "../../linux/mounts.ts";
-import { type CgroupProblem, findPodCgroup, type PodCgroup } from "../../linux/pod_cgroup.ts";
+import {
+  type CgroupProblem,
+  type CgroupView,
+  findPodCgroup,
+  type PodCgroup,
+} from "../../linux/pod_cgroup.ts";
 import type { EbpfModule } from "../ebpf/interface.ts";
 import { type ApplyResult, type Engine, EngineError } from "../engine.ts";
 import type { RedirectCounts } from "../redirect_counts.ts";
@@ -84,11 +89,15 @@ export class EbpfForPod {
   /**
    * Finds the pod's cgroup. The caller is in the host's namespaces.
    *
+   * @param view what is on the machine; without it this looks
    * @throws {LinuxError} when `/proc` cannot be read
    */
-  constructor(module: EbpfModule, readonly request: EbpfRequest) {
+  constructor(
+    module: EbpfModule,
+    readonly request: EbpfRequest,
+    view: CgroupView = lookAtCgroups(),
+  ) {
     this.#module = module;
-    const view = lookAtCgroups();
     const { podUid, cgroupRoot, bpffs, containerId } = request;
     this.#cgroup = findPodCgroup(view, podUid, cgroupRoot);
     if ("problem" in this.#cgroup) return;

@@ -30,7 +30,8 @@ export function readNamespaceFacts(
   };
 }
 
-function hasIpv6(): boolean {
+/** Tells whether the kernel has IPv6 there, see {@linkcode readNamespaceFacts}. */
+export function hasIpv6(): boolean {
   // /proc/net would be the namespace of the main thread.
   try {
     Deno.statSync("/proc/thread-self/net/if_inet6");

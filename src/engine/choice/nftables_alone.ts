@@ -6,6 +6,11 @@
 import type { Ruleset } from "../../redirect/ruleset.ts";
 import { loopbackLink } from "../../linux/addresses.ts";
 import { LinuxError } from "../../linux/errno.ts";
+import {
+  type NamespaceIdentity,
+  networkNamespaceIdentity,
+} from "../../linux/namespace_identity.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../../linux/netlink.ts";
 import { withNetworkNamespaceLock } from "../../linux/network_namespace_lock.ts";
 import { EngineError } from "../engine.ts";
 import { type Survey, surveyNamespace } from "../iptables/survey.ts";
@@ -25,6 +30,11 @@ export const AS_CONFIGURED = "the network configuration says so";
 /** Why the engine was chosen where the setting leaves that open. */
 export const NOTHING_IN_THE_WAY = "no iptables rules of others are in the way";
 
+/** What an apply with this engine did, and where. */
+export interface NftablesApplyResult extends SelectedApplyResult {
+  readonly namespace: NamespaceIdentity;
+}
+
 /**
  * Applies the rules as `applyWithSelectedEngine` of `work.ts` does, when this engine is enough.
  *
@@ -38,17 +48,20 @@ export function applyWithNftables(
   setting: EngineSetting,
   compile: Compile,
   mayWait = true,
-): SelectedApplyResult {
-  return withNetworkNamespaceLock(() => {
+): NftablesApplyResult {
+  return withNetworkNamespaceLock((lock) => {
     requireNftables(setting);
-    const survey = lookWithoutIptables();
-    const loopback = loopbackLink();
+    using netfilter = looking(() => new NetlinkSocket(NETLINK_NETFILTER));
+    const survey = lookWithoutIptables(netfilter);
+    using route = new NetlinkSocket(NETLINK_ROUTE);
+    const loopback = loopbackLink(route);
     const ruleset = compile(readNamespaceFacts(survey, loopback));
     if (!mayWait && ruleset.ipv6PassthroughAddress && !loopback.up) {
       throw new OtherEngineError("The loopback interface is not up yet and has to be waited for");
     }
     const reason = setting === "auto" ? NOTHING_IN_THE_WAY : AS_CONFIGURED;
-    return { ...new NftablesEngine().apply(ruleset), reason, replaced: [] };
+    const result = new NftablesEngine().apply(ruleset, { netfilter, route, loopback });
+    return { ...result, reason, replaced: [], namespace: networkNamespaceIdentity(lock) };
   }, mayWait ? undefined : 0);
 }
 
@@ -67,11 +80,16 @@ export function verifyWithNftables(setting: EngineSetting, compile: Compile): Ru
  * Looks at what is in the thread's network namespace.
  *
  * @param found called before tables of iptables are read, which may be large
+ * @param netfilter socket of `NETLINK_NETFILTER` to ask over; without it a new one is opened
  * @throws {EngineError} when the kernel refuses
  */
-export function lookAtNamespace(found?: () => void): Survey {
+export function lookAtNamespace(found?: () => void, netfilter?: NetlinkSocket): Survey {
+  return looking(() => surveyNamespace(found, netfilter));
+}
+
+function looking<T>(look: () => T): T {
   try {
-    return surveyNamespace(found);
+    return look();
   } catch (error) {
     if (!(error instanceof LinuxError)) throw error;
     throw new EngineError(
@@ -86,10 +104,10 @@ function requireNftables(setting: EngineSetting): void {
   if (setting === "iptables") throw new OtherEngineError('The engine "iptables" is needed');
 }
 
-function lookWithoutIptables(): Survey {
+function lookWithoutIptables(netfilter?: NetlinkSocket): Survey {
   const survey = lookAtNamespace(() => {
     throw new OtherEngineError("The namespace has tables of iptables");
-  });
+  }, netfilter);
   if (survey.nft === undefined) {
     throw new OtherEngineError("The kernel does not have nf_tables");
   }

@@ -90,15 +90,10 @@ export function addressDifferences(
     return [{ kind: "missing", object: `BPF map ${MapName.addresses}` }];
   }
   const [expected, actual] = [namespaceIn(entries), namespaceOf(maps)];
-  if (expected !== actual) {
+  if (actual !== undefined && expected !== actual) {
     // Of another sandbox, whose addresses are not to be compared.
     const object = PROGRAMS_NAMESPACE;
-    return [{
-      kind: "changed",
-      object,
-      expected: `${expected}`,
-      actual: `${actual ?? "not known"}`,
-    }];
+    return [{ kind: "changed", object, expected: `${expected}`, actual: `${actual}` }];
   }
   const differences: Difference[] = [];
   const there = bpfMapKeys(addresses, 16, MOST_ADDRESSES);
@@ -135,6 +130,7 @@ function isOfLink(key: Uint8Array): boolean {
 }
 
 function nameOf(key: Uint8Array): string {
+  if (equal(key, SpecialKey.namespace)) return "network namespace";
   if (equal(key, SpecialKey.source4)) return "IPv4 source";
   if (equal(key, SpecialKey.source6)) return "IPv6 source";
   return `address ${addressText(key)}`;

@@ -123,7 +123,7 @@ export class EbpfEngine implements Engine {
       if (address.note !== undefined) notes.push(address.note);
     }
     const entries = addressEntries(inode);
-    const maps = open.use(usableMaps(before, inode) ?? OpenMaps.create());
+    const maps = open.use(mapsOf(before, inode));
     writeAddresses(maps, entries);
 
     const loaded: LoadedProgram[] = [];
@@ -187,14 +187,22 @@ function namespaceInode(): number {
 }
 
 /**
- * The maps of the programs that are there, when they are for the same namespace: they know listeners
- * and connections that will not be told again.
+ * The maps of the programs that are there, unless they are for another namespace: they know listeners
+ * and connections that will not be told again. What nobody has kept is made anew.
  */
-function usableMaps(before: InstalledPrograms, inode: number): OpenMaps | undefined {
+function mapsOf(before: InstalledPrograms, inode: number): OpenMaps {
   const maps = OpenMaps.open(before.mapIds);
-  if (maps.complete && namespaceOf(maps) === inode) return maps;
+  try {
+    if ((namespaceOf(maps) ?? inode) === inode) {
+      maps.makeMissing();
+      return maps;
+    }
+  } catch (error) {
+    maps[Symbol.dispose]();
+    throw error;
+  }
   maps[Symbol.dispose]();
-  return undefined;
+  return OpenMaps.create();
 }
 
 /**

@@ -22,10 +22,18 @@ export class OpenMaps implements Disposable {
   static create(): OpenMaps {
     using stack = new DisposableStack();
     const maps = stack.use(new OpenMaps());
-    using btf = loadBtf(typesOfStorage());
-    for (const definition of definitions(btf)) maps.add(definition.name, createBpfMap(definition));
+    maps.makeMissing();
     stack.move();
     return maps;
+  }
+
+  /** Makes those that are not there. */
+  makeMissing(): void {
+    if (this.#complete) return;
+    using btf = loadBtf(typesOfStorage());
+    for (const definition of definitions(btf)) {
+      if (!this.#maps.has(definition.name)) this.add(definition.name, createBpfMap(definition));
+    }
   }
 
   /** Opens those of programs that are in the kernel; of several with one name the last counts. */
@@ -51,8 +59,7 @@ export class OpenMaps implements Disposable {
     return this.#maps.get(name);
   }
 
-  /** Whether no map of a pod is missing. */
-  get complete(): boolean {
+  get #complete(): boolean {
     return Object.values(MapName).every((name) => this.#maps.has(name));
   }
 

@@ -78,11 +78,16 @@ const PROTOCOL_FAMILY: Readonly<Record<IpFamily, number>> = {
  * iptables in it.
  *
  * @param found called before tables of iptables are read
+ * @param open socket of `NETLINK_NETFILTER` to ask over; without it a new one is opened
  * @returns `undefined` when the kernel does not have nf_tables
  * @throws {LinuxError} when the kernel refuses
  */
-export function readNftTables(found: () => void = () => {}): NftSurvey | undefined {
-  using socket = new NetlinkSocket(NETLINK_NETFILTER);
+export function readNftTables(
+  found: () => void = () => {},
+  open?: NetlinkSocket,
+): NftSurvey | undefined {
+  using opened = open === undefined ? new NetlinkSocket(NETLINK_NETFILTER) : undefined;
+  const socket = open ?? opened!;
   try {
     const tables = dump(socket, NFPROTO_UNSPEC, NFT_MSG.getTable).map(({ family, attributes }) => ({
       family,

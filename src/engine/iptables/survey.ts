@@ -2,6 +2,7 @@
 import type { IpFamily } from "../../ip/address.ts";
 import { COMMENT_PREFIX } from "../../redirect/ruleset.ts";
 import { type LegacyRule, type LegacyTable, readLegacyTables } from "../../linux/legacy_tables.ts";
+import type { NetlinkSocket } from "../../linux/netlink.ts";
 import { hasOwnNftObjects, type NftTable, readNftTables } from "./nft_tables.ts";
 import { isOwnName, PREDECESSOR_CHAINS } from "./own_chains.ts";
 import type { Backend, ToolFinder, Tools } from "./tools.ts";
@@ -20,9 +21,10 @@ export interface Survey {
  * Looks at the thread's network namespace; starts no process.
  *
  * @param found called before tables of iptables are read, of which most namespaces have none
+ * @param netfilter socket of `NETLINK_NETFILTER` to ask over; without it a new one is opened
  */
-export function surveyNamespace(found: () => void = () => {}): Survey {
-  const nft = readNftTables(found);
+export function surveyNamespace(found: () => void = () => {}, netfilter?: NetlinkSocket): Survey {
+  const nft = readNftTables(found, netfilter);
   return {
     nft: nft?.tables,
     native: nft?.native ?? false,

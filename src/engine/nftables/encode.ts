@@ -2,6 +2,7 @@
 import type { Range } from "../../redirect/config.ts";
 import { COMMENT_PREFIX } from "../../redirect/ruleset.ts";
 import {
+  HEADER_LENGTH,
   MessageBuilder,
   NLM_F_ACK,
   NLM_F_APPEND,
@@ -12,6 +13,7 @@ import {
   COMMENT_MAXIMUM,
   messageType,
   NF_ACCEPT,
+  NFGENMSG_LENGTH,
   NFNL_BATCH_GENID,
   NFNL_MSG_BATCH_BEGIN,
   NFNL_MSG_BATCH_END,
@@ -200,6 +202,15 @@ export function buildBatch(
   begin(NFNL_MSG_BATCH_END, 0, NFPROTO_UNSPEC);
   out.u16be(NFNL_SUBSYS_NFTABLES).endMessage();
   return { data: out.data, firstSequence, objects };
+}
+
+/** Where the generation stands: behind the first message's head and the head of its one attribute. */
+const GENERATION_AT = HEADER_LENGTH + NFGENMSG_LENGTH + 4;
+
+/** Returns a transaction for another generation, in the same memory. */
+export function forGeneration(batch: Batch, generation: number): Batch {
+  new DataView(batch.data.buffer, batch.data.byteOffset).setUint32(GENERATION_AT, generation);
+  return batch;
 }
 
 function writeChain(out: MessageBuilder, table: string, { name, hook }: EncodedChain): void {

@@ -11,6 +11,7 @@ import {
   ERESTART,
   LinuxError,
 } from "../../linux/errno.ts";
+import type { Link } from "../../linux/addresses.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../linux/netlink.ts";
 import { NFT_TABLE } from "../../redirect/nft_layout.ts";
 import type { Ruleset } from "../../redirect/ruleset.ts";
@@ -24,6 +25,7 @@ import {
   buildBatch,
   type EncodedTable,
   encodeTables,
+  forGeneration,
 } from "./encode.ts";
 import { type Layout, planTables } from "./plan.ts";
 import { type InstalledTable, readGeneration, readTables } from "./read_back.ts";
@@ -38,6 +40,13 @@ class RefusedError extends LinuxError {
   }
 }
 
+/** What a caller has open and has seen in the namespace, so that it need not be done once more. */
+export interface OpenNamespace {
+  readonly netfilter: NetlinkSocket;
+  readonly route: NetlinkSocket;
+  readonly loopback: Link;
+}
+
 /** Installs rulesets as nf_tables table `kuma_mesh`. Needs `--allow-ffi` and `CAP_NET_ADMIN`. */
 export class NftablesEngine implements Engine {
   readonly name = "nftables";
@@ -48,10 +57,13 @@ export class NftablesEngine implements Engine {
    */
   constructor(private readonly layout: Layout | "auto" = "auto") {}
 
-  apply(ruleset: Ruleset): ApplyResult {
+  apply(ruleset: Ruleset, open?: OpenNamespace): ApplyResult {
     return translated("install the rules", () => {
-      using socket = new NetlinkSocket(NETLINK_NETFILTER);
-      const address = ruleset.ipv6PassthroughAddress ? addPassthroughAddress() : undefined;
+      using opened = open === undefined ? new NetlinkSocket(NETLINK_NETFILTER) : undefined;
+      const socket = open?.netfilter ?? opened!;
+      const address = ruleset.ipv6PassthroughAddress
+        ? addPassthroughAddress(open?.loopback, open?.route)
+        : undefined;
       try {
         const tables = this.#install(socket, ruleset);
         const differences = compareTables(socket, tables);
@@ -156,11 +168,29 @@ function replaceTables(
     const generation = readGeneration(socket);
     const present = readTables(socket);
     if (present.length === 0 && tables.length === 0) return present;
-    const batch = buildBatch(present, tables, generation, socket.nextSequence());
+    const batch = batchFor(present, tables, generation, socket.nextSequence());
     const refusal = sendBatch(socket, batch);
     if (refusal === undefined) return present;
     if (refusal.errno !== ERESTART || tries === TRIES) throw refusal;
   }
+}
+
+/** What was built last for a namespace without our tables, for a program that does so many times. */
+const lastBatches = new WeakMap<readonly EncodedTable[], Batch>();
+
+function batchFor(
+  present: readonly InstalledTable[],
+  tables: readonly EncodedTable[],
+  generation: number,
+  firstSequence: number,
+): Batch {
+  if (present.length > 0) return buildBatch(present, tables, generation, firstSequence);
+  const last = lastBatches.get(tables);
+  // Whoever asks the same questions before has the same numbers.
+  if (last?.firstSequence === firstSequence) return forGeneration(last, generation);
+  const batch = buildBatch(present, tables, generation, firstSequence);
+  lastBatches.set(tables, batch);
+  return batch;
 }
 
 function sendBatch(socket: NetlinkSocket, batch: Batch): RefusedError | undefined {

@@ -6,13 +6,13 @@ import {
   findAttribute,
   type Message,
   MessageBuilder,
-  NLM_F_ACK,
   NLM_F_DUMP,
   NLM_F_REQUEST,
   parseAttributes,
   readText,
   readU16,
   readU32be,
+  sameBytes,
   scanAttribute,
 } from "../../linux/netlink_message.ts";
 import { NFT_TABLE } from "../../redirect/nft_layout.ts";
@@ -61,7 +61,7 @@ export interface InstalledChain {
  */
 export function readGeneration(socket: NetlinkSocket): number {
   const attempt = "Cannot ask for the generation of the nf_tables ruleset";
-  const request = header(new MessageBuilder(64), NFT_MSG.getGeneration, NLM_F_ACK, {
+  const request = header(new MessageBuilder(64), NFT_MSG.getGeneration, 0, {
     family: NFPROTO_UNSPEC,
     sequence: socket.nextSequence(),
   }).endMessage();
@@ -128,14 +128,18 @@ export function readChains(socket: NetlinkSocket, family: NftFamily): InstalledC
 
 function chainsWithRules(chains: readonly Message[], rules: readonly Message[]): InstalledChain[] {
   const byChain = new Map<string, Uint8Array[]>();
+  const table = new TextEncoder().encode(`${NFT_TABLE}\0`);
+  // The rules of a chain follow each other: its name is made to text once.
+  let last: { readonly name: Uint8Array; readonly rules: Uint8Array[] } | undefined;
   for (const { payload } of rules) {
-    if (scanText(payload, NFTA_RULE.table) !== NFT_TABLE) continue;
-    const chain = scanText(payload, NFTA_RULE.chain);
-    const expressions = scanAttribute(payload, NFGENMSG_LENGTH, NFTA_RULE.expressions) ??
-      new Uint8Array();
-    const list = byChain.get(chain);
-    if (list === undefined) byChain.set(chain, [expressions]);
-    else list.push(expressions);
+    if (!sameBytes(scanned(payload, NFTA_RULE.table), table)) continue;
+    const name = scanned(payload, NFTA_RULE.chain);
+    if (last === undefined || !sameBytes(name, last.name)) {
+      const chain = readText(name);
+      last = { name, rules: byChain.get(chain) ?? [] };
+      byChain.set(chain, last.rules);
+    }
+    last.rules.push(scanned(payload, NFTA_RULE.expressions));
   }
   return chains.flatMap((message) => {
     const attributes = attributesOf(message);
@@ -257,8 +261,8 @@ function familyName(family: number): NftFamily | undefined {
   }
 }
 
-function scanText(payload: Uint8Array, type: number): string {
-  return readText(scanAttribute(payload, NFGENMSG_LENGTH, type) ?? new Uint8Array());
+function scanned(payload: Uint8Array, type: number): Uint8Array {
+  return scanAttribute(payload, NFGENMSG_LENGTH, type) ?? new Uint8Array();
 }
 
 function text(attributes: readonly Attribute[], type: number): string | undefined {
