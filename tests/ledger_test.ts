@@ -96,7 +96,7 @@ Deno.test("Damaged, begun, foreign and misnamed files are no entries, and go wit
 });
 
 Deno.test("A report over the socket is checked, and the ledger has a bound", async () => {
-  await withStateFolder((folder) => {
+  await withStateFolder(async (folder) => {
     const ledger = new Ledger(folder);
     for (const sandbox of ["../../x", "a/b", "", "a@b", "x".repeat(200)]) {
       assert.throws(() => ledger.record({ ...ledgerEntry(), sandbox }), TypeError, sandbox);
@@ -110,6 +110,7 @@ Deno.test("A report over the socket is checked, and the ledger has a bound", asy
       assert.throws(() => ledger.record(ledgerEntry({ sandbox })), /4096 entries/);
     }
     Deno.removeSync(file(0));
+    await new Promise((resolve) => setTimeout(resolve, 550));
     ledger.record(ledgerEntry({ sandbox: "one-more" }));
     assert.ok(ledger.read().unreadable.length <= MAX_ENTRIES);
   });

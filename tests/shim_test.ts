@@ -272,6 +272,28 @@ Deno.test("the shim waits 3 s for an agent that says nothing or dawdles", async 
   }
 });
 
+Deno.test("the shim waits 1 s for an agent that does not take the call, however long it is", async () => {
+  using bed = new ShimBed(await compiledShim());
+  // Accepted by the kernel alone, as for an agent that is stopped.
+  await using _ = playAgent(bed.socket, (connection) => {
+    const ended = Promise.withResolvers<void>();
+    setTimeout(ended.resolve, 2500);
+    return ended.promise.finally(() => connection.read(new Uint8Array(1)));
+  });
+  const timed = async (stdin: Uint8Array) => {
+    const began = performance.now();
+    equal((await start(bed.shim, { ...ordinary, stdin })).code, 7);
+    return performance.now() - began;
+  };
+  // The longer one does not even fit into the socket.
+  for (const took of await Promise.all([config, new Uint8Array(words.inputLimit)].map(timed))) {
+    ok(
+      took >= words.takingMilliseconds - 50 && took < words.answerMilliseconds - 500,
+      `${took} ms`,
+    );
+  }
+});
+
 Deno.test("stdin of 1 GiB does not stop the shim, and the plugin gets more than it takes", async () => {
   using bed = new ShimBed(await compiledShim());
   await using _ = playAgent(bed.socket, answering(good));

@@ -15,6 +15,8 @@ import {
 } from "../../src/ledger/folder.ts";
 import { type LedgerView, overEntries } from "./over.ts";
 
+const fullMilliseconds = 500;
+
 /** The ledger of one node. */
 export class Ledger {
   /**
@@ -22,6 +24,8 @@ export class Ledger {
    * takes a third of a millisecond of each pod's start.
    */
   #room = 0;
+  /** The folder was full, and is not counted again before this time: it takes milliseconds then. */
+  #full: { readonly error: unknown; readonly until: number } | undefined;
 
   /** @param stateFolder The project's own folder, as this process sees it. */
   constructor(private readonly stateFolder: string) {}
@@ -44,15 +48,26 @@ export class Ledger {
 
   /** Writes an entry of this program's own; throws as {@linkcode record}. */
   put(entry: LedgerEntry): void {
-    if (this.#room === 0) this.#room = makeRoom(this.stateFolder);
+    if (this.#room === 0) this.#room = this.#makeRoom();
     this.#room--;
     try {
       writeEntry(this.stateFolder, entry);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
       // Somebody has removed the folder.
-      this.#room = makeRoom(this.stateFolder) - 1;
+      this.#room = this.#makeRoom() - 1;
       writeEntry(this.stateFolder, entry);
+    }
+  }
+
+  #makeRoom(): number {
+    if (this.#full !== undefined && performance.now() < this.#full.until) throw this.#full.error;
+    this.#full = undefined;
+    try {
+      return makeRoom(this.stateFolder);
+    } catch (error) {
+      this.#full = { error, until: performance.now() + fullMilliseconds };
+      throw error;
     }
   }
 

@@ -14,11 +14,11 @@ typedef unsigned int u32;
 typedef unsigned long word;
 
 #if defined(__x86_64__)
-enum { READ = 0, WRITE = 1, CLOSE = 3, RT_SIGPROCMASK = 14, SOCKET = 41, CONNECT = 42, SENDMSG = 46,
+enum { READ = 0, WRITE = 1, RT_SIGPROCMASK = 14, IOCTL = 16, SOCKET = 41, CONNECT = 42, SENDMSG = 46,
   RECVFROM = 45, GETSOCKOPT = 55, EXECVE = 59, FCNTL = 72, CLOCK_GETTIME = 228, EXIT_GROUP = 231,
   OPENAT = 257, PPOLL = 271, DUP3 = 292, PIPE2 = 293, MEMFD_CREATE = 319, LSEEK = 8 };
 #elif defined(__aarch64__)
-enum { READ = 63, WRITE = 64, CLOSE = 57, RT_SIGPROCMASK = 135, SOCKET = 198, CONNECT = 203,
+enum { READ = 63, WRITE = 64, IOCTL = 29, RT_SIGPROCMASK = 135, SOCKET = 198, CONNECT = 203,
   SENDMSG = 211, RECVFROM = 207, GETSOCKOPT = 209, EXECVE = 221, FCNTL = 25, CLOCK_GETTIME = 113,
   EXIT_GROUP = 94, OPENAT = 56, PPOLL = 73, DUP3 = 24, PIPE2 = 59, MEMFD_CREATE = 279, LSEEK = 62 };
 #else
@@ -31,6 +31,7 @@ enum { READ = 63, WRITE = 64, CLOSE = 57, RT_SIGPROCMASK = 135, SOCKET = 198, CO
 #define OUTPUT_LIMIT (2 * 1024 * 1024)
 #define FULL_INPUT_LIMIT (8 * 1024 * 1024) /* What the full plugin takes, see src/cni/stdin.ts. */
 #define INPUT_MILLISECONDS 10000           /* As the full plugin waits for the end of its input. */
+#define TAKING_MILLISECONDS 1000           /* An agent that works takes a call before it serves another. */
 #define ANSWER_MILLISECONDS 3000
 
 enum { REQUEST_HEAD = 20, ANSWER_HEAD = 24, POLLIN = 1, POLLOUT = 4, NONE = -1 };
@@ -63,10 +64,9 @@ struct call {
   char **environment;
   word environment_length; /* Of what is sent of it. */
   const char *namespace_path;
-  int reads_input;
+  int reads_input, input_ended;
   int spare;         /* A memory file, made before a byte of stdin is taken. */
   word input_length; /* Bytes of stdin that were taken. */
-  int input_ended;
 };
 
 /* The text in a place, by a way that the compiler cannot foresee: the installer fills it later. */
@@ -114,9 +114,8 @@ static int ready(int descriptor, short events, long deadline) {
 static int write_all(int descriptor, const unsigned char *bytes, word length) {
   for (word at = 0; at < length;) {
     long n = call(WRITE, descriptor, (long)(bytes + at), (long)(length - at), 0, 0, 0);
-    if (n == -4 /* EINTR */) continue;
-    if (n <= 0) return 0;
-    at += (word)n;
+    if (n > 0) at += (word)n;
+    else if (n != -4 /* EINTR */) return 0;
   }
   return 1;
 }
@@ -188,8 +187,7 @@ static int take_input(struct call *it) {
     word space = INPUT_LIMIT + 1 - it->input_length;
     long n = call(READ, 0, (long)(input(it) + it->input_length), (long)space, 0, 0, 0);
     if (n == -4 /* EINTR */ || n == -11 /* EAGAIN */) continue;
-    if (n < 0) return 0;
-    if (n == 0) return it->input_ended = 1;
+    if (n <= 0) return it->input_ended = n == 0;
     it->input_length += (word)n;
   }
   return 0;
@@ -204,9 +202,8 @@ static int connect_to_agent(void) {
   if (!*path) return NONE;
   for (int i = 0; i < 107 && path[i]; i++) address.path[i] = path[i];
   int agent = (int)call(SOCKET, 1, 1 | 04000 | 02000000 /* non-blocking, closed by exec */, 0, 0, 0, 0);
-  if (agent < 0) return NONE;
-  if (call(CONNECT, agent, (long)&address, sizeof address, 0, 0, 0)) return NONE;
-  if (call(GETSOCKOPT, agent, 1, 17 /* SO_PEERCRED */, (long)&peer, (long)&length, 0)) return NONE;
+  if (agent < 0 || call(CONNECT, agent, (long)&address, sizeof address, 0, 0, 0) ||
+    call(GETSOCKOPT, agent, 1, 17 /* SO_PEERCRED */, (long)&peer, (long)&length, 0)) return NONE;
   return length == sizeof peer && peer.uid == 0 ? agent : NONE;
 }
 
@@ -239,14 +236,17 @@ static int send_request(struct call *it, int agent, long deadline) {
 /* Prints a whole answer and ends, as the full plugin would; returns when there is none. */
 static void finish_by_answer(int agent, long deadline) {
   word length = 0, wanted = ANSWER_HEAD;
+  int untaken = 0; /* An agent that has not even read the call is stopped or hangs. */
+  if (!ready(agent, POLLIN, now() + TAKING_MILLISECONDS) &&
+    !call(IOCTL, agent, 0x5411 /* SIOCOUTQ */, (long)&untaken, 0, 0, 0) && untaken > 0) return;
   while (length < wanted) {
     if (!ready(agent, POLLIN, deadline)) return;
     long n = call(RECVFROM, agent, (long)(answer + length), (long)(sizeof answer - length), 0, 0, 0);
     if (n <= 0) return;
     length += (word)n;
     if (length < ANSWER_HEAD) continue;
-    if (!after((const char *)answer, "KCNA") || get(answer + 4) != VERSION_OF_WORDS) return;
-    if (get(answer + 8) != 0 || get(answer + 12) > 1) return;
+    if (!after((const char *)answer, "KCNA") || get(answer + 4) != VERSION_OF_WORDS ||
+      get(answer + 8) != 0 || get(answer + 12) > 1) return;
     wanted = (word)ANSWER_HEAD + get(answer + 16) + get(answer + 20);
     if (wanted > ANSWER_HEAD + OUTPUT_LIMIT || length > wanted) return;
   }
@@ -265,8 +265,8 @@ static void ask_agent(struct call *it) {
   if (!take_environment(it)) return;
   int agent = connect_to_agent();
   if (agent < 0 || !take_input(it)) return;
-  long deadline = now() + ANSWER_MILLISECONDS;
-  if (send_request(it, agent, deadline)) finish_by_answer(agent, deadline);
+  long start = now();
+  if (send_request(it, agent, start + TAKING_MILLISECONDS)) finish_by_answer(agent, start + ANSWER_MILLISECONDS);
 }
 
 __attribute__((used)) static int run(char **arguments, char **environment) {

@@ -24,6 +24,9 @@ export const outputLimit = 2 * 1024 * 1024;
 /** Longest wait of the shim for the whole answer, in milliseconds from its first byte sent. */
 export const answerMilliseconds = 3000;
 
+/** Milliseconds that the shim waits until the agent has read the call. */
+export const takingMilliseconds = 1000;
+
 /** Bytes before a request's environment. */
 export const requestHeadSize = 20;
 

@@ -5,8 +5,8 @@
 import "../support/load_libc.ts";
 import { deepEqual, equal, match } from "node:assert/strict";
 import { compiledInstaller, compiledPlugin } from "../support/compiled.ts";
-import { part, parts } from "../../scripts/e2e/parts.ts";
-import { type KubernetesVersion, kubernetesVersions } from "./support/cluster.ts";
+import { parts } from "../../scripts/e2e/parts.ts";
+import { type KubernetesVersion, kubernetesVersions, programsOf } from "./support/cluster.ts";
 import { fact, seconds } from "./support/facts.ts";
 import { writeImages } from "./support/images.ts";
 import { demo, Stage } from "./support/stage.ts";
@@ -33,6 +33,7 @@ for (const version of kubernetesVersions) {
 
 async function byKubectl(t: Deno.TestContext, version: KubernetesVersion): Promise<void> {
   const isNewest = version === kubernetesVersions[0];
+  await programsOf(version);
   const begin = performance.now();
   await using stage = await Stage.set(version, images, installer);
   fact(`Kubernetes ${version}: the node is ready after ${seconds(performance.now() - begin)}`);
@@ -57,8 +58,7 @@ async function byKubectl(t: Deno.TestContext, version: KubernetesVersion): Promi
     const rotation = new TokenRotation(stage);
     await rotation.begin(t);
     // Ten minutes of waiting follow: time to make what the next test needs, if the cache has it not.
-    const next = kubernetesVersions.slice(1).map((version) => part(`kubernetes-${version}`));
-    const made = Promise.allSettled(next);
+    const made = Promise.allSettled(kubernetesVersions.slice(1).map(programsOf));
     await apiServerAway(t, stage);
     if (!await traffic(t, stage)) return;
     await staticPod(t, stage);

@@ -3,7 +3,7 @@
  * our objects in the place of those, by kubectl and by the real Helm.
  */
 import "../support/load_libc.ts";
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match } from "node:assert/strict";
 import { compiledInstaller, compiledPlugin } from "../support/compiled.ts";
 import { accountObjects, installerObjects, rights } from "../support/reference_manifest.ts";
 import { parts } from "../../scripts/e2e/parts.ts";
@@ -12,7 +12,8 @@ import { fact } from "./support/facts.ts";
 import { writeImages } from "./support/images.ts";
 import { pause } from "./support/machine.ts";
 import { Sandboxes } from "./support/sandboxes.ts";
-import { chart, demo, Stage } from "./support/stage.ts";
+import { hostToken } from "./support/host_token.ts";
+import { chart, demo, isRefused, Stage } from "./support/stage.ts";
 import { churn } from "./steps/churn.ts";
 import { staticPod } from "./steps/node_life.ts";
 
@@ -97,10 +98,14 @@ Deno.test("our image under the reference's objects, and ours in their place", as
   await t.step(
     "a deletion that it cannot prove leaves the plugin, and no pod starts past it",
     async () => {
+      const token = await hostToken(node.machine);
       await cluster.kubectl(inSystem, "delete", daemonSet);
       await stage.untilInstallerIsGone();
       equal(await isChained(), true);
-      // The token on the host has gone with the pod that it was bound to.
+      // It has gone with the pod that it was bound to; the API server notices within ten seconds.
+      await cluster.until("the token on the host is refused", async () => {
+        return isRefused(await stage.askWith(token.text));
+      });
       await stage.create({ name: "orphan" }, { light: true });
       let refusals: string[] = [];
       await cluster.until("its sandbox is refused", async () => {
@@ -137,11 +142,12 @@ Deno.test("our image under the reference's objects, and ours in their place", as
     `Helm ${parts["helm-3"].version} takes over what Kuma's release has left`,
     async () => {
       await leaveByHelm(stage);
-      // All objects go at once later, and with them the right to ask whether that is meant.
-      const values = stage.values({ "cni.uninstall.whenRefused": "true" });
+      // All objects go at once later, and with them the right to ask whether that is meant. Helm would
+      // keep Kuma's probe beside one by HTTP.
+      const values = stage.values({ "cni.uninstall.whenRefused": "true", "cni.healthPort": "0" });
       await stage.helm(3, "install", "kuma-cni", chart, "--take-ownership", ...values);
       await stage.rolledOut();
-      await assertOurs(stage);
+      await assertOurs(stage, "exec");
       await stage.start({ name: "by-helm" }, { light: true });
       equal(await stage.isCaptured("by-helm"), true);
     },
@@ -173,7 +179,7 @@ async function kubectlWith({ cluster }: Stage, input: string, ...args: string[])
 }
 
 /** Fails unless the DaemonSet's container is what our manifests say, nothing of the reference's in it. */
-async function assertOurs({ cluster }: Stage): Promise<void> {
+async function assertOurs({ cluster }: Stage, probe = "httpGet"): Promise<void> {
   const path = "/apis/apps/v1/namespaces/kube-system/daemonsets/kuma-cni-node";
   const { spec } = await cluster.get<{
     spec: {
@@ -186,5 +192,6 @@ async function assertOurs({ cluster }: Stage): Promise<void> {
   }>(path);
   const [container] = spec.template.spec.containers;
   deepEqual([container!.command, container!.args ?? []], [["/install-cni"], []]);
-  ok("httpGet" in container!.readinessProbe && !("exec" in container!.readinessProbe));
+  const kinds = ["httpGet", "exec"].filter((kind) => kind in container!.readinessProbe);
+  deepEqual(kinds, [probe]);
 }

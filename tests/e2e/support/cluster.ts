@@ -42,13 +42,25 @@ const users: Readonly<Record<string, ClusterUser>> = {
 };
 
 /** Programs of others that make a cluster. */
-interface Programs {
+export interface Programs {
   readonly kubernetes: string;
   readonly containerd: string;
   readonly etcd: string;
   readonly runc: string;
   readonly plugins: string;
   readonly kubectl: string;
+}
+
+/** Gets them, and makes them first when the cache has not got them. */
+export async function programsOf(version: KubernetesVersion): Promise<Programs> {
+  return {
+    kubernetes: await part(`kubernetes-${version}`),
+    containerd: await part("containerd"),
+    etcd: await part("etcd"),
+    runc: await part("runc"),
+    plugins: await part("cni-plugins"),
+    kubectl: await program("kubectl"),
+  };
 }
 
 /** A node: its machine and what tells it from others. */
@@ -70,14 +82,7 @@ export class Cluster implements AsyncDisposable {
    * @param images Paths of archives with an OCI image layout, which every node gets.
    */
   static async start(version: KubernetesVersion, images: readonly string[]): Promise<Cluster> {
-    const programs: Programs = {
-      kubernetes: await part(`kubernetes-${version}`),
-      containerd: await part("containerd"),
-      etcd: await part("etcd"),
-      runc: await part("runc"),
-      plugins: await part("cni-plugins"),
-      kubectl: await program("kubectl"),
-    };
+    const programs = await programsOf(version);
     const cluster = new Cluster(programs, images);
     try {
       await cluster.#addMachine();

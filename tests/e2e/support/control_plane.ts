@@ -123,7 +123,6 @@ export function kubeletConfiguration(folder: string, cgroup: string): Record<str
       "nodefs.available": "0.1%",
       "imagefs.available": "0.1%",
     },
-    syncFrequency: "2s",
     nodeStatusUpdateFrequency: "1s",
     fileCheckFrequency: "1s",
     volumePluginDir: `${folder}/volume-plugins`,
