@@ -9,6 +9,7 @@ import { compiledPlugin } from "./support/compiled.ts";
 /** Tests of what a runtime sees of its plugin. */
 const files = [
   "cni_binary_test.ts",
+  "plugin_output_test.ts",
   "add_failures_test.ts",
   "traffic_test.ts",
   "status_test.ts",

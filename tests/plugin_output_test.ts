@@ -3,10 +3,12 @@
  * lost, and what a caller hands over costs no more than it is long.
  */
 import assert from "node:assert/strict";
-import { compiledPlugin } from "./support/compiled.ts";
+import { compiledPlugin, pluginOfRuntime } from "./support/compiled.ts";
 import { withFolder } from "./support/files.ts";
 
-const plugin = await compiledPlugin();
+const plugin = await pluginOfRuntime();
+/** For what a process of its own is held to: an agent that does the call has limits of its own. */
+const fullPlugin = await compiledPlugin();
 
 const variables = {
   CNI_COMMAND: "ADD",
@@ -17,15 +19,17 @@ const variables = {
 };
 
 const config = { cniVersion: "1.0.0", name: "bed", type: "kuma-cni" };
+const usual = JSON.stringify(config);
 
 /** Runs a shell script with the plugin as `$0` and a configuration on its stdin. */
 async function shell(
   script: string,
-  stdin: string = JSON.stringify(config),
+  stdin = usual,
   change: Readonly<Record<string, string>> = {},
+  program = plugin,
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const child = new Deno.Command("bash", {
-    args: ["-c", script, plugin],
+    args: ["-c", script, program],
     env: { ...variables, PATH: "/usr/sbin:/usr/bin:/sbin:/bin", ...change },
     clearEnv: true,
     stdin: "piped",
@@ -75,10 +79,10 @@ waitpid($child, 0); print $? >> 8, " $n\n"`;
 Deno.test("a limit of file sizes stops no call that has given its answer", async () => {
   await withFolder(async (folder) => {
     const stdin = JSON.stringify({ ...config, kubernetes: { kubeconfig: `${folder}/kubeconfig` } });
-    const { code, stdout } = await shell('ulimit -f 0; "$0"', stdin);
+    const { code, stdout } = await shell('ulimit -f 0; "$0"', stdin, {}, fullPlugin);
     assert.deepEqual([code, stdout], [0, '{"cniVersion":"1.0.0"}']);
     assert.equal(Deno.statSync(`${folder}/kuma-cni.d/kuma-cni.log`).size, 0);
-    const file = await shell(`ulimit -f 0; "$0" >${folder}/answer`, stdin);
+    const file = await shell(`ulimit -f 0; "$0" >${folder}/answer`, stdin, {}, fullPlugin);
     assert.equal(file.code, 1, "An answer that a file cannot take is lost");
   });
 });
@@ -105,12 +109,12 @@ Deno.test("limits below which nothing of the plugin runs look like no success", 
     "/proc": `unshare -m bash -c 'mount -t tmpfs none /proc; "$0"' "$0"`,
   };
   for (const [limit, script] of Object.entries(limits)) {
-    const { code, stdout } = await shell(`${script} 2>/dev/null`);
+    const { code, stdout } = await shell(`${script} 2>/dev/null`, usual, {}, fullPlugin);
     assert.notEqual(code, 0, limit);
     assert.equal(stdout, "", limit);
   }
   for (const enough of ["ulimit -n 16", "ulimit -s 128"]) {
-    const { code, stdout } = await shell(`${enough}; "$0"`);
+    const { code, stdout } = await shell(`${enough}; "$0"`, usual, {}, fullPlugin);
     assert.deepEqual([code, stdout], [0, '{"cniVersion":"1.0.0"}'], enough);
   }
 });
@@ -147,7 +151,7 @@ Deno.test("nothing that a caller hands over is echoed at length", async () => {
 
 /** Peak memory in MiB of a call that waits for its answer's reader, or none when it did not wait. */
 async function peakOf(stdin: string): Promise<number | undefined> {
-  const child = new Deno.Command(plugin, {
+  const child = new Deno.Command(fullPlugin, {
     env: variables,
     clearEnv: true,
     stdin: "piped",

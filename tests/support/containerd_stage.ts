@@ -26,6 +26,14 @@ export interface StageOptions {
   readonly programs?: RuntimePrograms;
 }
 
+/** Whether install-cni puts a shim where the runtime looks for the plugin. */
+let usesShim = true;
+
+/** From here on the stages of this test file install the full plugin where the runtime looks. */
+export function installWithoutShim(): void {
+  usesShim = false;
+}
+
 /** A running containerd with a primary plugin, and install-cni, which is not started yet. */
 export class Stage implements AsyncDisposable {
   readonly #resources = new AsyncDisposableStack();
@@ -55,7 +63,7 @@ export class Stage implements AsyncDisposable {
           confName: options.confName,
           networkNamespace,
           network: { lookup_timeout_seconds: 1.5, ...options.network },
-          ...(options.env === undefined ? {} : { env: options.env }),
+          env: { ...options.env, ...(usesShim ? {} : { SHIM: "false" }) },
         }),
       );
     } catch (error) {
@@ -79,6 +87,8 @@ export class Stage implements AsyncDisposable {
   async install(): Promise<void> {
     await this.node.start();
     await this.containerd.untilLoaded("bridge", "kuma-cni");
+    // Else a test of one of the two ways could go the other.
+    assert.equal(Deno.statSync(`${this.containerd.binDir}/kuma-cni`).size < 1 << 16, usesShim);
   }
 
   /** Creates the pod in the API and starts its sandbox, as a kubelet does. */
