@@ -2,7 +2,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { ApiHealth } from "../installer/agent/api_health.ts";
 import { DoubtLog } from "../installer/agent/doubt_log.ts";
-import { type Doubt, doubtsOf, expiryInKubeconfig } from "../installer/cluster/doubts.ts";
+import { type Doubt, doubtsOf, tokenInKubeconfig } from "../installer/cluster/doubts.ts";
 import type { ServiceContext } from "../installer/loop/service.ts";
 import { parseSettings } from "../installer/settings/settings.ts";
 import { ConnectionState } from "../src/kubernetes/connection_state.ts";
@@ -56,14 +56,15 @@ Deno.test("each way in which the API server fails is a doubt of its own, once it
 
 Deno.test("a token that expires soon and is not renewed, and one that has expired, are told", () => {
   const now = Date.UTC(2030, 0, 1);
-  const codes = (expiry: number | undefined) =>
-    doubtsOf(new ConnectionState(), expiry, now, 0).map(({ code }) => code);
+  const codes = (expires: number | undefined, issued = expires && expires - 3600_000) =>
+    doubtsOf(new ConnectionState(), { issued, expires }, now, 0).map(({ code }) => code);
   deepEqual(codes(undefined), []);
   deepEqual(codes(now + 6 * 60_000), []);
   deepEqual(codes(now + 5 * 60_000), ["token-expires"]);
+  deepEqual(codes(now + 5 * 60_000, now - 5 * 60_000), [], "kubelet renews it in three minutes");
   deepEqual(codes(now), ["token-expired"]);
   match(
-    doubtsOf(new ConnectionState(), now - 1000, now, 0)[0]!.text,
+    doubtsOf(new ConnectionState(), { issued: 0, expires: now - 1000 }, now, 0)[0]!.text,
     /has expired at 2029-12-31T23:59:59Z/,
   );
   const path = Deno.makeTempFileSync({ prefix: "kuma-test-" });
@@ -73,10 +74,10 @@ Deno.test("a token that expires soon and is not renewed, and one that has expire
     const write = (token: string) =>
       Deno.writeTextFileSync(path, formatKubeconfig({ server, certificateAuthority, token }));
     write(tokenUntil(now));
-    equal(expiryInKubeconfig(path), now);
+    equal(tokenInKubeconfig(path)?.expires, now);
     write("opaque");
-    equal(expiryInKubeconfig(path), undefined);
-    equal(expiryInKubeconfig(`${path}-missing`), undefined);
+    equal(tokenInKubeconfig(path)?.expires, undefined);
+    equal(tokenInKubeconfig(`${path}-missing`), undefined);
   } finally {
     Deno.removeSync(path);
   }

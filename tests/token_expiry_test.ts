@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { tokenExpiry } from "../src/kubernetes/token_expiry.ts";
+import { isOverdue, tokenTimes } from "../src/kubernetes/token_expiry.ts";
 
 function token(claims: string | Uint8Array): string {
   const part = (content: string | Uint8Array) =>
@@ -42,6 +42,30 @@ Deno.test("a token says until when it is good", async (t) => {
     ["huge", token(`{"exp":7,"pad":"${"x".repeat(20_000)}"}`), undefined],
   ];
   for (const [name, text, expected] of rows) {
-    await t.step(name, () => assert.equal(tokenExpiry(text), expected));
+    await t.step(name, () => assert.equal(tokenTimes(text).expires, expected));
   }
+});
+
+Deno.test("a token is overdue when kubelet would have renewed it long before", () => {
+  const minute = 60_000, issued = Date.UTC(2030, 0, 1);
+  /** Whether a token of so many minutes is overdue with so many left. */
+  const overdue = (life: number, left: number) => {
+    const expires = issued + life * minute;
+    return isOverdue({ issued, expires }, expires - left * minute);
+  };
+  // Kubelet renews tokens of ten minutes when two are left, those of an hour when twelve are.
+  assert.deepEqual([10, 5, 2, 1.1, 1, 0, -1].map((left) => overdue(10, left)), [
+    ...[false, false, false, false],
+    ...[true, true, true],
+  ]);
+  assert.deepEqual([12, 5.1, 5, 0].map((left) => overdue(60, left)), [false, false, true, true]);
+  assert.deepEqual([5.1, 5].map((left) => overdue(365 * 24 * 60, left)), [false, true]);
+  // Without its beginning it is taken for one of an hour.
+  const expires = issued + 60 * minute;
+  const without = { issued: undefined, expires };
+  assert.ok(!isOverdue(without, expires - 6 * minute) && isOverdue(without, expires - 4 * minute));
+  // A beginning behind the end is nobody's, and makes no alarm before the end.
+  assert.ok(!isOverdue({ issued: expires + minute, expires }, expires - minute));
+  assert.ok(isOverdue({ issued: expires + minute, expires }, expires));
+  assert.ok(!isOverdue({ issued, expires: undefined }, expires));
 });

@@ -1,7 +1,8 @@
 /** Keeps an eye on the way to the API server, also when nobody asks it anything. */
 import type { KubernetesClient } from "../../src/kubernetes/client.ts";
 import type { ConnectionState } from "../../src/kubernetes/connection_state.ts";
-import { type Doubt, doubtsOf, expiryInKubeconfig } from "../cluster/doubts.ts";
+import type { TokenTimes } from "../../src/kubernetes/token_expiry.ts";
+import { type Doubt, doubtsOf, tokenInKubeconfig } from "../cluster/doubts.ts";
 import { probe } from "../cluster/own_pod.ts";
 import type { ServiceContext } from "../loop/service.ts";
 import { DoubtLog } from "./doubt_log.ts";
@@ -19,7 +20,7 @@ export class ApiHealth {
   readonly #stop = new AbortController();
   readonly #started = Date.now();
   #isAsking = false;
-  #token: { readonly version: string; readonly expiry: number | undefined } | undefined;
+  #token: { readonly version: string; readonly times: TokenTimes | undefined } | undefined;
 
   /** @param connect Gives the client to ask with, which reports to the state. */
   constructor(
@@ -32,18 +33,22 @@ export class ApiHealth {
 
   /** What may keep meshed pods from starting now. */
   get doubts(): readonly Doubt[] {
-    return doubtsOf(this.state, this.tokenExpiry, Date.now(), patience);
+    return doubtsOf(this.state, this.#tokenTimes, Date.now(), patience);
   }
 
   /** Until when the token on the host is good, in milliseconds since the epoch. */
   get tokenExpiry(): number | undefined {
+    return this.#tokenTimes?.expires;
+  }
+
+  get #tokenTimes(): TokenTimes | undefined {
     const path = this.context.paths.kubeconfig;
     const version = versionOf(path);
     if (version === undefined) return undefined;
     if (this.#token?.version !== version) {
-      this.#token = { version, expiry: expiryInKubeconfig(path) };
+      this.#token = { version, times: tokenInKubeconfig(path) };
     }
-    return this.#token.expiry;
+    return this.#token.times;
   }
 
   /** Asks when it is time, and tells of changes. */

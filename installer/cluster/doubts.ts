@@ -8,7 +8,7 @@ import type {
   ConnectionFailureKind,
   ConnectionState,
 } from "../../src/kubernetes/connection_state.ts";
-import { tokenExpiry } from "../../src/kubernetes/token_expiry.ts";
+import { isOverdue, type TokenTimes, tokenTimes } from "../../src/kubernetes/token_expiry.ts";
 import { readRegularFile } from "../../src/linux/regular_file.ts";
 
 /** Every kind of doubt; a bounded set, used as a label of metrics. */
@@ -20,9 +20,6 @@ export interface Doubt {
   /** In words for people. */
   readonly text: string;
 }
-
-/** What kubelet has renewed long before: it does so when a fifth of an hour is left. */
-const soon = 5 * 60_000;
 
 const words: Record<Exclude<ConnectionFailureKind, "forbidden">, string> = {
   unreachable: "The API server cannot be reached",
@@ -38,14 +35,14 @@ const words: Record<Exclude<ConnectionFailureKind, "forbidden">, string> = {
  * Returns all doubts.
  *
  * @param state How the last requests to the API server went.
- * @param expiry Until when the token on the host is good, in milliseconds since the epoch.
- * @param now The clock, likewise.
+ * @param token When the token on the host was made and until when it is good; `undefined` without one.
+ * @param now The clock, in milliseconds since the epoch.
  * @param patience Milliseconds that trouble must last before it counts: a connection that breaks and
  * comes back is none.
  */
 export function doubtsOf(
   state: Pick<ConnectionState, "problem" | "problemSince" | "forbidden">,
-  expiry: number | undefined,
+  token: TokenTimes | undefined,
   now: number,
   patience: number,
 ): Doubt[] {
@@ -64,7 +61,8 @@ export function doubtsOf(
         "ClusterRole and ClusterRoleBinding",
     });
   }
-  if (expiry !== undefined && expiry - now <= soon) {
+  const expiry = token?.expires;
+  if (token !== undefined && expiry !== undefined && isOverdue(token, now)) {
     const time = new Date(expiry).toISOString().replace(".000Z", "Z");
     doubts.push(
       expiry <= now
@@ -78,11 +76,11 @@ export function doubtsOf(
   return doubts;
 }
 
-/** Until when the token in a kubeconfig of ours is good; `undefined` when it does not say. */
-export function expiryInKubeconfig(path: string): number | undefined {
+/** The times of the token in a kubeconfig of ours; `undefined` when it cannot be read. */
+export function tokenInKubeconfig(path: string): TokenTimes | undefined {
   try {
     const text = new TextDecoder().decode(readRegularFile(path));
-    return tokenExpiry(parseKubeconfig(text, path).token ?? "");
+    return tokenTimes(parseKubeconfig(text, path).token ?? "");
   } catch {
     return undefined;
   }

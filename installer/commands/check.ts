@@ -4,7 +4,7 @@
  */
 import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { ConnectionState } from "../../src/kubernetes/connection_state.ts";
-import { type Doubt, doubtsOf, expiryInKubeconfig } from "../cluster/doubts.ts";
+import { type Doubt, doubtsOf, tokenInKubeconfig } from "../cluster/doubts.ts";
 import { clientOf, probe } from "../cluster/own_pod.ts";
 import type { Observed } from "../host/observe.ts";
 import { cachedChains } from "../host/namers.ts";
@@ -224,5 +224,5 @@ async function doubtsNow(settings: Settings): Promise<Doubt[]> {
   } catch (error) {
     state.failed("get", error);
   }
-  return doubtsOf(state, expiryInKubeconfig(pathsOf(settings).kubeconfig), Date.now(), 0);
+  return doubtsOf(state, tokenInKubeconfig(pathsOf(settings).kubeconfig), Date.now(), 0);
 }

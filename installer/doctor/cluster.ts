@@ -1,4 +1,5 @@
 /** What is found of the plugin's account, the API server, the agent and the node's pods. Pure. */
+import { isOverdue, type TokenTimes } from "../../src/kubernetes/token_expiry.ts";
 import { doubtsOf } from "../cluster/doubts.ts";
 import { type Finding, found, good, notSeen } from "./finding.ts";
 import {
@@ -28,8 +29,8 @@ export function apiFindings({ api, token, observed, settings }: NodeSeen): Findi
       ? "does not say when it expires"
       : `good for ${words(expires - now)}`;
     findings.push(
-      ...(expires !== undefined && expires - now <= 5 * 60_000
-        ? tokenDoubts(expires, now, renewToken(settings))
+      ...(isOverdue(token, now)
+        ? tokenDoubts(token, now, renewToken(settings))
         : [good("token", `The token on the host is ${age}${rest}`.replace("is does", "does"))]),
     );
   }
@@ -67,9 +68,9 @@ export function apiFindings({ api, token, observed, settings }: NodeSeen): Findi
   return [...findings, ...rightsFindings(settings, api.rights, doubts.length > 0)];
 }
 
-function tokenDoubts(expires: number, now: number, fix: string): Finding[] {
+function tokenDoubts(token: TokenTimes, now: number, fix: string): Finding[] {
   const quiet = { problem: undefined, problemSince: undefined, forbidden: [] };
-  return doubtsOf(quiet, expires, now, 0)
+  return doubtsOf(quiet, token, now, 0)
     .map(({ code, text }) =>
       code === "token-expired"
         ? found(code, `${text}, so pods that the agent does not know cannot start`, fix)

@@ -42,12 +42,19 @@ function timeOf(claims: Record<string, unknown>, name: string): number | undefin
     : undefined;
 }
 
+/** What every token that the API server issues is renewed before, in milliseconds. */
+const latestRenewal = 5 * 60_000;
+
 /**
- * Returns until when a token is good, as {@linkcode tokenTimes} reads it.
+ * Tells whether a token should have been renewed by now. Kubelet does that when a fifth of the time is
+ * left (Kubernetes documentation, "Service account token volume projection"): five minutes before the
+ * end for those of an hour and more, in the last tenth for the short-lived, is too late.
  *
- * @returns Milliseconds since the epoch; `undefined` when this is another kind of token, or one
- * that never expires.
+ * @param now Milliseconds since the epoch.
+ * @returns `false` for a token that never expires; `true` for one that has expired.
  */
-export function tokenExpiry(token: string): number | undefined {
-  return tokenTimes(token).expires;
+export function isOverdue({ issued, expires }: TokenTimes, now: number): boolean {
+  if (expires === undefined) return false;
+  const life = expires - (issued ?? -Infinity);
+  return expires - now <= Math.max(0, Math.min(latestRenewal, life / 10));
 }
