@@ -13,6 +13,7 @@ import {
   type PodObject,
 } from "../support/pods.ts";
 import { isCaptured, probe, redirected, untouched } from "../support/sandbox_probe.ts";
+import { pluginBehind } from "../support/shim.ts";
 import { fact } from "./support/facts.ts";
 import { versionOffset } from "../support/sleeping_program.ts";
 
@@ -104,55 +105,58 @@ for (const runtime of runtimes) {
     });
   }
 
-  Deno.test(`${runtime.name}: 40 pods at once while the agent is restarted, killed and upgraded`, async () => {
-    using source = new SourceFolder(await compiledPlugin());
-    await using stage = await setStage(runtime, {
-      sourceDir: source.path,
-      // While all start at once, an API server without much processor time may take a while.
-      network: { lookup_timeout_seconds: 20 },
+  for (const way of ["shim", "full plugin"]) {
+    Deno.test(`${runtime.name}, ${way}: 40 pods at once while the agent is restarted, killed and upgraded`, async () => {
+      using source = new SourceFolder(await compiledPlugin(), way === "shim");
+      await using stage = await setStage(runtime, {
+        sourceDir: source.path,
+        // While all start at once, an API server without much processor time may take a while.
+        network: { lookup_timeout_seconds: 20 },
+      });
+      const { node } = stage;
+      await stage.install();
+      // One in four is none of ours.
+      const pods = Array.from(
+        { length: 40 },
+        (_, i) =>
+          i % 4 === 3 ? plainPod({ name: `plain-${i}` }) : injectedPod({ name: `pod-${i}` }),
+      );
+      let started = 0;
+      const all = Promise.allSettled(pods.map(async (pod) => {
+        const sandbox = await stage.run(pod);
+        started++;
+        return sandbox;
+      }));
+      const turn = async (wanted: number, change: () => Promise<void>) => {
+        await node.until(`${wanted} pods have started`, () => started >= wanted, 60_000);
+        await change();
+      };
+      await turn(2, async () => {
+        equal(await node.stop(), 0);
+        await node.start();
+      });
+      await turn(10, async () => {
+        await node.stop("SIGKILL");
+        await node.start();
+      });
+      await turn(18, async () => {
+        equal(await node.stop(), 0);
+        source.upgrade();
+        await node.start();
+      });
+      const results = await all;
+      const failures = results.flatMap((one) =>
+        one.status === "rejected" ? [String(one.reason)] : []
+      );
+      deepEqual(failures, []);
+      const sandboxes = results.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);
+      for (const [i, sandbox] of sandboxes.entries()) {
+        equal(isCaptured(sandbox.networkNamespace), i % 4 !== 3, pods[i]!.metadata.name);
+      }
+      equal(source.isIn(node.binDir), true, "the upgraded plugin is on the host");
+      await stage.removeAll(sandboxes);
     });
-    const { node } = stage;
-    await stage.install();
-    // One in four is none of ours.
-    const pods = Array.from(
-      { length: 40 },
-      (_, i) => i % 4 === 3 ? plainPod({ name: `plain-${i}` }) : injectedPod({ name: `pod-${i}` }),
-    );
-    let started = 0;
-    const all = Promise.allSettled(pods.map(async (pod) => {
-      const sandbox = await stage.run(pod);
-      started++;
-      return sandbox;
-    }));
-    const turn = async (wanted: number, change: () => Promise<void>) => {
-      await node.until(`${wanted} pods have started`, () => started >= wanted, 60_000);
-      await change();
-    };
-    await turn(2, async () => {
-      equal(await node.stop(), 0);
-      await node.start();
-    });
-    await turn(10, async () => {
-      await node.stop("SIGKILL");
-      await node.start();
-    });
-    await turn(18, async () => {
-      equal(await node.stop(), 0);
-      source.upgrade();
-      await node.start();
-    });
-    const results = await all;
-    const failures = results.flatMap((one) =>
-      one.status === "rejected" ? [String(one.reason)] : []
-    );
-    deepEqual(failures, []);
-    const sandboxes = results.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);
-    for (const [i, sandbox] of sandboxes.entries()) {
-      equal(isCaptured(sandbox.networkNamespace), i % 4 !== 3, pods[i]!.metadata.name);
-    }
-    equal(source.isIn(node.binDir), true, "the upgraded plugin is on the host");
-    await stage.removeAll(sandboxes);
-  });
+  }
 }
 
 const [modern] = runtimes;
@@ -198,7 +202,7 @@ class SourceFolder implements Disposable {
   readonly path = Deno.makeTempDirSync({ prefix: "kuma-e2e-" });
   #version = 0;
 
-  constructor(private readonly plugin: string) {
+  constructor(private readonly plugin: string, hasShim: boolean) {
     const libraries = `${plugin}.lib`;
     const copy = (from: string, to: string) => {
       Deno.mkdirSync(to);
@@ -208,6 +212,7 @@ class SourceFolder implements Disposable {
       }
     };
     copy(libraries, `${this.path}/kuma-cni.lib`);
+    if (hasShim) Deno.copyFileSync(`${plugin}.shim`, `${this.path}/kuma-cni.shim`);
     this.upgrade();
   }
 
@@ -221,7 +226,8 @@ class SourceFolder implements Disposable {
 
   /** Whether the program of a bin dir is of this build. */
   isIn(binDir: string): boolean {
-    return Deno.readFileSync(`${binDir}/kuma-cni`)[versionOffset] === this.#version;
+    const program = pluginBehind(`${binDir}/kuma-cni`, binDir);
+    return program !== undefined && Deno.readFileSync(program)[versionOffset] === this.#version;
   }
 
   [Symbol.dispose](): void {

@@ -40,6 +40,7 @@ export class Stage implements AsyncDisposable {
   api!: ApiServer;
   containerd!: Containerd;
   node!: TestNode;
+  #expectsShim = false;
 
   static async set(options: StageOptions): Promise<Stage> {
     const plugin = await compiledPlugin();
@@ -53,17 +54,20 @@ export class Stage implements AsyncDisposable {
       // The runtime starts the plugin in its own namespace, so the API must be reachable there.
       const networkNamespace = stage.hostNamespace;
       stage.api = stage.#resources.use(await ApiServer.start({ networkNamespace }));
+      const sourceDir = options.sourceDir ?? plugin.slice(0, plugin.lastIndexOf("/"));
+      const env = { ...options.env, ...(usesShim ? {} : { SHIM: "false" }) };
+      stage.#expectsShim = env.SHIM !== "false" && exists(`${sourceDir}/kuma-cni.shim`);
       stage.node = stage.#resources.use(
         new TestNode({
           api: stage.api,
           command: [installer],
-          sourceDir: options.sourceDir ?? plugin.slice(0, plugin.lastIndexOf("/")),
+          sourceDir,
           netDir: containerd.netDir,
           binDir: containerd.binDir,
           confName: options.confName,
           networkNamespace,
           network: { lookup_timeout_seconds: 1.5, ...options.network },
-          env: { ...options.env, ...(usesShim ? {} : { SHIM: "false" }) },
+          env,
         }),
       );
     } catch (error) {
@@ -88,7 +92,12 @@ export class Stage implements AsyncDisposable {
     await this.node.start();
     await this.containerd.untilLoaded("bridge", "kuma-cni");
     // Else a test of one of the two ways could go the other.
-    assert.equal(Deno.statSync(`${this.containerd.binDir}/kuma-cni`).size < 1 << 16, usesShim);
+    const { size } = Deno.statSync(`${this.containerd.binDir}/kuma-cni`);
+    assert.equal(
+      size < 1 << 16,
+      this.#expectsShim,
+      `the runtime starts a program of ${size} bytes`,
+    );
   }
 
   /** Creates the pod in the API and starts its sandbox, as a kubelet does. */
