@@ -56,7 +56,10 @@ Deno.test("an agent that is held up in a namespace finishes beside the plugin", 
     const locked = isLocked(netns);
     seen.add(locked);
     const byPlugin = way.add(way.plugin, pod, netns, { what });
-    const ended = await Promise.race([byPlugin.then(() => true), sleep(300)]);
+    const waited = Promise.withResolvers<void>();
+    const timer = setTimeout(waited.resolve, 300);
+    const ended = await Promise.race([byPlugin.then(() => true), waited.promise]);
+    clearTimeout(timer);
     if (locked) assert.notEqual(ended, true, `The plugin must wait for an agent ${what}`);
     agent.kill("SIGCONT");
     await Promise.all([served, byPlugin]);

@@ -14,6 +14,7 @@ import { brokenSurroundings } from "./support/broken_surroundings.ts";
 import { compiledInstaller } from "./support/compiled.ts";
 import { DoctorBed } from "./support/doctor_bed.ts";
 import "./support/load_libc.ts";
+import { inHostPidNamespace } from "./support/host_pid_namespace.ts";
 import { Surroundings } from "./support/surroundings.ts";
 
 const cases: Readonly<Record<string, BrokenNode>> = {
@@ -39,11 +40,12 @@ async function ask(bed: DoctorBed, broken: BrokenNode, entrance: readonly string
 
 async function askOnce(
   bed: DoctorBed,
-  { pod, behind = [] }: BrokenNode,
+  { pod, behind = [], isOnHost = false }: BrokenNode,
   entrance: readonly string[],
 ): Promise<Told> {
   const doctor = [await compiledInstaller(), "doctor", ...(pod === undefined ? [] : [pod])];
-  const [program, ...args] = [...entrance, ...behind, ...doctor, "-o", "json"];
+  const sight = isOnHost ? inHostPidNamespace(bed.host.root) : [];
+  const [program, ...args] = [...entrance, ...sight, ...behind, ...doctor, "-o", "json"];
   const started = performance.now();
   const { code, stdout, stderr } = await new Deno.Command(program!, {
     args,

@@ -121,7 +121,7 @@ export async function bench(): Promise<void> {
   });
   console.log(text);
   await Deno.writeTextFile(`${root}/docs/performance.md`, text);
-  await Deno.writeTextFile(`${root}/docs/performance.svg`, performanceChart(figures));
+  await Deno.writeTextFile(`${root}/docs/pictures/performance.svg`, performanceChart(figures));
 }
 
 /** Memory of a process after all of this, in MiB. */

@@ -27,6 +27,8 @@ export interface BrokenNode {
     readonly kinds: readonly Surrounding[];
     readonly setup: (bed: DoctorBed) => string;
   };
+  /** Whether doctor takes its mounts for the host's, as beside the host's processes. */
+  readonly isOnHost?: boolean;
   /** Words in front of the program. */
   readonly behind?: readonly string[];
   /** Failures and warnings that are found, exactly these, the most probable first. */

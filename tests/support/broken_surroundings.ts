@@ -253,6 +253,7 @@ export const brokenSurroundings: Readonly<Record<string, BrokenNode>> = {
   },
   "no BPF file system is mounted": {
     within: { kinds: ["mount"], setup: () => unmount("bpf") },
+    isOnHost: true,
     finds: [],
     notes: ["no-bpf"],
     says: healthy,
@@ -260,6 +261,7 @@ export const brokenSurroundings: Readonly<Record<string, BrokenNode>> = {
   "the engine ebpf without a BPF file system": {
     node: { entry: { engine: "ebpf" } },
     within: { kinds: ["mount"], setup: () => unmount("bpf") },
+    isOnHost: true,
     finds: ["ebpf-without-means"],
     says: /, but: The engine is set to ebpf and no BPF file system is mounted/,
   },

@@ -117,7 +117,7 @@ whole program for each call (\`SHIM=false\`), "shim with agent" the default, whe
 answers. A meshed pod gets its rules for both families. Of the pods that start at once and of those
 that are counted per second, the run looks whether an IPv4 connection is captured as it should be.
 
-![Added milliseconds](performance.svg)
+![Added milliseconds](pictures/performance.svg)
 
 ## One pod after the other
 

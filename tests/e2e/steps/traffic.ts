@@ -21,6 +21,12 @@ export async function traffic(t: Deno.TestContext, stage: Stage): Promise<boolea
         await stage.ready(name);
       }
       await stage.startPlain("plain");
+      // When the API server was away, kube-proxy asks again after a while, and refuses until then.
+      for (const address of await stage.serviceAddresses("web")) {
+        await cluster.until(`kube-proxy knows ${address}`, async () => {
+          return (await stage.request("plain", address)).status === "200";
+        }, 120_000);
+      }
     },
   );
   if (!areThere) return false;
