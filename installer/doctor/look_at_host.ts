@@ -2,6 +2,7 @@
 import { readGeneration } from "../../src/engine/nftables/read_back.ts";
 import { LinuxError } from "../../src/linux/errno.ts";
 import { readKernelFile } from "../../src/linux/kernel_file.ts";
+import { parseMounts } from "../../src/linux/mounts.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../src/linux/netlink.ts";
 import { readPluginSettings } from "../../src/cni/plugin_settings.ts";
 import { messageOf } from "../../src/text/message_of.ts";
@@ -67,7 +68,7 @@ function hasNftables(): boolean | Impossible {
 }
 
 function isMounted(type: string): boolean {
-  return (kernelText("/proc/self/mountinfo") ?? "").includes(` - ${type} `);
+  return parseMounts(kernelText("/proc/self/mountinfo") ?? "").some((mount) => mount.type === type);
 }
 
 function kernelText(path: string): string | undefined {
