@@ -13,6 +13,7 @@ import { referenceOf } from "./support/cluster.ts";
 import { compiledInstaller, compiledPlugin } from "./support/compiled.ts";
 import { makeKubeletCgroup } from "./support/kubelet_cgroup.ts";
 import { TestNode } from "./support/node.ts";
+import { runAsFirstProcess } from "./support/own_processes.ts";
 import { BpfFileSystem, unifiedCgroups } from "./support/pod_cgroup.ts";
 import { injectedPod, plainPod, type PodObject } from "./support/pods.ts";
 import { bridgeResult, callPlugin, newContainerId } from "./support/runtime.ts";
@@ -163,13 +164,7 @@ Deno.test(
 Deno.test("a pod that started before the plugin is repaired while it waits, a serving one is not", async () => {
   await compiledPlugin();
   await compiledInstaller();
-  const script = new URL("support/early_race.ts", import.meta.url).pathname;
   // The proof wants to see the node's first process: here it is the script.
-  const { code, stdout, stderr } = await new Deno.Command("unshare", {
-    args: ["--pid", "--fork", "--kill-child", "--mount-proc", Deno.execPath()]
-      .concat(["run", "--allow-all", "--no-check", script]),
-  }).output();
-  const [told, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  assert.equal(code, 0, errors);
-  assert.match(told!, /Repaired \d+ ms after kubelet's report/);
+  const told = await runAsFirstProcess(new URL("support/early_race.ts", import.meta.url));
+  assert.match(told, /Repaired \d+ ms after kubelet's report/);
 });

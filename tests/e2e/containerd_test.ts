@@ -12,6 +12,7 @@ import {
   plainPod,
   type PodObject,
 } from "../support/pods.ts";
+import { runAsFirstProcess } from "../support/own_processes.ts";
 import { isCaptured, probe, redirected, untouched } from "../support/sandbox_probe.ts";
 import { pluginBehind } from "../support/shim.ts";
 import { fact } from "./support/facts.ts";
@@ -186,15 +187,9 @@ Deno.test(`${modern!.name}: a list of CNI 1.1.0 is asked for its STATUS, and a p
 Deno.test(`${modern!.name}: a pod that came before the plugin is repaired while it waits, and nobody else is touched`, async () => {
   await compiledPlugin();
   await compiledInstaller();
-  const script = new URL("support/early_race.ts", import.meta.url).pathname;
-  const { code, stdout, stderr } = await new Deno.Command("unshare", {
-    args: ["--pid", "--fork", "--kill-child", "--mount-proc", Deno.execPath()]
-      .concat(["run", "--allow-all", "--no-check", script]),
-  }).output();
-  const [told, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  equal(code, 0, errors);
-  match(told!, /^repaired and validated \d+ ms after kubelet's report$/m);
-  fact(`a pod that came before the plugin: ${told!.trim()}`);
+  const told = await runAsFirstProcess(new URL("support/early_race.ts", import.meta.url));
+  match(told, /^repaired and validated \d+ ms after kubelet's report$/m);
+  fact(`a pod that came before the plugin: ${told.trim()}`);
 });
 
 /** An image's folder of the plugin, which can become one of another build. */
